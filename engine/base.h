@@ -1,0 +1,46 @@
+/* What every room stands on: errors, logging, memory, files that appear whole, random numbers. Internal. */
+#ifndef UF_BASE_H
+#define UF_BASE_H
+
+#include "unfade.h"
+
+#include <stdio.h>
+
+#define UF_TRY(expr)                                                                                                  \
+    do {                                                                                                              \
+        int try_err = (expr);                                                                                         \
+        if (try_err < 0) return try_err;                                                                              \
+    } while (0)
+
+#define UF_LEN(a) ((int)(sizeof(a) / sizeof((a)[0])))
+
+/* Records the first failure and returns `code`. The message: lowercase, the subject in single quotes, then the remedy.
+ * Called once, where the failure happens; everyone above only passes the code on. */
+int uf_fail(uf_ctx *ctx, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void uf_log(uf_ctx *ctx, uf_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* Zeroed memory aligned to 64 bytes, freed with free(); NULL after uf_fail(UF_ENOMEM). Sizes are overflow-checked. */
+void *uf_alloc(uf_ctx *ctx, size_t n, size_t size);
+char *uf_strdup(uf_ctx *ctx, const char *s);
+/* printf into new memory (free()); NULL after uf_fail. */
+char *uf_format(uf_ctx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* A file that appears whole or not at all: writes go to a sibling ".NAME.part-PID" (same extension at the end, so that
+ * libraries which look at it agree); commit does fsync and rename; close without commit removes it. */
+typedef struct uf_whole uf_whole;
+int uf_whole_open(uf_whole **out, uf_ctx *ctx, const char *path, bool overwrite);
+const char *uf_whole_path(const uf_whole *w); /* the temporary's path, for libraries that open files themselves */
+FILE *uf_whole_file(uf_whole *w);             /* lazily fopen'ed "wb" on the temporary; owned by w; NULL after uf_fail */
+int uf_whole_commit(uf_whole *w);             /* flush, fsync, rename, fsync the directory */
+void uf_whole_close(uf_whole **w);
+
+/* Philox4x32-10 (Salmon et al. 2011): random numbers as a pure function of (seed, stream, index), so that the same
+ * seed gives the same values for any number of threads and after any resume. */
+void uf_philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4]);
+float uf_uniform(uint64_t seed, uint64_t stream, uint64_t index);  /* [0,1) */
+float uf_gaussian(uint64_t seed, uint64_t stream, uint64_t index); /* mean 0, deviation 1 */
+uint64_t uf_hash(const void *data, size_t n);                      /* XXH3-64: names to streams */
+
+double uf_now(void); /* monotonic seconds */
+
+#endif

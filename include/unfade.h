@@ -1,0 +1,89 @@
+/* unfade: restores films, photographs and sound with neural networks, and trains those networks.
+ *
+ * This is the whole public API. Every function returns UF_OK (0) or a negative uf_code unless its comment says
+ * otherwise; the reason, with its remedy, is then in uf_ctx_error(). Handles are made by *_open, ended by *_close(&h),
+ * which accepts NULL and half-built objects and sets the handle to NULL. `const` pointers are borrowed. A context may
+ * be used by several threads at once; any other handle by one thread at a time. */
+#ifndef UNFADE_H
+#define UNFADE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define UF_VERSION "0.1.0"
+
+typedef enum uf_code {
+    UF_OK = 0,
+    UF_EOF = -1,          /* no more data: not an error */
+    UF_EINVAL = -2,       /* the caller's argument, option, recipe or shape is wrong */
+    UF_ENOMEM = -3,       /* memory, or the cap that was given, is exhausted */
+    UF_EIO = -4,          /* reading or writing failed: disk full, vanished file, permission */
+    UF_EDATA = -5,        /* the file's content is damaged, or of another kind than claimed */
+    UF_EUNSUPPORTED = -6, /* right, but not here: no such codec, processor feature, device */
+    UF_EEXIST = -7,       /* the output is there already and may not be replaced */
+    UF_EINTR = -8         /* stopped by uf_ctx_cancel() */
+} uf_code;
+
+/* A context carries the error, the log, the wish to stop, and the limits. There are no globals. */
+typedef struct uf_ctx uf_ctx;
+
+typedef enum uf_level { UF_LOG_ERROR, UF_LOG_WARN, UF_LOG_INFO, UF_LOG_DEBUG } uf_level;
+typedef void uf_log_fn(void *user, uf_level level, const char *message);
+
+int uf_ctx_open(uf_ctx **out);
+void uf_ctx_close(uf_ctx **ctx);
+/* The first failure since the last uf_ctx_clear(), one lowercase sentence without a full stop; "" when none.
+ * The string belongs to the context and lives until the next failure or close. */
+const char *uf_ctx_error(const uf_ctx *ctx);
+int uf_ctx_error_code(const uf_ctx *ctx);
+void uf_ctx_clear(uf_ctx *ctx);
+/* Messages of `level` or graver reach fn, from any thread, one at a time. fn NULL: silence (the default). */
+void uf_ctx_set_log(uf_ctx *ctx, uf_level level, uf_log_fn *fn, void *user);
+/* Asks every running job to stop at its next safe point, with UF_EINTR. Safe in a signal handler. */
+void uf_ctx_cancel(uf_ctx *ctx);
+bool uf_ctx_cancelled(const uf_ctx *ctx);
+/* Compute threads; 0 (the default) takes one per core that this process may run on. */
+void uf_ctx_set_threads(uf_ctx *ctx, int n_threads);
+int uf_ctx_threads(const uf_ctx *ctx);
+
+/* ---- colouring ---------------------------------------------------------------------------------------------- */
+
+typedef struct uf_progress {
+    int64_t n_done, n_total; /* frames; n_total 0 when unknown */
+    double seconds;          /* wall time since the job began */
+    double fps;              /* over the last few seconds */
+    double media_seconds;    /* timestamp of the last frame written */
+} uf_progress;
+typedef void uf_progress_fn(void *user, const uf_progress *p);
+
+/* Zero-initialise, then set what differs: a zero field means the default named beside it. */
+typedef struct uf_colorize_options {
+    const char *weights;     /* safetensors file; NULL: the shipped `color` */
+    const char *device;      /* "auto" (default), "cpu" */
+    const char *codec;       /* video encoder, FFmpeg's name; NULL: by the output's extension */
+    int crf;                 /* quality of that encoder, 1 (best) .. 51; 0: the default for the codec */
+    int size;                /* short side in pixels that the network sees, 64..1024; 0: 256 */
+    double strength;         /* saturation of the result, >0 .. 2; 0: 1 as trained (tiny value for grey) */
+    int64_t memory;          /* bytes that the job may plan to use; 0: no cap */
+    bool overwrite;          /* replace an existing output */
+    bool float32;            /* compute in float32 even where bf16 is faster */
+    bool no_filter;          /* switch the temporal chroma filter off */
+    uf_progress_fn *progress;
+    void *user;
+} uf_colorize_options;
+
+/* Colours the film, picture or numbered picture sequence at `in` and writes `out`; their extensions choose the
+ * containers ("-" is standard input or output as yuv4mpeg). Luma is copied sample for sample; audio, subtitles,
+ * attachments, chapters and metadata are copied; timestamps are kept. `out` appears whole or not at all.
+ * UF_EINVAL: options; UF_EEXIST; UF_EDATA: damaged input or weights; UF_EIO; UF_ENOMEM; UF_EINTR. */
+int uf_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_colorize_options *options);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
