@@ -1,0 +1,376 @@
+/* oneDNN 2.6 .. 3.x behind one small face. Activations are plain nhwc, weights are laid out by the library: letting it
+ * choose activations too costs a reorder a layer, many times the convolution itself. */
+#include "onednn.h"
+
+#include <dnnl.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if DNNL_VERSION_MAJOR >= 3
+typedef const_dnnl_memory_desc_t MD;
+#else
+typedef const dnnl_memory_desc_t *MD;
+#endif
+
+typedef struct primitive {
+    dnnl_primitive_desc_t desc;
+    dnnl_primitive_t run;
+    dnnl_memory_t scratch;
+} primitive;
+
+struct uf_dconv {
+    uf_ctx *ctx;
+    uf_dconv_spec spec;
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    primitive forward, data, weights;
+    primitive pack_forward, pack_data, unpack;
+    primitive widen_x, widen_dy;    /* to float32, where bf16 weight gradients cannot be trusted */
+    dnnl_memory_t x, y, bias, w, w_data, w_plain, dx, dy, dw, dw_plain, db;
+    dnnl_memory_t x32, dy32;
+    float *scaled, *dw_sum, *db_sum; /* OIHW work space */
+    size_t n_w, n_scratch;
+};
+
+static int check(uf_dconv *c, dnnl_status_t status, const char *what) {
+    if (status == dnnl_success) return UF_OK;
+    int code = status == dnnl_unimplemented   ? UF_EUNSUPPORTED
+               : status == dnnl_out_of_memory ? UF_ENOMEM
+                                              : UF_EINVAL;
+    return uf_fail(c->ctx, code, "oneDNN refuses the %s of a %dx%d convolution from %dx%dx%d to %d channels (status %d)",
+                   what, c->spec.kh, c->spec.kw, c->spec.x.c, c->spec.x.h, c->spec.x.w, c->spec.y.c, (int)status);
+}
+
+static dnnl_data_type_t type_of(uf_dtype t) { return t == UF_BF16 ? dnnl_bf16 : dnnl_f32; }
+
+/* A descriptor in either API generation; `any` lets the library choose. */
+#if DNNL_VERSION_MAJOR >= 3
+typedef dnnl_memory_desc_t desc;
+static dnnl_status_t desc_init(desc *d, int n, const dnnl_dim_t *dims, dnnl_data_type_t t, dnnl_format_tag_t tag) {
+    return dnnl_memory_desc_create_with_tag(d, n, dims, t, tag);
+}
+static void desc_free(desc *d) {
+    if (*d) dnnl_memory_desc_destroy(*d);
+    *d = NULL;
+}
+static MD desc_ref(const desc *d) { return *d; }
+#else
+typedef dnnl_memory_desc_t desc;
+static dnnl_status_t desc_init(desc *d, int n, const dnnl_dim_t *dims, dnnl_data_type_t t, dnnl_format_tag_t tag) {
+    return dnnl_memory_desc_init_by_tag(d, n, dims, t, tag);
+}
+static void desc_free(desc *d) { (void)d; }
+static MD desc_ref(const desc *d) { return d; }
+#endif
+
+typedef struct layouts {
+    desc x, y, w_any, w_plain, bias, dw_any;
+    dnnl_dim_t strides[DNNL_MAX_NDIMS], dilates[DNNL_MAX_NDIMS], pad_low[DNNL_MAX_NDIMS], pad_high[DNNL_MAX_NDIMS];
+} layouts;
+
+static void layouts_free(layouts *l) {
+    desc *all[] = {&l->x, &l->y, &l->w_any, &l->w_plain, &l->bias, &l->dw_any};
+    for (int i = 0; i < UF_LEN(all); i++) desc_free(all[i]);
+}
+
+static int layouts_init(uf_dconv *c, layouts *l, uf_dtype dtype) {
+    const uf_dconv_spec *s = &c->spec;
+    dnnl_data_type_t t = type_of(dtype);
+    dnnl_dim_t x[DNNL_MAX_NDIMS] = {s->x.n, s->x.c, s->x.h, s->x.w}, y[DNNL_MAX_NDIMS] = {s->y.n, s->y.c, s->y.h, s->y.w};
+    dnnl_dim_t w4[DNNL_MAX_NDIMS] = {s->y.c, s->x.c, s->kh, s->kw}, bias[DNNL_MAX_NDIMS] = {s->y.c};
+    dnnl_dim_t w5[DNNL_MAX_NDIMS] = {s->groups, s->y.c / s->groups, s->x.c / s->groups, s->kh, s->kw};
+    const dnnl_dim_t *w = s->groups > 1 ? w5 : w4;
+    int rank = s->groups > 1 ? 5 : 4;
+    dnnl_format_tag_t plain = s->groups > 1 ? dnnl_goihw : dnnl_oihw;
+    dnnl_status_t e = desc_init(&l->x, 4, x, t, dnnl_nhwc);
+    if (!e) e = desc_init(&l->y, 4, y, t, dnnl_nhwc);
+    if (!e) e = desc_init(&l->w_any, rank, w, t, dnnl_format_tag_any);
+    if (!e) e = desc_init(&l->dw_any, rank, w, dnnl_f32, dnnl_format_tag_any);
+    if (!e) e = desc_init(&l->w_plain, rank, w, dnnl_f32, plain);
+    if (!e) e = desc_init(&l->bias, 1, bias, dnnl_f32, dnnl_a);
+    for (int a = 0; a < 2; a++) {
+        int in = a ? s->x.w : s->x.h, out = a ? s->y.w : s->y.h, k = a ? s->kw : s->kh;
+        l->strides[a] = s->stride;
+        l->dilates[a] = s->dilation - 1;
+        l->pad_low[a] = s->pad;
+        l->pad_high[a] = (dnnl_dim_t)(out - 1) * s->stride + (dnnl_dim_t)(k - 1) * s->dilation + 1 - in - s->pad;
+    }
+    return check(c, e, "layout");
+}
+
+/* Memory objects without a buffer: each run hands its own. */
+static int memory(uf_dconv *c, dnnl_memory_t *m, MD md, void *data) {
+    return check(c, dnnl_memory_create(m, md, c->engine, data), "memory");
+}
+
+static int primitive_finish(uf_dconv *c, primitive *p, const char *what) {
+    UF_TRY(check(c, dnnl_primitive_create(&p->run, p->desc), what));
+    MD md = dnnl_primitive_desc_query_md(p->desc, dnnl_query_scratchpad_md, 0);
+    size_t n = md ? dnnl_memory_desc_get_size(md) : 0;
+    if (n == 0) return UF_OK;
+    if (n > c->n_scratch) c->n_scratch = n;
+    return memory(c, &p->scratch, md, DNNL_MEMORY_NONE);
+}
+
+static void primitive_close(primitive *p) {
+    if (p->run) dnnl_primitive_destroy(p->run);
+    if (p->desc) dnnl_primitive_desc_destroy(p->desc);
+    if (p->scratch) dnnl_memory_destroy(p->scratch);
+}
+
+static int execute(uf_dconv *c, primitive *p, int n, dnnl_exec_arg_t *args, void *scratch) {
+    if (p->scratch) {
+        dnnl_memory_set_data_handle(p->scratch, scratch);
+        args[n].arg = DNNL_ARG_SCRATCHPAD;
+        args[n++].memory = p->scratch;
+    }
+    UF_TRY(check(c, dnnl_primitive_execute(p->run, c->stream, n, args), "run"));
+    return check(c, dnnl_stream_wait(c->stream), "run");
+}
+
+static int attributes(uf_dconv *c, dnnl_primitive_attr_t *attr, bool fuse) {
+    UF_TRY(check(c, dnnl_primitive_attr_create(attr), "attributes"));
+    dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
+    if (!fuse || (!c->spec.sum && !c->spec.relu)) return UF_OK;
+    dnnl_post_ops_t ops = NULL;
+    dnnl_status_t e = dnnl_post_ops_create(&ops);
+#if DNNL_VERSION_MAJOR >= 3
+    if (!e && c->spec.sum) e = dnnl_post_ops_append_sum(ops, 1.f, 0, dnnl_data_type_undef);
+    if (!e && c->spec.relu) e = dnnl_post_ops_append_eltwise(ops, dnnl_eltwise_relu, 0.f, 0.f);
+#else
+    if (!e && c->spec.sum) e = dnnl_post_ops_append_sum(ops, 1.f);
+    if (!e && c->spec.relu) e = dnnl_post_ops_append_eltwise(ops, 1.f, dnnl_eltwise_relu, 0.f, 0.f);
+#endif
+    if (!e) e = dnnl_primitive_attr_set_post_ops(*attr, ops);
+    if (ops) dnnl_post_ops_destroy(ops);
+    return check(c, e, "fusion");
+}
+
+static dnnl_status_t describe(uf_dconv *c, int dir, layouts *l, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *out) {
+    const uf_dconv_spec *s = &c->spec;
+    dnnl_prop_kind_t prop = s->backward_data || s->backward_weights ? dnnl_forward_training : dnnl_forward_inference;
+    dnnl_primitive_desc_t hint = c->forward.desc;
+    MD x = desc_ref(&l->x), y = desc_ref(&l->y), w = desc_ref(&l->w_any), b = s->bias ? desc_ref(&l->bias) : NULL;
+    MD dw = desc_ref(&l->dw_any);
+#if DNNL_VERSION_MAJOR >= 3
+    if (dir == 0)
+        return dnnl_convolution_forward_primitive_desc_create(out, c->engine, prop, dnnl_convolution_direct, x, w, b, y,
+                                                              l->strides, l->dilates, l->pad_low, l->pad_high, attr);
+    if (dir == 1)
+        return dnnl_convolution_backward_data_primitive_desc_create(out, c->engine, dnnl_convolution_direct, x, w, y,
+                                                                    l->strides, l->dilates, l->pad_low, l->pad_high,
+                                                                    hint, attr);
+    return dnnl_convolution_backward_weights_primitive_desc_create(out, c->engine, dnnl_convolution_direct, x, dw, b, y,
+                                                                   l->strides, l->dilates, l->pad_low, l->pad_high,
+                                                                   hint, attr);
+#else
+    dnnl_convolution_desc_t d;
+    dnnl_status_t e;
+    if (dir == 0)
+        e = dnnl_dilated_convolution_forward_desc_init(&d, prop, dnnl_convolution_direct, x, w, b, y, l->strides,
+                                                       l->dilates, l->pad_low, l->pad_high);
+    else if (dir == 1)
+        e = dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, x, w, y, l->strides,
+                                                             l->dilates, l->pad_low, l->pad_high);
+    else
+        e = dnnl_dilated_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, x, dw, b, y, l->strides,
+                                                                l->dilates, l->pad_low, l->pad_high);
+    return e ? e : dnnl_primitive_desc_create(out, &d, attr, c->engine, dir ? hint : NULL);
+#endif
+}
+
+static int direction(uf_dconv *c, primitive *p, int dir, layouts *l) {
+    static const char *const what[] = {"forward pass", "backward pass to data", "backward pass to weights"};
+    dnnl_primitive_attr_t attr = NULL;
+    int err = attributes(c, &attr, dir == 0);
+    if (err == UF_OK) err = check(c, describe(c, dir, l, attr, &p->desc), what[dir]);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    return err < 0 ? err : primitive_finish(c, p, what[dir]);
+}
+
+static int reorder(uf_dconv *c, primitive *p, MD from, MD to) {
+    dnnl_primitive_attr_t attr = NULL;
+    int err = attributes(c, &attr, false);
+    if (err == UF_OK)
+        err = check(c, dnnl_reorder_primitive_desc_create(&p->desc, from, c->engine, to, c->engine, attr), "reorder");
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    return err < 0 ? err : primitive_finish(c, p, "reorder");
+}
+
+static int move(uf_dconv *c, primitive *p, dnnl_memory_t from, dnnl_memory_t to, void *scratch) {
+    dnnl_exec_arg_t a[3] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
+    return execute(c, p, 2, a, scratch);
+}
+
+static MD query(const primitive *p, dnnl_query_t q) { return dnnl_primitive_desc_query_md(p->desc, q, 0); }
+
+/* oneDNN before 3.6: AMX bf16 backward-weights writes out of bounds, or answers wrongly, on pictures 360 or more wide;
+ * 352 ran clean. Those shapes compute this one direction in float32. */
+static bool weights_need_f32(const uf_dconv_spec *s) {
+    const dnnl_version_t *v = dnnl_version();
+    bool old = v->major < 3 || (v->major == 3 && v->minor < 6);
+    return s->dtype == UF_BF16 && old && s->x.w > 352 && dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_amx;
+}
+
+static int open_weights(uf_dconv *c, layouts *l) {
+    layouts wide = {0};
+    bool widen = weights_need_f32(&c->spec);
+    int err = UF_OK;
+    if (widen) {
+        err = layouts_init(c, &wide, UF_F32);
+        primitive forward32 = {0}, saved = c->forward; /* the hint must be of the same type */
+        c->forward = (primitive){0};
+        if (err == UF_OK) err = direction(c, &forward32, 0, &wide);
+        c->forward = forward32;
+        if (err == UF_OK) err = direction(c, &c->weights, 2, &wide);
+        c->forward = saved;
+        primitive_close(&forward32);
+        if (err == UF_OK) err = reorder(c, &c->widen_x, desc_ref(&l->x), desc_ref(&wide.x));
+        if (err == UF_OK) err = reorder(c, &c->widen_dy, desc_ref(&l->y), desc_ref(&wide.y));
+        if (err == UF_OK) err = memory(c, &c->x32, desc_ref(&wide.x), DNNL_MEMORY_ALLOCATE);
+        if (err == UF_OK) err = memory(c, &c->dy32, desc_ref(&wide.y), DNNL_MEMORY_ALLOCATE);
+        layouts_free(&wide);
+    } else {
+        err = direction(c, &c->weights, 2, l);
+    }
+    if (err < 0) return err;
+    if (!(c->dw_sum = uf_alloc(c->ctx, c->n_w, sizeof(float)))) return UF_ENOMEM;
+    if (!(c->db_sum = uf_alloc(c->ctx, (size_t)c->spec.y.c, sizeof(float)))) return UF_ENOMEM;
+    UF_TRY(memory(c, &c->dw, query(&c->weights, dnnl_query_diff_weights_md), DNNL_MEMORY_ALLOCATE));
+    UF_TRY(memory(c, &c->dw_plain, desc_ref(&l->w_plain), c->dw_sum));
+    if (c->spec.bias) UF_TRY(memory(c, &c->db, desc_ref(&l->bias), c->db_sum));
+    return reorder(c, &c->unpack, query(&c->weights, dnnl_query_diff_weights_md), desc_ref(&l->w_plain));
+}
+
+static int open_all(uf_dconv *c, layouts *l) {
+    UF_TRY(layouts_init(c, l, c->spec.dtype));
+    UF_TRY(direction(c, &c->forward, 0, l));
+    UF_TRY(memory(c, &c->x, desc_ref(&l->x), DNNL_MEMORY_NONE));
+    UF_TRY(memory(c, &c->y, desc_ref(&l->y), DNNL_MEMORY_NONE));
+    if (c->spec.bias) UF_TRY(memory(c, &c->bias, desc_ref(&l->bias), DNNL_MEMORY_NONE));
+    UF_TRY(memory(c, &c->w, query(&c->forward, dnnl_query_weights_md), DNNL_MEMORY_ALLOCATE));
+    if (!(c->scaled = uf_alloc(c->ctx, c->n_w, sizeof(float)))) return UF_ENOMEM;
+    UF_TRY(memory(c, &c->w_plain, desc_ref(&l->w_plain), c->scaled));
+    UF_TRY(reorder(c, &c->pack_forward, desc_ref(&l->w_plain), query(&c->forward, dnnl_query_weights_md)));
+    if (c->spec.backward_data) {
+        UF_TRY(direction(c, &c->data, 1, l));
+        UF_TRY(memory(c, &c->dx, desc_ref(&l->x), DNNL_MEMORY_NONE));
+        UF_TRY(memory(c, &c->w_data, query(&c->data, dnnl_query_weights_md), DNNL_MEMORY_ALLOCATE));
+        UF_TRY(reorder(c, &c->pack_data, desc_ref(&l->w_plain), query(&c->data, dnnl_query_weights_md)));
+    }
+    if (c->spec.backward_data || c->spec.backward_weights)
+        UF_TRY(memory(c, &c->dy, desc_ref(&l->y), DNNL_MEMORY_NONE));
+    return c->spec.backward_weights ? open_weights(c, l) : UF_OK;
+}
+
+int uf_dconv_open(uf_dconv **out, uf_ctx *ctx, const uf_dconv_spec *spec) {
+    uf_dconv *c = uf_alloc(ctx, 1, sizeof *c);
+    if (!c) return UF_ENOMEM;
+    c->ctx = ctx;
+    c->spec = *spec;
+    c->n_w = (size_t)spec->y.c * (size_t)(spec->x.c / spec->groups) * (size_t)(spec->kh * spec->kw);
+    layouts l = {0};
+    int err = check(c, dnnl_engine_create(&c->engine, dnnl_cpu, 0), "engine");
+    if (err == UF_OK) err = check(c, dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags), "stream");
+    if (err == UF_OK) err = open_all(c, &l);
+    layouts_free(&l);
+    if (err < 0) {
+        uf_dconv_close(&c);
+        return err;
+    }
+    *out = c;
+    return UF_OK;
+}
+
+void uf_dconv_close(uf_dconv **pc) {
+    uf_dconv *c = *pc;
+    if (!c) return;
+    primitive *all[] = {&c->forward, &c->data,    &c->weights, &c->pack_forward, &c->pack_data,
+                        &c->unpack,  &c->widen_x, &c->widen_dy};
+    for (int i = 0; i < UF_LEN(all); i++) primitive_close(all[i]);
+    dnnl_memory_t m[] = {c->x,  c->y,  c->bias, c->w,  c->w_data, c->w_plain, c->dx,
+                         c->dy, c->dw, c->dw_plain, c->db, c->x32, c->dy32};
+    for (int i = 0; i < UF_LEN(m); i++)
+        if (m[i]) dnnl_memory_destroy(m[i]);
+    if (c->stream) dnnl_stream_destroy(c->stream);
+    if (c->engine) dnnl_engine_destroy(c->engine);
+    free(c->scaled);
+    free(c->dw_sum);
+    free(c->db_sum);
+    free(c);
+    *pc = NULL;
+}
+
+size_t uf_dconv_scratch(const uf_dconv *c) { return c->n_scratch; }
+
+const char *uf_dconv_impl(const uf_dconv *c) {
+    const char *s = NULL;
+    dnnl_primitive_desc_query(c->forward.desc, dnnl_query_impl_info_str, 0, &s);
+    return s ? s : "?";
+}
+
+int uf_dconv_pack(uf_dconv *c, const float *w, const float *scale) {
+    size_t per = c->n_w / (size_t)c->spec.y.c;
+    for (int o = 0; o < c->spec.y.c; o++)
+        for (size_t i = 0; i < per; i++)
+            c->scaled[(size_t)o * per + i] = w[(size_t)o * per + i] * (scale ? scale[o] : 1.f);
+    void *scratch = NULL; /* reorders of weights need little; only ask when one does */
+    if (c->pack_forward.scratch || c->pack_data.scratch)
+        if (!(scratch = uf_alloc(c->ctx, 1, c->n_scratch))) return UF_ENOMEM;
+    int err = move(c, &c->pack_forward, c->w_plain, c->w, scratch);
+    if (err == UF_OK && c->spec.backward_data) err = move(c, &c->pack_data, c->w_plain, c->w_data, scratch);
+    free(scratch);
+    return err;
+}
+
+static void at(dnnl_memory_t m, const void *data) { dnnl_memory_set_data_handle(m, (void *)(uintptr_t)data); }
+
+int uf_dconv_forward(uf_dconv *c, const void *x, const float *bias, void *y, void *scratch) {
+    at(c->x, x);
+    at(c->y, y);
+    if (c->spec.bias) at(c->bias, bias);
+    dnnl_exec_arg_t a[6] = {{DNNL_ARG_SRC, c->x}, {DNNL_ARG_WEIGHTS, c->w}, {DNNL_ARG_DST, c->y}};
+    int n = 3;
+    if (c->spec.bias) a[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, c->bias};
+    return execute(c, &c->forward, n, a, scratch);
+}
+
+int uf_dconv_backward_data(uf_dconv *c, const void *dy, void *dx, void *scratch) {
+    at(c->dy, dy);
+    at(c->dx, dx);
+    dnnl_exec_arg_t a[5] = {{DNNL_ARG_DIFF_DST, c->dy}, {DNNL_ARG_WEIGHTS, c->w_data}, {DNNL_ARG_DIFF_SRC, c->dx}};
+    return execute(c, &c->data, 3, a, scratch);
+}
+
+int uf_dconv_backward_weights(uf_dconv *c, const void *x, const void *dy, float *dw, float *db, void *scratch) {
+    at(c->x, x);
+    at(c->dy, dy);
+    if (c->x32) {
+        UF_TRY(move(c, &c->widen_x, c->x, c->x32, scratch));
+        UF_TRY(move(c, &c->widen_dy, c->dy, c->dy32, scratch));
+    }
+    dnnl_exec_arg_t a[6] = {{DNNL_ARG_SRC, c->x32 ? c->x32 : c->x},
+                            {DNNL_ARG_DIFF_DST, c->dy32 ? c->dy32 : c->dy},
+                            {DNNL_ARG_DIFF_WEIGHTS, c->dw}};
+    int n = 3;
+    if (c->spec.bias) a[n++] = (dnnl_exec_arg_t){DNNL_ARG_DIFF_BIAS, c->db};
+    UF_TRY(execute(c, &c->weights, n, a, scratch));
+    UF_TRY(move(c, &c->unpack, c->dw, c->dw_plain, scratch));
+    for (size_t i = 0; i < c->n_w; i++) dw[i] += c->dw_sum[i];
+    if (db)
+        for (int i = 0; i < c->spec.y.c; i++) db[i] += c->db_sum[i];
+    return UF_OK;
+}
+
+int uf_sgemm(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
+             float beta, float *c, int ldc) {
+    dnnl_status_t s = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    return s == dnnl_success ? UF_OK : UF_EUNSUPPORTED;
+}
+
+bool uf_cpu_has_bf16(void) {
+    /* The library's own view: it honours ONEDNN_MAX_CPU_ISA, and every newer set contains this one. */
+    int isa = (int)dnnl_get_effective_cpu_isa();
+    return (isa & (int)dnnl_cpu_isa_avx512_core_bf16) == (int)dnnl_cpu_isa_avx512_core_bf16;
+}
