@@ -1,0 +1,36 @@
+/* The index of all losses. Each is built out of ops, so that its gradient comes for free. */
+#include "losses.h"
+
+#include <string.h>
+
+static uf_node *l1(const uf_loss_in *in) { return uf_l1(in->predicted, in->target); }
+static uf_node *l2(const uf_loss_in *in) { return uf_l2(in->predicted, in->target); }
+
+static uf_node *cross_entropy(const uf_loss_in *in) {
+    return uf_cross_entropy(in->predicted, in->target, in->smoothing);
+}
+
+/* Where a frozen network's activations differ, the picture means something else (Johnson et al., arXiv:1603.08155). */
+static uf_node *feature(const uf_loss_in *in) {
+    uf_node *sum = NULL;
+    for (int i = 0; i < in->n_features; i++) {
+        float w = in->feature_weight ? in->feature_weight[i] : 1.f;
+        if (w <= 0 || !in->predicted_features[i]) continue;
+        uf_node *term = uf_scale(uf_l1(in->predicted_features[i], in->target_features[i]), w, 0.f);
+        sum = sum ? uf_binary(sum, "add", term) : term;
+    }
+    return sum;
+}
+
+static const uf_loss loss_l1 = {"l1", "mean absolute difference", l1};
+static const uf_loss loss_l2 = {"l2", "mean squared difference", l2};
+static const uf_loss loss_feature = {"feature", "L1 between activations of a frozen network", feature};
+static const uf_loss loss_cross_entropy = {"cross_entropy", "of the class, with label smoothing", cross_entropy};
+
+const uf_loss *const uf_losses[] = {&loss_l1, &loss_l2, &loss_feature, &loss_cross_entropy, NULL};
+
+const uf_loss *uf_loss_find(const char *name) {
+    for (int i = 0; uf_losses[i]; i++)
+        if (!strcmp(uf_losses[i]->name, name)) return uf_losses[i];
+    return NULL;
+}

@@ -1,0 +1,38 @@
+/* Losses as graph builders, and quality measures on pictures. Internal API. */
+#ifndef UF_LOSSES_H
+#define UF_LOSSES_H
+
+#include "engine.h"
+
+/* What a loss may look at. Unused fields NULL. */
+typedef struct uf_loss_in {
+    uf_node *predicted, *target; /* chroma (N,2,h,w), or logits and labels */
+    uf_node *const *predicted_features, *const *target_features; /* n_features activations of a frozen network */
+    int n_features;
+    const float *feature_weight; /* n_features, NULL: all 1 */
+    float smoothing;             /* of labels */
+} uf_loss_in;
+typedef struct uf_loss {
+    const char *name, *summary;
+    uf_node *(*build)(const uf_loss_in *in); /* scalar */
+} uf_loss;
+extern const uf_loss *const uf_losses[]; /* NULL-ended: l1, l2, feature, cross_entropy, ... */
+const uf_loss *uf_loss_find(const char *name);
+
+/* Measures on 8-bit sRGB pictures, interleaved RGB, `stride` bytes a row. */
+typedef struct uf_rgb {
+    const uint8_t *data;
+    int w, h, stride;
+} uf_rgb;
+/* Mean CIEDE2000 over all pixels (Sharma et al. 2005), D65. */
+double uf_ciede2000(uf_rgb a, uf_rgb b);
+/* One pair of CIELAB colours; for the published test vectors. */
+double uf_ciede2000_lab(const double lab1[3], const double lab2[3]);
+/* PSNR of the a*b* planes, peak 255 as in the colorization literature (a,b in [-128,127]); dB. */
+double uf_ab_psnr(uf_rgb a, uf_rgb b);
+/* Hasler & Suesstrunk 2003: sqrt(var rg + var yb) + .3 sqrt(mean rg^2 + mean yb^2), rg = R-G, yb = (R+G)/2-B, 0..255 */
+double uf_colorfulness(uf_rgb a);
+/* Share of pixels with CIELAB chroma under 5. */
+double uf_grey_share(uf_rgb a);
+
+#endif
