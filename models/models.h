@@ -1,0 +1,41 @@
+/* The networks, as graph builders over the engine, and their table. Internal API.
+ *
+ * Picture conventions: luma is Y' in [0,1] full range; chroma is (Cb, Cr) in [-0.5,0.5], BT.601 full range (JPEG), at
+ * half the luma's width and height. H and W are multiples of the model's `multiple`. */
+#ifndef UF_MODELS_H
+#define UF_MODELS_H
+
+#include "engine.h"
+
+enum { UF_N_STAGES = 5 }; /* encoder outputs at 1/2, 1/4, 1/8, 1/16, 1/32 */
+
+/* Nodes of a built network that others hold on to. Unused ones are NULL. */
+typedef struct uf_built {
+    uf_node *luma;                /* input (N,1,H,W) [0,1] */
+    uf_node *chroma;              /* features: input node or builder's argument (N,2,H/2,W/2) */
+    uf_node *out;                 /* color: chroma (N,2,H/2,W/2) in about [-0.5,0.5]; features: logits (N,classes,1,1) */
+    uf_node *stage[UF_N_STAGES];  /* encoder activations, after their ReLU */
+} uf_built;
+
+typedef struct uf_model {
+    const char *name, *summary;
+    const char *file;   /* shipped weights, in models/weights/ */
+    int multiple;       /* sides must be multiples of this */
+    /* Adds the network to g for this (N,1,H,W) luma shape; inputs are made when b->luma / b->chroma are NULL on entry
+     * and used when given. Returns uf_graph_status(g). */
+    int (*build)(uf_graph *g, uf_shape luma, uf_built *b);
+} uf_model;
+extern const uf_model uf_model_color, uf_model_features;
+extern const uf_model *const uf_models[]; /* NULL-ended */
+const uf_model *uf_model_find(const char *name);
+
+/* The residual encoder both networks share. x (N,6,H/2,W/2): luma unshuffled to 4 channels, then Cb, Cr; or (N,4,..) for
+ * luma alone. Parameter names are the same in both ("enc.…"), so that features' weights load into color's encoder; the
+ * stem of a 4-channel encoder is the first 4 input channels of the 6-channel one (grey = zero chroma). */
+int uf_encoder_build(uf_graph *g, uf_node *x, uf_node *stage[UF_N_STAGES]);
+/* The normalised 6- or 4-channel encoder input from luma and (chroma or NULL). */
+uf_node *uf_encoder_input(uf_node *luma, uf_node *chroma);
+/* Copies a trained `features` file's encoder into color's parameters, cutting the stem. UF_EDATA: not such a file. */
+int uf_color_init(uf_ctx *ctx, const uf_weights *features, uf_params *color);
+
+#endif
