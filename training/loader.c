@@ -1,0 +1,246 @@
+/* Batches, made ahead of the learner by worker threads and handed out in order. */
+#include "training.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { AHEAD = 4, TRIES = 64 };
+
+typedef enum slot_state { EMPTY, BUSY, READY, FAILED } slot_state;
+
+typedef struct slot {
+    uf_batch batch;
+    float *memory;
+    slot_state state;
+    int64_t number;
+} slot;
+
+struct uf_loader {
+    uf_ctx *ctx;
+    const uf_data *data;
+    uf_loader_options o;
+    slot slot[AHEAD + 1];   /* one is with the learner */
+    int64_t next_make, next_take, end;
+    int taken;              /* slot with the learner, -1: none */
+    bool stop;
+    int code;
+    pthread_mutex_t lock;
+    pthread_cond_t made, freed;
+    pthread_t *worker;
+    int n_workers;
+};
+
+/* Random streams of one sample: numbered, so that each use draws its own. */
+enum { CROP_SCALE, CROP_X, CROP_Y, FLIP, NOISE_ON, NOISE_SIGMA, GAIN, GAMMA, GREY };
+
+typedef struct draw {
+    uint64_t seed, index;
+    bool plain;
+} draw;
+
+static float chance(const draw *d, int what, float middle) {
+    return d->plain ? middle : uf_uniform(d->seed, uf_hash("sample", 6) + (uint64_t)what, d->index);
+}
+
+static void flip(float *x, int w, int rows) {
+    for (int r = 0; r < rows; r++)
+        for (int i = 0, j = w - 1; i < j; i++, j--) {
+            float t = x[(size_t)r * (size_t)w + (size_t)i];
+            x[(size_t)r * (size_t)w + (size_t)i] = x[(size_t)r * (size_t)w + (size_t)j];
+            x[(size_t)r * (size_t)w + (size_t)j] = t;
+        }
+}
+
+/* What film does to a picture: grain, and prints that are lighter or harder than the next. A colorizer that has seen it
+ * does not flicker with it (the noise that made the best-known video model steady: p .8). */
+static void damage(const uf_loader_options *o, const draw *d, size_t n, const float *clean, float *luma) {
+    float gain = 1.f + .1f * (chance(d, GAIN, .5f) - .5f), gamma = 1.f + .3f * (chance(d, GAMMA, .5f) - .5f);
+    bool noisy = !d->plain && chance(d, NOISE_ON, 1.f) < .8f && o->noise > 0;
+    float sigma = noisy ? o->noise * chance(d, NOISE_SIGMA, 0.f) : 0.f;
+    uint64_t stream = uf_hash("grain", 5) ^ (d->index * 0x9e3779b97f4a7c15u);
+    if (d->plain) {
+        memcpy(luma, clean, n * sizeof *luma);
+        return;
+    }
+    for (size_t i = 0; i < n; i += 4) { /* sums of four bytes are normal enough, and cheap */
+        uint32_t r[4] = {0};
+        if (sigma > 0) uf_philox(d->seed, stream, i / 4, r);
+        for (size_t k = 0; k < 4 && i + k < n; k++) {
+            float g = (float)((r[k] & 255) + (r[k] >> 8 & 255) + (r[k] >> 16 & 255) + (r[k] >> 24)) - 510.f;
+            float v = gain * powf(fmaxf(clean[i + k], 0.f), gamma) + sigma * g / 147.8f;
+            luma[i + k] = fminf(fmaxf(v, 0.f), 1.f);
+        }
+    }
+}
+
+static float mean_chroma(const float *chroma, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += fabs((double)chroma[i]);
+    return (float)(sum / (double)n);
+}
+
+/* UF_EDATA without a message: this picture will not do, take another. */
+static int make_one(uf_loader *l, uf_decoder *dec, int64_t picture, const draw *d, float *clean, float *chroma) {
+    const void *data = NULL;
+    size_t n = 0;
+    void *owned = NULL;
+    int w = 0, h = 0, s = l->o.size;
+    int err = uf_data_read(l->data, picture, &data, &n, &owned);
+    if (err == UF_OK) err = uf_decoder_decode(dec, data, n, &w, &h);
+    free(owned);
+    if (err == UF_EIO || err == UF_EDATA) {
+        uf_log(l->ctx, UF_LOG_WARN, "passed over '%s': damaged or unreadable", uf_data_name(l->data, picture));
+        return UF_EDATA;
+    }
+    if (err < 0) return err;
+    float small = l->o.smallest > 0 ? l->o.smallest : .35f;
+    double side = w < h ? w : h, area = (double)(small + (1.f - small) * chance(d, CROP_SCALE, 1.f));
+    side *= sqrt(area);
+    if (side < 8) return UF_EDATA;
+    double x = (w - side) * (double)chance(d, CROP_X, .5f), y = (h - side) * (double)chance(d, CROP_Y, .5f);
+    err = uf_decoder_planes(dec, x, y, side, side, s, s, clean, chroma);
+    if (err < 0) return err;
+    size_t nc = (size_t)s * (size_t)s / 2;
+    if (l->o.saturation_min > 0 && mean_chroma(chroma, nc) < l->o.saturation_min) return UF_EDATA;
+    if (!d->plain && chance(d, FLIP, 1.f) < .5f) {
+        flip(clean, s, s);
+        flip(chroma, s / 2, s);
+    }
+    if (!d->plain && chance(d, GREY, 1.f) < l->o.grey) memset(chroma, 0, nc * sizeof *chroma);
+    return UF_OK;
+}
+
+static int make(uf_loader *l, uf_decoder *dec, int64_t number, uf_batch *b) {
+    size_t n = (size_t)l->o.size * (size_t)l->o.size;
+    for (int i = 0; i < l->o.batch; i++) {
+        uint64_t index = (uint64_t)(l->o.first_sample + number * l->o.batch + i);
+        int err = UF_EDATA;
+        for (uint64_t t = 0; err == UF_EDATA && t < TRIES; t++) { /* damaged pictures give their place to another */
+            draw d = {l->o.seed, index + (t << 40), l->o.plain};
+            int64_t k = l->o.plain ? (int64_t)((index + t) % (uint64_t)uf_data_n(l->data))
+                                   : uf_data_pick(l->data, l->o.seed + t, index);
+            float *clean = b->clean + (size_t)i * n;
+            err = make_one(l, dec, k, &d, clean, b->chroma + (size_t)i * n / 2);
+            if (err < 0) continue;
+            damage(&l->o, &d, n, clean, b->luma + (size_t)i * n);
+            b->label[i] = (float)uf_data_class(l->data, k);
+        }
+        if (err == UF_EDATA)
+            return uf_fail(l->ctx, UF_EDATA, "%d pictures in a row were damaged, vanished or without colour; check the "
+                           "data, or lower saturation_min", TRIES);
+        if (err < 0) return err;
+    }
+    return UF_OK;
+}
+
+/* A free slot for the next batch that nobody makes yet; NULL when the worker should end. */
+static slot *claim(uf_loader *l) {
+    pthread_mutex_lock(&l->lock);
+    slot *s = NULL;
+    while (!l->stop && l->next_make < l->end && !s) {
+        for (int i = 0; i < AHEAD + 1 && !s; i++)
+            if (l->slot[i].state == EMPTY && i != l->taken) s = &l->slot[i];
+        if (!s) pthread_cond_wait(&l->freed, &l->lock);
+    }
+    if (s && !l->stop) {
+        s->state = BUSY;
+        s->number = l->next_make++;
+    } else {
+        s = NULL;
+    }
+    pthread_mutex_unlock(&l->lock);
+    return s;
+}
+
+static void *work(void *arg) {
+    uf_loader *l = arg;
+    uf_decoder *dec = NULL;
+    int err = uf_decoder_open(&dec, l->ctx);
+    slot *s;
+    while ((s = claim(l))) {
+        if (err == UF_OK) err = make(l, dec, s->number, &s->batch);
+        pthread_mutex_lock(&l->lock);
+        s->state = err == UF_OK ? READY : FAILED;
+        if (err < 0) l->code = err;
+        pthread_cond_broadcast(&l->made);
+        pthread_mutex_unlock(&l->lock);
+    }
+    uf_decoder_close(&dec);
+    return NULL;
+}
+
+static int slots_open(uf_loader *l) {
+    size_t n = (size_t)l->o.batch * (size_t)l->o.size * (size_t)l->o.size;
+    for (int i = 0; i < AHEAD + 1; i++) {
+        float *m = l->slot[i].memory = uf_alloc(l->ctx, 5 * n / 2 + (size_t)l->o.batch, sizeof *m);
+        if (!m) return UF_ENOMEM;
+        l->slot[i].batch = (uf_batch){m, m + n, m + 2 * n, m + 2 * n + n / 2};
+    }
+    return UF_OK;
+}
+
+int uf_loader_open(uf_loader **out, uf_ctx *ctx, const uf_data *data, const uf_loader_options *o) {
+    uf_loader *l = uf_alloc(ctx, 1, sizeof *l);
+    if (!l) return UF_ENOMEM;
+    l->ctx = ctx;
+    l->data = data;
+    l->o = *o;
+    l->next_make = l->next_take = o->first;
+    l->end = o->first + o->n;
+    l->taken = -1;
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->made, NULL);
+    pthread_cond_init(&l->freed, NULL);
+    int err = slots_open(l), n = o->workers > 0 ? o->workers : 1;
+    if (err == UF_OK && !(l->worker = uf_alloc(ctx, (size_t)n, sizeof *l->worker))) err = UF_ENOMEM;
+    while (err == UF_OK && l->n_workers < n) {
+        if (pthread_create(&l->worker[l->n_workers], NULL, work, l))
+            err = uf_fail(ctx, UF_ENOMEM, "cannot start a data thread");
+        else
+            l->n_workers++;
+    }
+    if (err < 0) uf_loader_close(&l);
+    else *out = l;
+    return err;
+}
+
+void uf_loader_close(uf_loader **pl) {
+    uf_loader *l = *pl;
+    if (!l) return;
+    pthread_mutex_lock(&l->lock);
+    l->stop = true;
+    pthread_cond_broadcast(&l->freed);
+    pthread_mutex_unlock(&l->lock);
+    for (int i = 0; i < l->n_workers; i++) pthread_join(l->worker[i], NULL);
+    for (int i = 0; i < AHEAD + 1; i++) free(l->slot[i].memory);
+    pthread_cond_destroy(&l->made);
+    pthread_cond_destroy(&l->freed);
+    pthread_mutex_destroy(&l->lock);
+    free(l->worker);
+    free(l);
+    *pl = NULL;
+}
+
+int uf_loader_next(uf_loader *l, const uf_batch **batch) {
+    if (l->next_take >= l->end) return UF_EOF;
+    pthread_mutex_lock(&l->lock);
+    if (l->taken >= 0) { /* the one handed out before is done with */
+        l->slot[l->taken].state = EMPTY;
+        l->taken = -1;
+        pthread_cond_broadcast(&l->freed);
+    }
+    int err = UF_OK;
+    while (l->taken < 0 && err == UF_OK) {
+        for (int i = 0; i < AHEAD + 1; i++)
+            if (l->slot[i].number == l->next_take && l->slot[i].state >= READY) l->taken = i;
+        if (l->taken >= 0 && l->slot[l->taken].state == FAILED) err = l->code;
+        if (l->taken < 0) pthread_cond_wait(&l->made, &l->lock);
+    }
+    pthread_mutex_unlock(&l->lock);
+    if (err < 0) return err;
+    l->next_take++;
+    *batch = &l->slot[l->taken].batch;
+    return UF_OK;
+}

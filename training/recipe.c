@@ -1,0 +1,173 @@
+/* Recipes: YAML read into structs by schema, so that a misspelt key is refused by name. */
+#include "training.h"
+
+#include <cyaml/cyaml.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OPT CYAML_FLAG_OPTIONAL
+
+static const cyaml_schema_field_t source_fields[] = {
+    CYAML_FIELD_STRING_PTR("path", CYAML_FLAG_POINTER, uf_source, path, 1, 4096),
+    CYAML_FIELD_FLOAT("weight", OPT, uf_source, weight),
+    CYAML_FIELD_BOOL("labelled", OPT, uf_source, labelled),
+    CYAML_FIELD_INT("exclude_every", OPT, uf_source, exclude_every),
+    CYAML_FIELD_INT("only_every", OPT, uf_source, only_every),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t source_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, uf_source, source_fields),
+};
+
+static const cyaml_schema_field_t stage_fields[] = {
+    CYAML_FIELD_INT("size", CYAML_FLAG_DEFAULT, uf_stage, size),
+    CYAML_FIELD_INT("batch", CYAML_FLAG_DEFAULT, uf_stage, batch),
+    CYAML_FIELD_INT("steps", CYAML_FLAG_DEFAULT, uf_stage, steps),
+    CYAML_FIELD_FLOAT("rate", CYAML_FLAG_DEFAULT, uf_stage, rate),
+    CYAML_FIELD_STRING_PTR("freeze", CYAML_FLAG_POINTER | OPT, uf_stage, freeze, 0, 64),
+    CYAML_FIELD_FLOAT("noise", OPT, uf_stage, noise),
+    CYAML_FIELD_FLOAT("smallest", OPT, uf_stage, smallest),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t stage_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, uf_stage, stage_fields),
+};
+
+static const cyaml_schema_field_t loss_fields[] = {
+    CYAML_FIELD_FLOAT("l1", OPT, uf_loss_weights, l1),
+    CYAML_FIELD_FLOAT("l2", OPT, uf_loss_weights, l2),
+    CYAML_FIELD_FLOAT("feature", OPT, uf_loss_weights, feature),
+    CYAML_FIELD_FLOAT("cross_entropy", OPT, uf_loss_weights, cross_entropy),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t float_value = {CYAML_VALUE_FLOAT(CYAML_FLAG_DEFAULT, float)};
+
+static const cyaml_schema_field_t recipe_fields[] = {
+    CYAML_FIELD_STRING_PTR("model", CYAML_FLAG_POINTER, uf_recipe, model, 1, 64),
+    CYAML_FIELD_STRING_PTR("out", CYAML_FLAG_POINTER, uf_recipe, out, 1, 255),
+    CYAML_FIELD_STRING_PTR("init", CYAML_FLAG_POINTER | OPT, uf_recipe, init, 1, 4096),
+    CYAML_FIELD_STRING_PTR("features", CYAML_FLAG_POINTER | OPT, uf_recipe, features, 1, 4096),
+    CYAML_FIELD_STRING_PTR("licence", CYAML_FLAG_POINTER | OPT, uf_recipe, licence, 1, 4096),
+    CYAML_FIELD_UINT("seed", OPT, uf_recipe, seed),
+    CYAML_FIELD_SEQUENCE("train", CYAML_FLAG_POINTER, uf_recipe, train, &source_value, 1, 256),
+    CYAML_FIELD_SEQUENCE("valid", CYAML_FLAG_POINTER, uf_recipe, valid, &source_value, 1, 256),
+    CYAML_FIELD_SEQUENCE("stages", CYAML_FLAG_POINTER, uf_recipe, stages, &stage_value, 1, 64),
+    CYAML_FIELD_MAPPING("losses", CYAML_FLAG_DEFAULT, uf_recipe, losses, loss_fields),
+    CYAML_FIELD_SEQUENCE("feature_layers", CYAML_FLAG_POINTER | OPT, uf_recipe, feature_layers, &float_value, 1,
+                         UF_N_STAGES),
+    CYAML_FIELD_FLOAT("beta2", OPT, uf_recipe, beta2),
+    CYAML_FIELD_FLOAT("decay", OPT, uf_recipe, decay),
+    CYAML_FIELD_FLOAT("clip", OPT, uf_recipe, clip),
+    CYAML_FIELD_FLOAT("average", OPT, uf_recipe, average),
+    CYAML_FIELD_SEQUENCE("group_rates", CYAML_FLAG_POINTER | OPT, uf_recipe, group_rates, &float_value, 1, 16),
+    CYAML_FIELD_FLOAT("grey", OPT, uf_recipe, grey),
+    CYAML_FIELD_FLOAT("smoothing", OPT, uf_recipe, smoothing),
+    CYAML_FIELD_FLOAT("saturation_min", OPT, uf_recipe, saturation_min),
+    CYAML_FIELD_INT("checkpoint_every", OPT, uf_recipe, checkpoint_every),
+    CYAML_FIELD_INT("sample_every", OPT, uf_recipe, sample_every),
+    CYAML_FIELD_INT("valid_every", OPT, uf_recipe, valid_every),
+    CYAML_FIELD_INT("workers", OPT, uf_recipe, workers),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t recipe_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, uf_recipe, recipe_fields),
+};
+
+/* libcyaml tells what is wrong through its log: the first line is the reason, later ones where it stands. */
+typedef struct complaint {
+    char text[512];
+} complaint;
+
+static void listen(cyaml_log_t level, void *user, const char *fmt, va_list args) {
+    complaint *c = user;
+    size_t n = strlen(c->text);
+    if (level < CYAML_LOG_WARNING || n + 2 >= sizeof c->text) return;
+    vsnprintf(c->text + n, sizeof c->text - n, fmt, args);
+    for (char *p = c->text + n; *p; p++)
+        if (*p == '\n') *p = ' ';
+}
+
+static const cyaml_config_t *config(cyaml_config_t *c, complaint *to) {
+    *c = (cyaml_config_t){.log_fn = listen, .log_ctx = to, .mem_fn = cyaml_mem, .log_level = CYAML_LOG_WARNING};
+    return c;
+}
+
+static int range(uf_ctx *ctx, const char *path, const char *key, double v, double from, double to) {
+    if (v >= from && v <= to) return UF_OK;
+    return uf_fail(ctx, UF_EINVAL, "recipe '%s': %s is %g; it must be from %g to %g", path, key, v, from, to);
+}
+
+static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
+    const uf_model *m = uf_model_find(r->model);
+    if (!m) return uf_fail(ctx, UF_EINVAL, "recipe '%s': there is no model '%s'; 'unfade models' lists them", path, r->model);
+    for (unsigned i = 0; i < r->stages_count; i++) {
+        const uf_stage *s = &r->stages[i];
+        UF_TRY(range(ctx, path, "size", s->size, m->multiple, 1024));
+        if (s->size % m->multiple)
+            return uf_fail(ctx, UF_EINVAL, "recipe '%s': size %d is not a multiple of %d", path, s->size, m->multiple);
+        UF_TRY(range(ctx, path, "batch", s->batch, 1, 4096));
+        UF_TRY(range(ctx, path, "steps", s->steps, 1, 1e8));
+        UF_TRY(range(ctx, path, "rate", (double)s->rate, 1e-9, 1));
+        UF_TRY(range(ctx, path, "noise", (double)s->noise, 0, .3));
+        UF_TRY(range(ctx, path, "smallest", (double)s->smallest, 0, 1));
+    }
+    UF_TRY(range(ctx, path, "beta2", (double)r->beta2, .5, .99999));
+    UF_TRY(range(ctx, path, "average", (double)r->average, 0, .99999));
+    UF_TRY(range(ctx, path, "grey", (double)r->grey, 0, 1));
+    UF_TRY(range(ctx, path, "smoothing", (double)r->smoothing, 0, .9));
+    UF_TRY(range(ctx, path, "workers", r->workers, 1, 256));
+    if (r->losses.feature > 0 && !r->features)
+        return uf_fail(ctx, UF_EINVAL, "recipe '%s': the feature loss needs 'features: WEIGHTS'", path);
+    return UF_OK;
+}
+
+/* Recipes move with their data: paths in them count from where they lie. */
+static int locate(uf_ctx *ctx, const char *recipe, char **path) {
+    const char *slash = strrchr(recipe, '/');
+    if (!*path || **path == '/' || !slash) return UF_OK;
+    char *full = uf_format(ctx, "%.*s/%s", (int)(slash - recipe), recipe, *path);
+    if (!full) return UF_ENOMEM;
+    free(*path);
+    *path = full;
+    return UF_OK;
+}
+
+static int locate_all(uf_ctx *ctx, const char *path, uf_recipe *r) {
+    UF_TRY(locate(ctx, path, &r->init));
+    UF_TRY(locate(ctx, path, &r->features));
+    for (unsigned i = 0; i < r->train_count; i++) UF_TRY(locate(ctx, path, &r->train[i].path));
+    for (unsigned i = 0; i < r->valid_count; i++) UF_TRY(locate(ctx, path, &r->valid[i].path));
+    return UF_OK;
+}
+
+static void defaults(uf_recipe *r) {
+    if (r->beta2 == 0) r->beta2 = .99f;
+    if (r->workers == 0) r->workers = 1;
+    if (r->checkpoint_every == 0) r->checkpoint_every = 500;
+    if (r->sample_every == 0) r->sample_every = 500;
+    if (r->valid_every == 0) r->valid_every = 500;
+}
+
+int uf_recipe_open(uf_recipe **out, uf_ctx *ctx, const char *path) {
+    cyaml_config_t c;
+    complaint why = {""};
+    uf_recipe *r = NULL;
+    cyaml_err_t e = cyaml_load_file(path, config(&c, &why), &recipe_value, (cyaml_data_t **)&r, NULL);
+    if (e == CYAML_ERR_FILE_OPEN) return uf_fail(ctx, UF_EINVAL, "cannot open recipe '%s'; check the path", path);
+    if (e != CYAML_OK)
+        return uf_fail(ctx, UF_EINVAL, "recipe '%s': %s", path, why.text[0] ? why.text : cyaml_strerror(e));
+    defaults(r);
+    int err = check(ctx, path, r);
+    if (err == UF_OK) err = locate_all(ctx, path, r);
+    if (err < 0) uf_recipe_close(&r);
+    else *out = r;
+    return err;
+}
+
+void uf_recipe_close(uf_recipe **r) {
+    cyaml_config_t c;
+    complaint why;
+    if (*r) cyaml_free(config(&c, &why), &recipe_value, *r, 0);
+    *r = NULL;
+}

@@ -1,0 +1,149 @@
+/* Training: recipes, data, the learner, held-out measures. Internal API.
+ *
+ * A run is a pure function of its recipe: batch k of a run is the same whatever the thread count, and a resumed run ends
+ * in the same bits as one that was never interrupted. */
+#ifndef UF_TRAINING_H
+#define UF_TRAINING_H
+
+#include "models.h"
+
+/* ---- recipes (recipe.c) --------------------------------------------------------------------------------------------- */
+
+typedef struct uf_source { /* where pictures come from */
+    char *path;            /* folder (searched recursively) or plain .tar, relative to the recipe */
+    float weight;          /* share of the samples; 0: by number of pictures */
+    bool labelled;         /* the class is the name of the first folder under path */
+    int exclude_every;     /* n > 0: leave out every n-th picture by sorted name ... */
+    int only_every;        /* ... n > 0: take only those */
+} uf_source;
+
+typedef struct uf_stage { /* a stretch of the run at one picture size */
+    int size, batch, steps;
+    float rate;     /* the one-cycle's peak */
+    char *freeze;   /* parameters with this prefix do not learn; "" or NULL: all do */
+    float noise;    /* most deviation of the noise added to the luma, 0..0.3 */
+    float smallest; /* least share of the picture that a crop takes, 0.05..1 */
+} uf_stage;
+
+typedef struct uf_loss_weights {
+    float l1, l2, feature, cross_entropy;
+} uf_loss_weights;
+
+typedef struct uf_recipe {
+    char *model, *out, *init, *features, *licence;
+    uint64_t seed;
+    uf_source *train, *valid;
+    unsigned train_count, valid_count;
+    uf_stage *stages;
+    unsigned stages_count;
+    uf_loss_weights losses;
+    float *feature_layers; /* weights of the frozen network's stages 0, 1, 2, ... */
+    unsigned feature_layers_count;
+    float beta2, decay, clip, average;
+    float *group_rates;
+    unsigned group_rates_count;
+    float grey;            /* features: share of the samples without chroma */
+    float smoothing;       /* features: of the labels */
+    float saturation_min;  /* color: pictures whose mean |chroma| is below are passed over */
+    int checkpoint_every, sample_every, valid_every, workers;
+} uf_recipe;
+
+/* UF_EINVAL: unknown key, wrong type or value out of range, named with its line. Paths come back relative to the
+ * recipe's folder. */
+int uf_recipe_open(uf_recipe **out, uf_ctx *ctx, const char *path);
+void uf_recipe_close(uf_recipe **r);
+
+/* ---- pictures (picture.c) ------------------------------------------------------------------------------------------- */
+
+typedef struct uf_decoder uf_decoder; /* JPEG, PNG, TIFF, WebP bytes to planes; one a thread */
+int uf_decoder_open(uf_decoder **out, uf_ctx *ctx);
+void uf_decoder_close(uf_decoder **d);
+/* Decodes; the picture stays in the decoder until the next call. UF_EDATA without a message: damaged, or not one of
+ * the four. Sides come back. */
+int uf_decoder_decode(uf_decoder *d, const void *data, size_t n, int *w, int *h);
+/* The region (x,y,rw,rh, in source pixels) resized to luma (h,w) in [0,1] and chroma (2,h/2,w/2) in [-.5,.5], BT.601 full
+ * range; w and h are even. Grey pictures have zero chroma. */
+int uf_decoder_planes(uf_decoder *d, double x, double y, double rw, double rh, int w, int h, float *luma,
+                      float *chroma);
+/* luma (h,w), chroma (2,h/2,w/2) to interleaved 8-bit RGB, w*3 bytes a row. */
+int uf_decoder_rgb(uf_decoder *d, int w, int h, const float *luma, const float *chroma, uint8_t *rgb);
+
+/* ---- data (data.c, loader.c) ---------------------------------------------------------------------------------------- */
+
+typedef struct uf_data uf_data; /* an index of pictures in folders and archives */
+int uf_data_open(uf_data **out, uf_ctx *ctx, const uf_source *sources, int n_sources);
+void uf_data_close(uf_data **d);
+int64_t uf_data_n(const uf_data *d);
+int uf_data_n_classes(const uf_data *d);
+/* Picture for sample number `index` of a run: sources by weight, each in a new order every epoch. */
+int64_t uf_data_pick(const uf_data *d, uint64_t seed, uint64_t index);
+/* The bytes of picture i; free() *owned after use when it is not NULL (archives are mapped, not copied). */
+int uf_data_read(const uf_data *d, int64_t i, const void **data, size_t *n, void **owned);
+const char *uf_data_name(const uf_data *d, int64_t i);
+int uf_data_class(const uf_data *d, int64_t i); /* -1: not labelled */
+
+typedef struct uf_batch { /* (N,...) float32, valid until the next uf_loader_next */
+    float *luma;          /* (N,1,S,S) as the network sees it */
+    float *clean;         /* (N,1,S,S) before the noise */
+    float *chroma;        /* (N,2,S/2,S/2); features: zero in grey samples */
+    float *label;         /* (N,1,1,1) */
+} uf_batch;
+
+typedef struct uf_loader_options {
+    uint64_t seed;
+    int size, batch, workers;
+    int64_t first, n;     /* batches [first, first + n) */
+    int64_t first_sample; /* sample number of batch 0 of this stage */
+    float noise, smallest, grey, saturation_min;
+    bool plain;           /* held-out: centre crop, no flip, no noise, no chance */
+} uf_loader_options;
+typedef struct uf_loader uf_loader; /* worker threads that keep a few batches ready, in order */
+int uf_loader_open(uf_loader **out, uf_ctx *ctx, const uf_data *data, const uf_loader_options *o);
+void uf_loader_close(uf_loader **l);
+/* The next batch; UF_EOF after the last. UF_EDATA: no readable picture among many. */
+int uf_loader_next(uf_loader *l, const uf_batch **batch);
+
+/* ---- pictures of results (sheet.c) ---------------------------------------------------------------------------------- */
+
+typedef struct uf_sheet uf_sheet; /* a contact sheet: cells in rows, written as PNG */
+int uf_sheet_open(uf_sheet **out, uf_ctx *ctx, int columns, int rows, int cell_w, int cell_h);
+void uf_sheet_close(uf_sheet **s);
+void uf_sheet_put(uf_sheet *s, int column, int row, int w, int h, const uint8_t *rgb); /* w*3 bytes a row; scaled to fit */
+int uf_sheet_write(uf_sheet *s, const char *path);
+/* A learning curve as SVG: losses (n) against steps, with a running mean; valid may be NULL. */
+int uf_curve_write(uf_ctx *ctx, const char *path, const char *title, int n, const double *step, const double *loss,
+                   int n_valid, const double *valid_step, const double *valid);
+
+/* ---- runs ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct uf_train_progress {
+    int64_t step, n_steps;
+    double loss, rate, samples_per_second, seconds;
+} uf_train_progress;
+typedef void uf_train_progress_fn(void *user, const uf_train_progress *p);
+
+typedef struct uf_train_options {
+    const char *out_dir; /* log.csv, checkpoint, samples, curve, weights; made when missing */
+    bool resume, overwrite;
+    int64_t max_seconds; /* stop with a checkpoint after this long; 0: never */
+    uf_train_progress_fn *progress;
+    void *user;
+} uf_train_options;
+/* UF_EINVAL: the recipe; UF_EDATA: data, or the loss is no longer finite; UF_EINTR: cancelled, checkpoint written;
+ * UF_EEXIST: a run is there and neither resume nor overwrite was asked. */
+int uf_train(uf_ctx *ctx, const char *recipe, const uf_train_options *o);
+
+typedef struct uf_score {
+    double ciede2000, ab_psnr, colorfulness, grey_share; /* means over the pictures; losses.h says what they are */
+} uf_score;
+typedef struct uf_evaluation {
+    int n;
+    uf_score network, grey, mean_color; /* mean_color: every picture tinted with the set's mean chroma */
+    double original_colorfulness, original_grey_share;
+} uf_evaluation;
+/* Greys every picture under `paths`, colours it with `weights` at short side `size` (0: 256), compares with the
+ * original. sheet: PNG of [grey | network | original] rows, or NULL. */
+int uf_evaluate(uf_ctx *ctx, const char *weights, int n_paths, const char *const *paths, int size, double strength,
+                const char *sheet, uf_evaluation *out);
+
+#endif
