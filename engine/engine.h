@@ -216,6 +216,8 @@ int uf_plan_open(uf_plan **out, uf_ctx *ctx, uf_graph *g, const uf_plan_options 
 void uf_plan_close(uf_plan **p);
 int uf_plan_set(uf_plan *p, const uf_node *input, const float *nchw); /* (N,C,H,W) float32, copied */
 int uf_plan_run(uf_plan *p);      /* forward */
+/* A forward run that measures: the seconds of the step that computes `node` (its conversions apart), or of all, NULL. */
+int uf_plan_time(uf_plan *p, const uf_node *node, double *seconds);
 int uf_plan_backward(uf_plan *p); /* after run: grads of the params += d loss / d param */
 int uf_plan_get(uf_plan *p, const uf_node *node, float *nchw); /* outputs, inputs and the loss; in EXACT any node */
 /* Gradient of the loss with respect to an input marked needs_grad before compiling (tests, saliency). */

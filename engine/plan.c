@@ -412,6 +412,24 @@ int uf_plan_run(uf_plan *p) {
     return err;
 }
 
+int uf_plan_time(uf_plan *p, const uf_node *node, double *seconds) {
+    double start = uf_now();
+    if (!node) {
+        UF_TRY(uf_plan_run(p));
+        *seconds = uf_now() - start;
+        return UF_OK;
+    }
+    omp_set_num_threads(p->n_threads);
+    for (int i = 0; i < p->forward.n; i++) {
+        uf_step *s = &p->forward.at[i];
+        if (s->node != node || s->run == run_to_native || s->run == run_to_plain) continue;
+        UF_TRY(s->run(p, s));
+        *seconds = uf_now() - start;
+        return UF_OK;
+    }
+    return uf_fail(p->ctx, UF_EINVAL, "'%s' has no step of its own in this plan", node->name);
+}
+
 int uf_plan_backward(uf_plan *p) { return run(p, &p->backward); }
 
 int uf_plan_set(uf_plan *p, const uf_node *n, const float *nchw) {

@@ -103,9 +103,15 @@ int uf_decoder_decode(uf_decoder *d, const void *data, size_t n, int *w, int *h)
         avcodec_flush_buffers(d->codec[k]);
         return UF_EDATA;
     }
+    /* zimg wants whole chroma samples: an odd last column or row is left out */
+    const AVPixFmtDescriptor *desc = av_pix_fmt_desc_get(d->frame->format);
+    if (desc) {
+        d->frame->width &= ~((1 << desc->log2_chroma_w) - 1);
+        d->frame->height &= ~((1 << desc->log2_chroma_h) - 1);
+    }
     *w = d->frame->width;
     *h = d->frame->height;
-    return UF_OK;
+    return *w >= 8 && *h >= 8 ? UF_OK : UF_EDATA;
 }
 
 /* Grows a buffer whose old content is not needed. */
