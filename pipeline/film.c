@@ -1,0 +1,270 @@
+/* The colouring job: a decode thread, the stages on the caller's thread, an encode thread, bounded queues between. */
+#include "colorizer.h"
+#include "media.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { MAX_FRAMES = 4, MAX_ITEMS = 512, N_RECENT = 64 };
+
+typedef struct film {
+    uf_ctx *ctx;
+    const uf_film_options *o;
+    const char *in, *out;
+    uf_reader *reader;
+    uf_writer *writer;
+    uf_colorizer *colorizer;
+    uf_canvas *canvas;
+    uf_steady *steady;
+    uf_queue *decoded, *painted;
+    float *luma, *small, *chroma; /* (net_h,net_w), (net_h/2,net_w/2), (2,net_h/2,net_w/2) */
+    int net_w, net_h;
+    int64_t n_total, n_done;
+    double began, reported, recent[N_RECENT]; /* times of the last frames written */
+    int decode_err, encode_err;
+} film;
+
+static void stop(film *f)
+{
+    uf_queue_abort(f->decoded);
+    uf_queue_abort(f->painted);
+}
+
+static void *decode(void *user)
+{
+    film *f = user;
+    int err = UF_OK;
+    while (err == UF_OK) {
+        uf_item item = { 0 };
+        err = uf_reader_next(f->reader, &item);
+        if (err == UF_OK || err == UF_EOF) {
+            int pushed = uf_queue_push(f->decoded, &item); /* at the end: the empty item */
+            if (pushed < 0) err = pushed;
+        }
+    }
+    f->decode_err = err == UF_EOF ? UF_OK : err;
+    if (f->decode_err < 0) stop(f);
+    return NULL;
+}
+
+static void report(film *f, double media_seconds, bool last)
+{
+    double now = uf_now(), since = f->began;
+    uf_progress p = { f->n_done, f->n_total, now - f->began, 0, media_seconds };
+    int64_t n = f->n_done < N_RECENT ? f->n_done : N_RECENT - 1;
+    f->recent[f->n_done % N_RECENT] = now;
+    if (!f->o->colorize.progress || (!last && now - f->reported < 0.1)) return;
+    if (f->n_done >= N_RECENT) since = f->recent[(f->n_done + 1) % N_RECENT];
+    p.fps = now > since ? (double)n / (now - since) : 0;
+    f->reported = now;
+    f->o->colorize.progress(f->o->colorize.user, &p);
+}
+
+static void *encode(void *user)
+{
+    film *f = user;
+    AVRational base = uf_reader_format(f->reader)->streams[uf_reader_video(f->reader)]->time_base;
+    double media_seconds = 0;
+    int err = UF_OK;
+    while (err == UF_OK) {
+        uf_item item = { 0 };
+        bool frame;
+        if ((err = uf_queue_pop(f->painted, &item)) < 0) break;
+        if (!item.frame && !item.packet) {
+            err = uf_writer_finish(f->writer);
+            if (err == UF_OK) report(f, media_seconds, true);
+            break;
+        }
+        frame = item.frame != NULL;
+        if (frame) media_seconds = (double)item.frame->pts * av_q2d(base);
+        if ((err = uf_writer_write(f->writer, &item)) == UF_OK && frame) {
+            f->n_done++;
+            report(f, media_seconds, false);
+        }
+    }
+    f->encode_err = err;
+    if (err < 0) stop(f);
+    return NULL;
+}
+
+/* ---- stages ------------------------------------------------------------------------------------------------- */
+
+static int run_network(film *f)
+{
+    if (f->o->paint) return f->o->paint(f->o->paint_user, f->luma, f->net_w, f->net_h, f->chroma);
+    return uf_colorizer_run(f->colorizer, f->luma, f->chroma);
+}
+
+static void halve(const float *x, float *y, int w, int h)
+{
+    for (int r = 0; r < h / 2; r++) {
+        const float *a = x + (ptrdiff_t)(2 * r) * w, *b = a + w;
+        for (int i = 0; i < w / 2; i++) y[(ptrdiff_t)r * (w / 2) + i] = 0.25f * (a[2 * i] + a[2 * i + 1] + b[2 * i] + b[2 * i + 1]);
+    }
+}
+
+static int paint(film *f, uf_item *item)
+{
+    float strength = (float)(f->o->colorize.strength > 0 ? f->o->colorize.strength : 1);
+    size_t n = (size_t)f->net_w * (size_t)f->net_h / 2;
+    AVFrame *painted = NULL;
+    int err;
+    UF_TRY(uf_canvas_luma(f->canvas, item->frame, f->luma));
+    UF_TRY(run_network(f));
+    halve(f->luma, f->small, f->net_w, f->net_h);
+    for (size_t i = 0; i < n; i++) f->chroma[i] *= strength;
+    if (f->steady && uf_steady_push(f->steady, f->small, f->chroma))
+        uf_log(f->ctx, UF_LOG_DEBUG, "a scene begins at timestamp %lld", (long long)item->frame->pts);
+    err = uf_canvas_paint(f->canvas, item->frame, f->small, f->chroma, &painted);
+    av_frame_free(&item->frame);
+    item->frame = painted;
+    return err;
+}
+
+static int run_stages(film *f)
+{
+    int err = UF_OK;
+    bool end = false;
+    while (err == UF_OK && !end) {
+        uf_item item = { 0 };
+        if ((err = uf_queue_pop(f->decoded, &item)) < 0) break;
+        end = !item.frame && !item.packet;
+        if (uf_ctx_cancelled(f->ctx)) err = uf_fail(f->ctx, UF_EINTR, "stopped; '%s' was not written", f->out);
+        else if (item.frame) err = paint(f, &item);
+        if (err == UF_OK) err = uf_queue_push(f->painted, &item);
+        else uf_item_clear(&item);
+    }
+    if (err < 0) stop(f);
+    return err;
+}
+
+static int run(film *f)
+{
+    pthread_t decoder, encoder;
+    int err;
+    UF_TRY(uf_queue_open(&f->decoded, f->ctx, MAX_FRAMES, MAX_ITEMS));
+    UF_TRY(uf_queue_open(&f->painted, f->ctx, MAX_FRAMES, MAX_ITEMS));
+    f->began = f->recent[0] = uf_now();
+    if (pthread_create(&decoder, NULL, decode, f)) return uf_fail(f->ctx, UF_ENOMEM, "cannot start a thread; end other programs first");
+    if (pthread_create(&encoder, NULL, encode, f)) {
+        err = uf_fail(f->ctx, UF_ENOMEM, "cannot start a thread; end other programs first");
+        stop(f);
+    } else {
+        err = run_stages(f);
+        pthread_join(encoder, NULL);
+    }
+    pthread_join(decoder, NULL);
+    /* An aborted queue returns UF_EINTR without a message: the code of the thread that failed tells why. */
+    if (err < 0 || f->decode_err < 0 || f->encode_err < 0) {
+        int first = uf_ctx_error_code(f->ctx);
+        return first < 0 ? first : err < 0 ? err : f->decode_err < 0 ? f->decode_err : f->encode_err;
+    }
+    return UF_OK;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------ */
+
+static int check_options(uf_ctx *ctx, const uf_colorize_options *o)
+{
+    if (o->size && (o->size < 64 || o->size > 1024))
+        return uf_fail(ctx, UF_EINVAL, "size '%d' is outside 64..1024; 256 is the default", o->size);
+    if (!(o->strength >= 0 && o->strength <= 2))
+        return uf_fail(ctx, UF_EINVAL, "strength '%g' is outside 0..2; 1 is as trained", o->strength);
+    if (o->crf < 0 || o->crf > 63) return uf_fail(ctx, UF_EINVAL, "crf '%d' is outside 1..63", o->crf);
+    if (o->memory < 0) return uf_fail(ctx, UF_EINVAL, "memory '%lld' is negative; 0 sets no cap", (long long)o->memory);
+    return UF_OK;
+}
+
+static int check_paths(uf_ctx *ctx, const char *in, const char *out)
+{
+    struct stat a, b;
+    if (strcmp(in, "-") != 0 && strcmp(in, out) == 0)
+        return uf_fail(ctx, UF_EINVAL, "input and output are both '%s'; give the output another name", in);
+    if (strcmp(in, "-") == 0 || strcmp(out, "-") == 0) return UF_OK;
+    if (stat(in, &a) == 0 && stat(out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return uf_fail(ctx, UF_EINVAL, "'%s' and '%s' are the same file; give the output another name", in, out);
+    return UF_OK;
+}
+
+/* Frames in the queues, the decoder and the encoder count against the cap too; the rest is the network's. */
+static int network_memory(const film *f, const AVFrame *first, int64_t *left)
+{
+    int64_t frames = (int64_t)first->width * first->height * 3 * (3 * MAX_FRAMES + 64);
+    *left = f->o->colorize.memory ? f->o->colorize.memory - frames : 0;
+    if (f->o->colorize.memory && *left <= 0)
+        return uf_fail(f->ctx, UF_ENOMEM, "frames of %dx%d need %lld MB; raise --memory above that", first->width, first->height,
+                       (long long)(frames / 1000000 + 1));
+    return UF_OK;
+}
+
+static int open_network(film *f)
+{
+    const uf_colorize_options *o = &f->o->colorize;
+    const AVFrame *first = uf_reader_first(f->reader);
+    uf_colorizer_options c = { o->weights, f->o->weights_dir, o->device, first->width, first->height, o->size, o->float32, 0 };
+    size_t n;
+    if (f->o->paint) {
+        uf_colorizer_fit(first->width, first->height, o->size, 32, &f->net_w, &f->net_h);
+    } else {
+        UF_TRY(network_memory(f, first, &c.memory));
+        UF_TRY(uf_colorizer_open(&f->colorizer, f->ctx, &c));
+        uf_colorizer_size(f->colorizer, &f->net_w, &f->net_h);
+    }
+    n = (size_t)f->net_w * (size_t)f->net_h;
+    f->luma = uf_alloc(f->ctx, n + 64, sizeof(float));
+    f->small = uf_alloc(f->ctx, n / 4, sizeof(float));
+    f->chroma = uf_alloc(f->ctx, n / 2, sizeof(float));
+    if (!f->luma || !f->small || !f->chroma) return UF_ENOMEM;
+    return o->no_filter ? UF_OK : uf_steady_open(&f->steady, f->ctx, f->net_w / 2, f->net_h / 2);
+}
+
+static void note_colour(const film *f)
+{
+    if (uf_frame_has_colour(uf_reader_first(f->reader)))
+        uf_log(f->ctx, UF_LOG_INFO, "'%s' has colour already: it is replaced", f->in);
+}
+
+static int open_all(film *f)
+{
+    const uf_colorize_options *o = &f->o->colorize;
+    uf_writer_options w = { o->codec, o->crf, o->overwrite };
+    UF_TRY(check_options(f->ctx, o));
+    UF_TRY(check_paths(f->ctx, f->in, f->out));
+    UF_TRY(uf_writer_open(&f->writer, f->ctx, f->out, &w));
+    UF_TRY(uf_reader_open(&f->reader, f->ctx, f->in));
+    note_colour(f);
+    UF_TRY(open_network(f));
+    UF_TRY(uf_writer_start(f->writer, f->reader));
+    f->n_total = uf_reader_n_frames(f->reader);
+    return uf_canvas_open(&f->canvas, f->ctx, uf_reader_first(f->reader), uf_writer_target(f->writer), f->net_w, f->net_h);
+}
+
+int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film_options *options)
+{
+    film f = { .ctx = ctx, .o = options, .in = in, .out = out };
+    int err = open_all(&f);
+    if (err == UF_OK) err = run(&f);
+    uf_queue_close(&f.decoded);
+    uf_queue_close(&f.painted);
+    uf_canvas_close(&f.canvas);
+    uf_writer_close(&f.writer);
+    uf_reader_close(&f.reader);
+    uf_steady_close(&f.steady);
+    uf_colorizer_close(&f.colorizer);
+    free(f.luma);
+    free(f.small);
+    free(f.chroma);
+    return err;
+}
+
+int uf_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_colorize_options *options)
+{
+    uf_film_options o = { 0 };
+    if (options) o.colorize = *options;
+#ifdef UNFADE_WEIGHTS_DIR
+    o.weights_dir = UNFADE_WEIGHTS_DIR;
+#endif
+    return uf_film_colorize(ctx, in, out, &o);
+}

@@ -1,0 +1,96 @@
+/* What reader, writer and info share: error texts, FFmpeg's log, names. */
+#include "media.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *uf_av_text(int av_err, char buf[128])
+{
+    if (av_strerror(av_err, buf, 128) < 0) snprintf(buf, 128, "error %d", av_err);
+    return buf;
+}
+
+int uf_av_code(int av_err)
+{
+    switch (av_err) {
+    case AVERROR(ENOMEM): return UF_ENOMEM;
+    case AVERROR_EXIT: return UF_EINTR;
+    case AVERROR_INVALIDDATA: return UF_EDATA;
+    case AVERROR_EOF: return UF_EDATA;
+    case AVERROR(ENOSYS):
+    case AVERROR_PATCHWELCOME: return UF_EUNSUPPORTED;
+    case AVERROR(EINVAL): return UF_EUNSUPPORTED;
+    default: return UF_EIO;
+    }
+}
+
+const char *uf_clock_text(double seconds, char buf[32])
+{
+    int64_t ms = (int64_t)(seconds * 1000 + (seconds < 0 ? -0.5 : 0.5));
+    const char *sign = ms < 0 ? "-" : "";
+    if (ms < 0) ms = -ms;
+    snprintf(buf, 32, "%s%02d:%02d:%02d.%03d", sign, (int)(ms / 3600000 % 1000), (int)(ms / 60000 % 60),
+             (int)(ms / 1000 % 60), (int)(ms % 1000));
+    return buf;
+}
+
+static int interrupted(void *user)
+{
+    return uf_ctx_cancelled(user);
+}
+
+/* Only there to be recognised: FFmpeg's log callback has no user pointer, so a context of ours is known by its
+ * functions, and carries its uf_ctx. */
+static enum AVPixelFormat get_format(AVCodecContext *codec, const enum AVPixelFormat *list)
+{
+    return avcodec_default_get_format(codec, list);
+}
+
+static uf_ctx *owner(void *object)
+{
+    for (int depth = 0; object && depth < 4; depth++) {
+        const AVClass *class = *(AVClass **)object;
+        if (!class) return NULL;
+        if (class == avformat_get_class()) {
+            AVFormatContext *fmt = object;
+            return fmt->interrupt_callback.callback == interrupted ? fmt->interrupt_callback.opaque : NULL;
+        }
+        if (class == avcodec_get_class()) {
+            AVCodecContext *codec = object;
+            return codec->get_format == get_format ? codec->opaque : NULL;
+        }
+        if (!class->parent_log_context_offset) return NULL;
+        object = *(void **)((char *)object + class->parent_log_context_offset);
+    }
+    return NULL;
+}
+
+static void log_forward(void *object, int level, const char *fmt, va_list args)
+{
+    char line[512];
+    int prefix = 1;
+    uf_ctx *ctx = level <= AV_LOG_INFO ? owner(object) : NULL;
+    if (!ctx) return;
+    av_log_format_line2(object, level, fmt, args, line, sizeof(line), &prefix);
+    line[strcspn(line, "\r\n")] = 0;
+    if (line[0]) uf_log(ctx, UF_LOG_DEBUG, "ffmpeg: %s", line);
+}
+
+void uf_av_adopt_format(uf_ctx *ctx, AVFormatContext *fmt)
+{
+    av_log_set_callback(log_forward);
+    fmt->interrupt_callback = (AVIOInterruptCB){ interrupted, ctx };
+}
+
+void uf_av_adopt_codec(uf_ctx *ctx, AVCodecContext *codec)
+{
+    av_log_set_callback(log_forward);
+    codec->get_format = get_format;
+    codec->opaque = ctx;
+}
+
+char *uf_av_url(uf_ctx *ctx, const char *path, bool output)
+{
+    if (strcmp(path, "-") == 0) return uf_format(ctx, "pipe:%d", output ? 1 : 0);
+    return uf_format(ctx, "%s%s", strchr(path, ':') ? "file:" : "", path);
+}

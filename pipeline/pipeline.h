@@ -1,0 +1,86 @@
+/* Media in, stages, media out. Internal API of the pipeline room for tools and tests; no FFmpeg type appears here. */
+#ifndef UF_PIPELINE_H
+#define UF_PIPELINE_H
+
+#include "base.h"
+
+/* ---- what is in a file -------------------------------------------------------------------------------------- */
+
+typedef struct uf_stream_info {
+    int index;
+    char kind[16];        /* "video", "audio", "subtitle", "attachment", "data", "unknown" */
+    char codec[32];       /* "h264"; "none" when unknown */
+    char language[16];    /* ISO 639-2, "" when not told */
+    char title[128];      /* "" when not told */
+    double seconds;       /* duration, 0 when unknown */
+    int w, h;             /* pixels, video only */
+    double fps;           /* mean frame rate, 0 when unknown */
+    int64_t n_frames;     /* as the container promises, 0 when unknown */
+    int sar_num, sar_den; /* sample aspect ratio, 0/1 when unknown */
+    char format[32];      /* pixel format "yuv420p10le", or sample format "fltp" */
+    char range[16], matrix[16], primaries[16], transfer[16]; /* colour tags, "unknown" when untagged */
+    char field_order[16]; /* "progressive", "tt", "bb", "unknown", ... */
+    int rate, channels;   /* audio: samples a second, channels */
+    bool cover;           /* an attached picture, not a film */
+} uf_stream_info;
+
+typedef struct uf_media_info {
+    char container[64];   /* FFmpeg's names: "mov,mp4,m4a,3gp,3g2,mj2" */
+    double seconds;       /* 0 when unknown (pictures, pipes) */
+    int64_t bytes;        /* 0 when unknown */
+    double bit_rate;      /* bits a second, 0 when unknown */
+    int n_chapters, n_streams;
+    uf_stream_info *streams;
+} uf_media_info;
+
+/* Reads the headers of a film, sound file or picture. End with uf_media_info_close. UF_EIO: cannot be opened; UF_EDATA: no
+ * media. */
+int uf_media_info_open(uf_media_info **out, uf_ctx *ctx, const char *path);
+void uf_media_info_close(uf_media_info **info);
+
+/* ---- the colouring job -------------------------------------------------------------------------------------- */
+
+/* Stands in for the network: luma (h,w) in [0,1] to chroma (2,h/2,w/2) in [-0.5,0.5]. Returns UF_OK, or a code after
+ * uf_fail. */
+typedef int uf_paint_fn(void *user, const float *luma, int w, int h, float *chroma);
+
+typedef struct uf_film_options {
+    uf_colorize_options colorize; /* as in unfade.h */
+    const char *weights_dir;      /* where the shipped weights lie when colorize.weights is NULL; NULL: $UNFADE_WEIGHTS,
+                                     then ../share/unfade beside the executable, then models/weights */
+    uf_paint_fn *paint;           /* tests: instead of the network; NULL: the network */
+    void *paint_user;
+} uf_film_options;
+
+/* uf_colorize() of unfade.h with what only the program or a test knows. Runs a decode thread and an encode thread beside
+ * the caller's; the queues between them are bounded, so memory does not grow with the length of the film. The progress
+ * callback runs on the encode thread. */
+int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film_options *options);
+
+/* The file of the shipped `color` weights by the search above: new memory (free()), NULL after uf_fail(UF_EIO). */
+char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir);
+
+/* ---- chroma stages (no media types) ------------------------------------------------------------------------- */
+
+/* Luma-guided upsampling: chroma (2,h,w), guided by luma (h,w), to out (2 planes of H rows of `stride` floats), guided by
+ * `guide` (H rows of `stride` floats). Sample x of the output lies at (x + 0.5 + shift_x) * w / W - 0.5 of the input, so
+ * that shift -0.25 is left-sited 4:2:0. Fast guided filter, He & Sun 2015, arXiv:1505.00996. */
+typedef struct uf_guided uf_guided;
+int uf_guided_open(uf_guided **out, uf_ctx *ctx, int w, int h, int out_w, int out_h, float shift_x, float shift_y);
+void uf_guided_run(uf_guided *g, const float *luma, const float *chroma, const float *guide, size_t stride,
+                   float *cb, float *cr);
+void uf_guided_close(uf_guided **g);
+
+/* Temporal chroma filter at the network's chroma size: finds cuts, follows motion by block matching, and blends each
+ * pixel with its past where luma agrees. The past never crosses a cut. Recursive, but forgetful at fixed points: every
+ * UF_STEADY_PERIOD frames a second filter starts from nothing, and takes over within UF_STEADY_FADE frames; output
+ * frame n depends on frames from (n / PERIOD - 1) * PERIOD on only, so a shard that starts one period early is exact. */
+enum { UF_STEADY_PERIOD = 256, UF_STEADY_FADE = 32 };
+typedef struct uf_steady uf_steady;
+int uf_steady_open(uf_steady **out, uf_ctx *ctx, int w, int h);
+/* luma (h,w) [0,1], borrowed; chroma (2,h,w), filtered in place. Returns true when this frame begins a new scene (the
+ * first frame does). */
+bool uf_steady_push(uf_steady *s, const float *luma, float *chroma);
+void uf_steady_close(uf_steady **s);
+
+#endif

@@ -1,0 +1,356 @@
+/* Demuxing and decoding. A damaged or short film is an error with its time, never a skipped or grey frame. */
+#include "media.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct uf_reader {
+    uf_ctx *ctx;
+    char *path;
+    AVFormatContext *fmt;
+    AVCodecContext *dec;
+    AVPacket *packet;
+    AVFrame *first;
+    uf_item *pending; /* what came before the first frame, then that frame: delivered first */
+    int n_pending, head;
+    int video;
+    int n_leading;     /* undecodable frames before the first whole one */
+    int64_t n_frames;
+    int64_t last_pts;  /* of the last frame, stream time base */
+    int64_t step;      /* last distance between frames */
+    int64_t end_us;    /* latest end of any packet */
+    int64_t data_end;  /* file position after the last film packet, -1: unknown */
+};
+
+static double seconds(const uf_reader *r)
+{
+    int64_t start = r->fmt->start_time != AV_NOPTS_VALUE ? r->fmt->start_time : 0;
+    if (r->last_pts == AV_NOPTS_VALUE) return 0;
+    return (double)r->last_pts * av_q2d(r->fmt->streams[r->video]->time_base) - (double)start / AV_TIME_BASE;
+}
+
+static int fail_damaged(const uf_reader *r, int av, const char *why)
+{
+    char clock[32], text[128];
+    if (uf_ctx_cancelled(r->ctx)) return uf_fail(r->ctx, UF_EINTR, "stopped; '%s' was not finished", r->path);
+    if (av == AVERROR(ENOMEM)) return uf_fail(r->ctx, UF_ENOMEM, "cannot decode '%s': out of memory", r->path);
+    return uf_fail(r->ctx, UF_EDATA, "'%s' is damaged after frame %lld, at %s (%s); copy it again, or repair it first",
+                   r->path, (long long)r->n_frames, uf_clock_text(seconds(r), clock), av ? uf_av_text(av, text) : why);
+}
+
+static int fail_short(const uf_reader *r, double at)
+{
+    char clock[32], total[32];
+    if (r->fmt->duration <= 0 || r->fmt->duration == AV_NOPTS_VALUE)
+        return uf_fail(r->ctx, UF_EDATA, "'%s' ends early, at %s; copy it again, or repair it first", r->path,
+                       uf_clock_text(at, clock));
+    return uf_fail(r->ctx, UF_EDATA, "'%s' ends early, at %s of %s; copy it again, or repair it first", r->path,
+                   uf_clock_text(at, clock), uf_clock_text((double)r->fmt->duration / AV_TIME_BASE, total));
+}
+
+/* An mp4 whose index leads past the end of the file is known to be cut off before anything is decoded. */
+static int check_index(const uf_reader *r)
+{
+    int64_t size = r->fmt->pb && (r->fmt->pb->seekable & AVIO_SEEKABLE_NORMAL) ? avio_size(r->fmt->pb) : -1;
+    AVStream *st = r->fmt->streams[r->video];
+    if (size <= 0 || !strstr(r->fmt->iformat->name, "mov")) return UF_OK;
+    for (int i = 0; i < avformat_index_get_entries_count(st); i++) {
+        const AVIndexEntry *e = avformat_index_get_entry(st, i);
+        if (e->pos + e->size > size) return fail_short(r, (double)e->timestamp * av_q2d(st->time_base));
+    }
+    return UF_OK;
+}
+
+/* Containers that promise a duration must keep it; a frame or two of rounding is forgiven. */
+static int check_end(const uf_reader *r)
+{
+    const AVFormatContext *f = r->fmt;
+    int64_t start = f->start_time != AV_NOPTS_VALUE ? f->start_time : 0;
+    if (f->pb && f->pb->error < 0 && f->pb->error != AVERROR_EOF) return fail_damaged(r, f->pb->error, "");
+    if (strcmp(f->iformat->name, "yuv4mpegpipe") == 0 && f->pb && r->data_end >= 0 && avio_tell(f->pb) > r->data_end)
+        return fail_short(r, seconds(r));
+    if (f->duration_estimation_method != AVFMT_DURATION_FROM_STREAM || f->duration <= 0 || r->end_us == INT64_MIN)
+        return UF_OK;
+    if (r->end_us - start < f->duration - AV_TIME_BASE / 2)
+        return fail_short(r, (double)(r->end_us - start) / AV_TIME_BASE);
+    return UF_OK;
+}
+
+static void note_end(uf_reader *r, const AVPacket *p)
+{
+    const AVStream *st = r->fmt->streams[p->stream_index];
+    int64_t ts = p->pts != AV_NOPTS_VALUE ? p->pts : p->dts;
+    if (st->disposition & AV_DISPOSITION_ATTACHED_PIC) return;
+    if (p->stream_index == r->video && p->pos >= 0) r->data_end = p->pos + p->size;
+    if (ts == AV_NOPTS_VALUE) return;
+    ts = av_rescale_q(ts + p->duration, st->time_base, AV_TIME_BASE_Q);
+    if (ts > r->end_us) r->end_us = ts;
+}
+
+/* Gives the frame a timestamp that grows, and refuses what is damaged or has changed. UF_EOF: leave this one out. */
+static int check_frame(uf_reader *r, AVFrame *f)
+{
+    bool damaged = (f->flags & AV_FRAME_FLAG_CORRUPT) || f->decode_error_flags;
+    const AVFrame *first = r->first;
+    if (damaged && r->n_frames == 0) { /* a recording that starts between key frames */
+        if (r->n_leading++ == 0)
+            uf_log(r->ctx, UF_LOG_WARN, "'%s' starts between key frames: frames before the first whole one are left out",
+                   r->path);
+        return UF_EOF;
+    }
+    if (damaged) return fail_damaged(r, 0, "a frame has missing parts");
+    if (first && (f->width != first->width || f->height != first->height || f->format != first->format))
+        return uf_fail(r->ctx, UF_EUNSUPPORTED,
+                       "'%s' changes from %dx%d to %dx%d at frame %lld; cut it into one film a size first", r->path,
+                       first->width, first->height, f->width, f->height, (long long)r->n_frames);
+    f->pts = f->best_effort_timestamp;
+    if (f->pts == AV_NOPTS_VALUE) f->pts = r->last_pts == AV_NOPTS_VALUE ? 0 : r->last_pts + r->step;
+    if (r->last_pts != AV_NOPTS_VALUE && f->pts <= r->last_pts) {
+        uf_log(r->ctx, UF_LOG_WARN, "'%s': frame %lld has a timestamp that goes back; it is moved by the least step",
+               r->path, (long long)r->n_frames);
+        f->pts = r->last_pts + 1;
+    } else if (r->last_pts != AV_NOPTS_VALUE) {
+        r->step = f->pts - r->last_pts;
+    }
+    r->last_pts = f->pts;
+    r->n_frames++;
+    return UF_OK;
+}
+
+/* One packet more: to the decoder, or out through item when it is to be copied. */
+static int feed(uf_reader *r, uf_item *item)
+{
+    int av = av_read_frame(r->fmt, r->packet);
+    if (av == AVERROR_EOF) {
+        int err = check_end(r);
+        avcodec_send_packet(r->dec, NULL);
+        return err;
+    }
+    if (av < 0) return fail_damaged(r, av, "");
+    note_end(r, r->packet);
+    if (r->packet->stream_index != r->video) {
+        if (!uf_reader_copies(r, r->packet->stream_index)) {
+            av_packet_unref(r->packet);
+            return UF_OK;
+        }
+        item->packet = av_packet_alloc();
+        if (!item->packet) return uf_fail(r->ctx, UF_ENOMEM, "cannot read '%s': out of memory", r->path);
+        av_packet_move_ref(item->packet, r->packet);
+        return UF_OK;
+    }
+    if (r->packet->flags & AV_PKT_FLAG_CORRUPT) av = AVERROR_INVALIDDATA;
+    else av = avcodec_send_packet(r->dec, r->packet);
+    av_packet_unref(r->packet);
+    return av < 0 ? fail_damaged(r, av, "") : UF_OK;
+}
+
+static int advance(uf_reader *r, uf_item *item)
+{
+    AVFrame *frame = av_frame_alloc();
+    int err = UF_OK;
+    if (!frame) return uf_fail(r->ctx, UF_ENOMEM, "cannot decode '%s': out of memory", r->path);
+    *item = (uf_item){ 0 };
+    while (err == UF_OK && !item->packet && !item->frame) {
+        int av = avcodec_receive_frame(r->dec, frame);
+        if (uf_ctx_cancelled(r->ctx)) {
+            err = uf_fail(r->ctx, UF_EINTR, "stopped; '%s' was not finished", r->path);
+        } else if (av == 0) {
+            err = check_frame(r, frame);
+            if (err == UF_OK) {
+                item->frame = frame;
+                frame = NULL;
+            } else if (err == UF_EOF) {
+                av_frame_unref(frame);
+                err = UF_OK;
+            }
+        } else if (av == AVERROR(EAGAIN)) {
+            err = feed(r, item);
+        } else {
+            err = av == AVERROR_EOF ? UF_EOF : fail_damaged(r, av, "");
+        }
+    }
+    av_frame_free(&frame);
+    if (err < 0) uf_item_clear(item);
+    return err;
+}
+
+/* Decodes up to the first frame, so that the encoder can be opened for what really comes. */
+static int prime(uf_reader *r)
+{
+    int room = 0, err;
+    uf_item item;
+    while ((err = advance(r, &item)) == UF_OK) {
+        if (r->n_pending == room) {
+            uf_item *more = realloc(r->pending, (size_t)(room = room * 2 + 16) * sizeof(*more));
+            if (!more) {
+                uf_item_clear(&item);
+                return uf_fail(r->ctx, UF_ENOMEM, "cannot read '%s': out of memory", r->path);
+            }
+            r->pending = more;
+        }
+        r->pending[r->n_pending++] = item;
+        if (!item.frame) continue;
+        r->first = av_frame_clone(item.frame);
+        return r->first ? UF_OK : uf_fail(r->ctx, UF_ENOMEM, "cannot read '%s': out of memory", r->path);
+    }
+    return err == UF_EOF ? uf_fail(r->ctx, UF_EDATA, "'%s' holds no picture that can be decoded", r->path) : err;
+}
+
+static int open_format(uf_reader *r)
+{
+    char text[128];
+    AVDictionary *o = NULL;
+    char *url = uf_av_url(r->ctx, r->path, false);
+    int av;
+    r->fmt = avformat_alloc_context();
+    if (!url || !r->fmt) {
+        free(url);
+        return uf_fail(r->ctx, UF_ENOMEM, "cannot open '%s': out of memory", r->path);
+    }
+    uf_av_adopt_format(r->ctx, r->fmt);
+    /* A film may name other files (playlists): never let it reach beyond this machine. */
+    av_dict_set(&o, "protocol_whitelist", "file,pipe", 0);
+    if (av_filename_number_test(r->path)) av_dict_set(&o, "start_number_range", "100000", 0);
+    av = avformat_open_input(&r->fmt, url, NULL, &o);
+    av_dict_free(&o);
+    free(url);
+    if (av == AVERROR_INVALIDDATA)
+        return uf_fail(r->ctx, UF_EDATA, "cannot open '%s': it is no film or picture, or its start or index is damaged; "
+                       "try another copy", r->path);
+    if (av < 0)
+        return uf_fail(r->ctx, uf_av_code(av), "cannot open '%s': %s; give a film or a picture", r->path, uf_av_text(av, text));
+    if (strcmp(r->fmt->iformat->name, "tty") == 0)
+        return uf_fail(r->ctx, UF_EDATA, "cannot open '%s': it is text; give a film or a picture", r->path);
+    if ((av = avformat_find_stream_info(r->fmt, NULL)) < 0)
+        return uf_fail(r->ctx, UF_EDATA, "cannot read '%s': %s; copy it again", r->path, uf_av_text(av, text));
+    return UF_OK;
+}
+
+static int pick_video(uf_reader *r)
+{
+    r->video = -1;
+    for (unsigned i = 0; i < r->fmt->nb_streams; i++) {
+        const AVStream *st = r->fmt->streams[i];
+        if (st->codecpar->codec_type != AVMEDIA_TYPE_VIDEO || (st->disposition & AV_DISPOSITION_ATTACHED_PIC)) continue;
+        if (r->video < 0 || ((st->disposition & AV_DISPOSITION_DEFAULT) &&
+                             !(r->fmt->streams[r->video]->disposition & AV_DISPOSITION_DEFAULT)))
+            r->video = (int)i;
+    }
+    if (r->video < 0) return uf_fail(r->ctx, UF_EDATA, "'%s' has no video stream; give a film or a picture", r->path);
+    return UF_OK;
+}
+
+static int open_decoder(uf_reader *r)
+{
+    char text[128];
+    const AVCodecParameters *p = r->fmt->streams[r->video]->codecpar;
+    const AVCodec *codec = avcodec_find_decoder(p->codec_id);
+    int av;
+    if (!codec)
+        return uf_fail(r->ctx, UF_EUNSUPPORTED, "cannot decode '%s': this FFmpeg has no decoder for '%s'; convert it first",
+                       r->path, avcodec_get_name(p->codec_id));
+    r->dec = avcodec_alloc_context3(codec);
+    if (!r->dec || avcodec_parameters_to_context(r->dec, p) < 0)
+        return uf_fail(r->ctx, UF_ENOMEM, "cannot decode '%s': out of memory", r->path);
+    uf_av_adopt_codec(r->ctx, r->dec);
+    r->dec->pkt_timebase = r->fmt->streams[r->video]->time_base;
+    /* Threads a slice, not a frame: frame threads lose the errors of the last frames. */
+    r->dec->thread_type = FF_THREAD_SLICE;
+    r->dec->thread_count = uf_ctx_threads(r->ctx) > 4 ? 4 : uf_ctx_threads(r->ctx);
+    /* Without EXPLODE decoders hide damage behind grey or repeated blocks (but the one for tiff then refuses any tag
+     * that it does not know); without OUTPUT_CORRUPT they drop frames. */
+    r->dec->err_recognition = AV_EF_CRCCHECK | (p->codec_id == AV_CODEC_ID_TIFF ? 0 : AV_EF_EXPLODE);
+    r->dec->flags |= AV_CODEC_FLAG_OUTPUT_CORRUPT;
+    if ((av = avcodec_open2(r->dec, codec, NULL)) < 0)
+        return uf_fail(r->ctx, uf_av_code(av), "cannot decode '%s': %s", r->path, uf_av_text(av, text));
+    return UF_OK;
+}
+
+int uf_reader_open(uf_reader **out, uf_ctx *ctx, const char *path)
+{
+    int err;
+    uf_reader *r = uf_alloc(ctx, 1, sizeof(*r));
+    if (!r) return UF_ENOMEM;
+    r->ctx = ctx;
+    r->last_pts = AV_NOPTS_VALUE;
+    r->end_us = INT64_MIN;
+    r->data_end = -1;
+    r->path = uf_strdup(ctx, path);
+    r->packet = av_packet_alloc();
+    err = r->path && r->packet ? UF_OK : uf_fail(ctx, UF_ENOMEM, "cannot open '%s': out of memory", path);
+    if (err == UF_OK) err = open_format(r);
+    if (err == UF_OK) err = pick_video(r);
+    if (err == UF_OK) {
+        AVRational rate = r->fmt->streams[r->video]->avg_frame_rate;
+        r->step = rate.num && rate.den ? av_rescale_q(1, av_inv_q(rate), r->fmt->streams[r->video]->time_base) : 1;
+        err = check_index(r);
+    }
+    if (err == UF_OK) err = open_decoder(r);
+    if (err == UF_OK) err = prime(r);
+    if (err < 0) uf_reader_close(&r);
+    else *out = r;
+    return err;
+}
+
+void uf_reader_close(uf_reader **reader)
+{
+    uf_reader *r = reader ? *reader : NULL;
+    if (!r) return;
+    for (; r->head < r->n_pending; r->head++) uf_item_clear(&r->pending[r->head]);
+    free(r->pending);
+    av_frame_free(&r->first);
+    av_packet_free(&r->packet);
+    avcodec_free_context(&r->dec);
+    avformat_close_input(&r->fmt);
+    free(r->path);
+    free(r);
+    *reader = NULL;
+}
+
+int uf_reader_next(uf_reader *r, uf_item *item)
+{
+    if (r->head < r->n_pending) {
+        *item = r->pending[r->head];
+        r->pending[r->head++] = (uf_item){ 0 };
+        return UF_OK;
+    }
+    return advance(r, item);
+}
+
+AVFormatContext *uf_reader_format(const uf_reader *r)
+{
+    return r->fmt;
+}
+
+int uf_reader_video(const uf_reader *r)
+{
+    return r->video;
+}
+
+/* Timecode and chapter tracks of mov are written anew by the muxer from the metadata and chapters that we copy. */
+bool uf_reader_copies(const uf_reader *r, int i)
+{
+    const AVStream *st = r->fmt->streams[i];
+    if (i == r->video || st->discard >= AVDISCARD_ALL) return false;
+    return st->codecpar->codec_tag != MKTAG('t', 'm', 'c', 'd');
+}
+
+const AVFrame *uf_reader_first(const uf_reader *r)
+{
+    return r->first;
+}
+
+const char *uf_reader_path(const uf_reader *r)
+{
+    return r->path;
+}
+
+int64_t uf_reader_n_frames(const uf_reader *r)
+{
+    const AVStream *st = r->fmt->streams[r->video];
+    AVRational rate = st->avg_frame_rate;
+    double length = st->duration > 0 ? (double)st->duration * av_q2d(st->time_base)
+                    : r->fmt->duration > 0 ? (double)r->fmt->duration / AV_TIME_BASE : 0;
+    if (st->nb_frames > 0) return st->nb_frames;
+    return rate.num && rate.den && length > 0 ? (int64_t)(length * av_q2d(rate) + 0.5) : 0;
+}

@@ -1,0 +1,392 @@
+/* Encoding and muxing: films and pipes through libavformat, pictures and sequences packet = file. */
+#include "media.h"
+
+#include <libavutil/avstring.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { N_DURATIONS = 256 }; /* more than any encoder holds back */
+
+struct uf_writer {
+    uf_ctx *ctx;
+    char *path, *codec_name;
+    int crf;
+    bool overwrite, wrote_header;
+    uf_sink sink;
+    uf_whole *whole;
+    const AVOutputFormat *format;
+    const AVCodec *codec;
+    AVCodecContext *enc;
+    AVFormatContext *oc;
+    AVPacket *packet;
+    AVStream *film;
+    uf_target target;
+    const AVFormatContext *ic;
+    AVRational in_base;
+    int *map;
+    bool grid;         /* only a constant frame rate: timestamps count frames */
+    int64_t start_us;  /* taken off all timestamps where the container has none of its own */
+    int64_t first_pts, last_pts;
+    int64_t n_frames, number;
+    struct { int64_t pts, duration; } durations[N_DURATIONS];
+};
+
+typedef struct picture_kind {
+    const char *extension, *codec;
+} picture_kind;
+static const picture_kind picture_kinds[] = { { "png", "png" }, { "jpg", "mjpeg" }, { "jpeg", "mjpeg" }, { "tif", "tiff" },
+                                              { "tiff", "tiff" }, { "webp", "libwebp" } };
+static const picture_kind film_kinds[] = { { "mp4", "libx264" }, { "m4v", "libx264" }, { "mov", "libx264" },
+                                           { "mkv", "libx264" }, { "webm", "libvpx-vp9" }, { "avi", "mpeg4" } };
+
+static const char *find_kind(const picture_kind *kinds, int n, const char *extension)
+{
+    for (int i = 0; i < n; i++)
+        if (av_strcasecmp(kinds[i].extension, extension) == 0) return kinds[i].codec;
+    return NULL;
+}
+
+static int fail_write(const uf_writer *w, int av)
+{
+    char text[128];
+    if (uf_ctx_cancelled(w->ctx)) return uf_fail(w->ctx, UF_EINTR, "stopped; '%s' was not written", w->path);
+    if (av == AVERROR(ENOSPC))
+        return uf_fail(w->ctx, UF_EIO, "cannot write '%s': %s; free some space, or write elsewhere", w->path, uf_av_text(av, text));
+    return uf_fail(w->ctx, av == AVERROR(ENOMEM) ? UF_ENOMEM : UF_EIO, "cannot write '%s': %s", w->path, uf_av_text(av, text));
+}
+
+static int pick_codec(uf_writer *w, const char *by_extension)
+{
+    const char *name = w->codec_name ? w->codec_name : by_extension;
+    if (w->sink == UF_SINK_PIPE) name = "wrapped_avframe";
+    w->codec = name ? avcodec_find_encoder_by_name(name) : avcodec_find_encoder(w->format->video_codec);
+    if (!w->codec || w->codec->type != AVMEDIA_TYPE_VIDEO)
+        return uf_fail(w->ctx, w->codec_name ? UF_EINVAL : UF_EUNSUPPORTED,
+                       "this FFmpeg has no video encoder '%s'; give another with --codec (ffmpeg -encoders lists them)",
+                       name ? name : avcodec_get_name(w->format->video_codec));
+    if (w->sink == UF_SINK_FILM && avformat_query_codec(w->format, w->codec->id, FF_COMPLIANCE_EXPERIMENTAL) == 0)
+        return uf_fail(w->ctx, UF_EINVAL, "'%s' cannot hold %s video; write to a .mkv file or leave --codec out", w->path,
+                       avcodec_get_name(w->codec->id));
+    return UF_OK;
+}
+
+static int pick_format(uf_writer *w)
+{
+    const char *dot = strrchr(w->path, '.'), *slash = strrchr(w->path, '/'), *extension = dot && dot > slash ? dot + 1 : "";
+    const char *codec = find_kind(picture_kinds, UF_LEN(picture_kinds), extension);
+    if (strcmp(w->path, "-") == 0 || av_strcasecmp(extension, "y4m") == 0) {
+        w->sink = UF_SINK_PIPE;
+        w->format = av_guess_format("yuv4mpegpipe", NULL, NULL);
+    } else if (codec) {
+        w->sink = av_filename_number_test(w->path) ? UF_SINK_SEQUENCE : UF_SINK_PICTURE;
+        if (w->codec_name) return uf_fail(w->ctx, UF_EINVAL, "'%s' is a picture: leave --codec out", w->path);
+        return pick_codec(w, codec);
+    } else {
+        w->sink = UF_SINK_FILM;
+        w->format = av_guess_format(NULL, w->path, NULL);
+        codec = find_kind(film_kinds, UF_LEN(film_kinds), extension);
+    }
+    if (!w->format || (!codec && (w->format->flags & AVFMT_NOFILE)) || w->format->video_codec == AV_CODEC_ID_NONE)
+        return uf_fail(w->ctx, UF_EINVAL, "cannot tell the container of '%s'; end it in .mp4, .mkv, .mov, .avi, .webm, .png or .jpg",
+                       w->path);
+    return pick_codec(w, codec);
+}
+
+static bool has_parts(const uf_writer *w)
+{
+    return w->sink == UF_SINK_FILM || w->sink == UF_SINK_PICTURE || (w->sink == UF_SINK_PIPE && strcmp(w->path, "-") != 0);
+}
+
+int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writer_options *o)
+{
+    int err;
+    uf_writer *w = uf_alloc(ctx, 1, sizeof(*w));
+    if (!w) return UF_ENOMEM;
+    w->ctx = ctx;
+    w->crf = o->crf;
+    w->overwrite = o->overwrite;
+    w->first_pts = w->last_pts = AV_NOPTS_VALUE;
+    w->packet = av_packet_alloc();
+    w->path = uf_strdup(ctx, path);
+    if (o->codec) w->codec_name = uf_strdup(ctx, o->codec);
+    err = w->packet && w->path && (!o->codec || w->codec_name) ? UF_OK
+                                                               : uf_fail(ctx, UF_ENOMEM, "cannot write '%s': out of memory", path);
+    if (err == UF_OK) err = pick_format(w);
+    if (err == UF_OK && has_parts(w)) err = uf_whole_open(&w->whole, ctx, path, o->overwrite);
+    if (err < 0) uf_writer_close(&w);
+    else *out = w;
+    return err;
+}
+
+void uf_writer_close(uf_writer **writer)
+{
+    uf_writer *w = writer ? *writer : NULL;
+    if (!w) return;
+    avcodec_free_context(&w->enc);
+    if (w->oc && w->oc->pb) avio_closep(&w->oc->pb);
+    avformat_free_context(w->oc);
+    av_packet_free(&w->packet);
+    uf_whole_close(&w->whole);
+    free(w->map);
+    free(w->path);
+    free(w->codec_name);
+    free(w);
+    *writer = NULL;
+}
+
+const uf_target *uf_writer_target(const uf_writer *w)
+{
+    return &w->target;
+}
+
+/* Can the encoder, or its container, say that luma has full range? */
+static bool takes_full(enum AVCodecID id)
+{
+    static const enum AVCodecID not_these[] = { AV_CODEC_ID_MPEG4, AV_CODEC_ID_MPEG2VIDEO, AV_CODEC_ID_MPEG1VIDEO,
+        AV_CODEC_ID_MSMPEG4V2, AV_CODEC_ID_MSMPEG4V3, AV_CODEC_ID_THEORA, AV_CODEC_ID_PRORES, AV_CODEC_ID_DNXHD,
+        AV_CODEC_ID_VP8, AV_CODEC_ID_FLV1, AV_CODEC_ID_H263 };
+    for (int i = 0; i < UF_LEN(not_these); i++)
+        if (not_these[i] == id) return false;
+    return true;
+}
+
+static void set_time_base(uf_writer *w, const AVStream *in, AVRational rate)
+{
+    bool counts = w->format && av_match_name(w->format->name, "avi,yuv4mpegpipe,m4v,h264,hevc"); /* frames, not times */
+    bool small = w->codec->id == AV_CODEC_ID_MPEG4 || w->codec->id == AV_CODEC_ID_MPEG2VIDEO || w->codec->id == AV_CODEC_ID_MPEG1VIDEO;
+    w->grid = counts || (small && (in->time_base.den > 65535 || w->codec->id != AV_CODEC_ID_MPEG4));
+    if (counts && w->ic->start_time != AV_NOPTS_VALUE) w->start_us = w->ic->start_time;
+    w->in_base = in->time_base;
+    w->enc->time_base = w->grid ? av_inv_q(rate) : in->time_base;
+    w->enc->framerate = rate;
+}
+
+static int open_encoder(uf_writer *w, const uf_reader *in)
+{
+    char text[128];
+    const AVFrame *f = uf_reader_first(in);
+    AVStream *st = w->ic->streams[uf_reader_video(in)];
+    AVRational rate = av_guess_frame_rate((AVFormatContext *)w->ic, st, NULL);
+    AVDictionary *o = NULL;
+    int av, err;
+    w->enc = avcodec_alloc_context3(w->codec);
+    if (!w->enc) return uf_fail(w->ctx, UF_ENOMEM, "cannot open encoder '%s': out of memory", w->codec->name);
+    uf_av_adopt_codec(w->ctx, w->enc);
+    if (rate.num <= 0 || rate.den <= 0) rate = (AVRational){ 25, 1 };
+    set_time_base(w, st, rate);
+    w->enc->width = f->width;
+    w->enc->height = f->height;
+    w->enc->pix_fmt = w->target.format;
+    w->enc->color_range = w->target.range;
+    w->enc->colorspace = w->target.matrix;
+    w->enc->color_primaries = f->color_primaries;
+    w->enc->color_trc = f->color_trc;
+    w->enc->chroma_sample_location = f->chroma_location;
+    w->enc->sample_aspect_ratio = f->sample_aspect_ratio.num ? f->sample_aspect_ratio : st->sample_aspect_ratio;
+    w->enc->thread_count = w->sink == UF_SINK_FILM ? uf_ctx_threads(w->ctx) : 1;
+    if (f->interlaced_frame) {
+        if (f->height % 2 == 0) w->enc->flags |= AV_CODEC_FLAG_INTERLACED_DCT | AV_CODEC_FLAG_INTERLACED_ME;
+        w->enc->field_order = f->top_field_first ? AV_FIELD_TT : AV_FIELD_BB;
+        uf_log(w->ctx, UF_LOG_INFO, "'%s' is interlaced: whole frames are coloured and the field order is kept",
+               uf_reader_path(in));
+    }
+    if (w->oc && (w->oc->oformat->flags & AVFMT_GLOBALHEADER)) w->enc->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
+    if ((err = uf_encoder_setup(w->ctx, w->enc, w->crf, &o)) == UF_OK && (av = avcodec_open2(w->enc, w->codec, &o)) < 0)
+        err = uf_fail(w->ctx, UF_EUNSUPPORTED, "encoder '%s' refuses %dx%d %s: %s; choose another with --codec", w->codec->name,
+                      f->width, f->height, av_get_pix_fmt_name(w->target.format), uf_av_text(av, text));
+    av_dict_free(&o);
+    return err;
+}
+
+static int open_muxer(uf_writer *w)
+{
+    const char *path = w->whole ? uf_whole_path(w->whole) : w->path;
+    char *url = uf_av_url(w->ctx, path, true);
+    int av;
+    if (!url) return UF_ENOMEM;
+    w->oc->url = av_strdup(url);
+    av = avio_open2(&w->oc->pb, url, AVIO_FLAG_WRITE, &w->oc->interrupt_callback, NULL);
+    free(url);
+    if (av < 0) return fail_write(w, av);
+    if (avcodec_parameters_from_context(w->film->codecpar, w->enc) < 0) return fail_write(w, AVERROR(ENOMEM));
+    w->film->time_base = w->enc->time_base;
+    w->film->avg_frame_rate = w->enc->framerate;
+    w->film->sample_aspect_ratio = w->enc->sample_aspect_ratio;
+    if ((av = avformat_write_header(w->oc, NULL)) < 0) return fail_write(w, w->oc->pb->error < 0 ? w->oc->pb->error : av);
+    w->wrote_header = true;
+    return UF_OK;
+}
+
+/* Formats that carry pictures alone leave the other streams behind, and say so. */
+static int add_film_alone(uf_writer *w, const uf_reader *in)
+{
+    int left = 0;
+    for (unsigned i = 0; i < w->ic->nb_streams; i++) {
+        w->map[i] = -1;
+        left += uf_reader_copies(in, (int)i);
+    }
+    if (left) uf_log(w->ctx, UF_LOG_WARN, "'%s' carries pictures only: %d other stream%s left out", w->path, left, left > 1 ? "s are" : " is");
+    if (!w->oc) return UF_OK;
+    w->film = avformat_new_stream(w->oc, NULL);
+    w->oc->strict_std_compliance = FF_COMPLIANCE_UNOFFICIAL; /* y4m with more than 8 bits */
+    return w->film ? UF_OK : fail_write(w, AVERROR(ENOMEM));
+}
+
+/* A sequence keeps the first number of the sequence it comes from. */
+static int64_t first_number(const char *path)
+{
+    char name[4096];
+    if (!av_filename_number_test(path)) return 1;
+    for (int i = 0; i <= 100000; i++)
+        if (av_get_frame_filename(name, sizeof(name), path, i) == 0 && access(name, F_OK) == 0) return i;
+    return 1;
+}
+
+int uf_writer_start(uf_writer *w, const uf_reader *in)
+{
+    w->ic = uf_reader_format(in);
+    w->number = first_number(uf_reader_path(in));
+    w->map = uf_alloc(w->ctx, w->ic->nb_streams + 1, sizeof(*w->map));
+    if (!w->map) return UF_ENOMEM;
+    if (w->format) {
+        if (avformat_alloc_output_context2(&w->oc, w->format, NULL, NULL) < 0) return fail_write(w, AVERROR(ENOMEM));
+        uf_av_adopt_format(w->ctx, w->oc);
+    }
+    if (w->sink == UF_SINK_FILM) {
+        UF_TRY(uf_remux_streams(w->ctx, w->oc, in, w->path, w->map, &w->film));
+        UF_TRY(uf_remux_chapters(w->ctx, w->oc, w->ic, w->path));
+    } else {
+        UF_TRY(add_film_alone(w, in));
+    }
+    UF_TRY(uf_target_pick(&w->target, w->ctx, uf_reader_first(in), w->codec, w->sink, takes_full(w->codec->id)));
+    UF_TRY(open_encoder(w, in));
+    return w->oc ? open_muxer(w) : UF_OK;
+}
+
+/* ---- packets ------------------------------------------------------------------------------------------------ */
+
+static int write_picture(uf_writer *w)
+{
+    char name[4096];
+    uf_whole *whole = w->whole;
+    FILE *file;
+    int err = UF_OK;
+    if (w->sink == UF_SINK_SEQUENCE) {
+        if (av_get_frame_filename(name, sizeof(name), w->path, (int)w->number++) < 0)
+            return uf_fail(w->ctx, UF_EINVAL, "cannot number '%s'; name it like frame-%%05d.png", w->path);
+        whole = NULL;
+        UF_TRY(uf_whole_open(&whole, w->ctx, name, w->overwrite));
+    }
+    file = uf_whole_file(whole);
+    if (!file) err = UF_EIO;
+    else if (fwrite(w->packet->data, 1, (size_t)w->packet->size, file) != (size_t)w->packet->size)
+        err = fail_write(w, AVERROR(errno));
+    if (w->sink == UF_SINK_SEQUENCE) {
+        if (err == UF_OK) err = uf_whole_commit(whole);
+        uf_whole_close(&whole);
+    }
+    return err;
+}
+
+static int mux(uf_writer *w, AVPacket *packet)
+{
+    int av = av_interleaved_write_frame(w->oc, packet);
+    if (av >= 0 && w->oc->pb) av = w->oc->pb->error < 0 ? w->oc->pb->error : 0;
+    return av < 0 ? fail_write(w, w->oc->pb && w->oc->pb->error < 0 ? w->oc->pb->error : av) : UF_OK;
+}
+
+/* Encoders forget how long a frame lasts; variable frame rates need it. */
+static void restore_duration(uf_writer *w)
+{
+    for (int i = 0; i < N_DURATIONS && w->packet->pts != AV_NOPTS_VALUE; i++)
+        if (w->durations[i].pts == w->packet->pts && w->durations[i].duration > 0) w->packet->duration = w->durations[i].duration;
+}
+
+static int drain(uf_writer *w)
+{
+    for (;;) {
+        int av = avcodec_receive_packet(w->enc, w->packet), err;
+        if (av == AVERROR(EAGAIN) || av == AVERROR_EOF) return UF_OK;
+        if (av < 0) return fail_write(w, av);
+        if (!w->oc) {
+            err = write_picture(w);
+        } else {
+            restore_duration(w);
+            av_packet_rescale_ts(w->packet, w->enc->time_base, w->film->time_base);
+            w->packet->stream_index = w->film->index;
+            err = mux(w, w->packet);
+        }
+        av_packet_unref(w->packet);
+        if (err < 0) return err;
+    }
+}
+
+/* Frame number for containers without timestamps; a film whose frames are not evenly spaced does not fit there. */
+static int to_grid(uf_writer *w, AVFrame *f)
+{
+    double unit = av_q2d(w->enc->time_base), base = av_q2d(w->in_base);
+    double from_first = (double)(f->pts - w->first_pts) * base / unit;
+    double start = ((double)w->first_pts * base - (double)w->start_us / AV_TIME_BASE) / unit;
+    int64_t n = llround(from_first);
+    char clock[32];
+    if (fabs(from_first - (double)n) * unit > base * 1.01 + 1e-3 * unit || (w->last_pts != AV_NOPTS_VALUE && n <= w->last_pts))
+        return uf_fail(w->ctx, UF_EUNSUPPORTED,
+                       "'%s' holds a constant frame rate only, and frame %lld, at %s, lies between two; write to a .mkv file",
+                       w->path, (long long)w->n_frames, uf_clock_text((double)f->pts * base, clock));
+    w->last_pts = n;
+    f->pts = n + (start > 0 ? llround(start) : 0);
+    f->pkt_duration = 1;
+    return UF_OK;
+}
+
+static int write_frame(uf_writer *w, AVFrame *f)
+{
+    int av;
+    if (w->sink == UF_SINK_PICTURE && w->n_frames > 0)
+        return uf_fail(w->ctx, UF_EINVAL, "the input has more than one frame, '%s' holds one; name it like frame-%%05d.png", w->path);
+    if (w->first_pts == AV_NOPTS_VALUE) w->first_pts = f->pts;
+    if (w->grid) UF_TRY(to_grid(w, f));
+    w->durations[w->n_frames % N_DURATIONS].pts = f->pts;
+    w->durations[w->n_frames % N_DURATIONS].duration = f->pkt_duration;
+    w->n_frames++;
+    f->quality = w->enc->global_quality;
+    av = avcodec_send_frame(w->enc, f);
+    return av < 0 ? fail_write(w, av) : drain(w);
+}
+
+static int write_copy(uf_writer *w, AVPacket *p)
+{
+    const AVStream *from = w->ic->streams[p->stream_index], *to;
+    int64_t shift = av_rescale_q(w->start_us, AV_TIME_BASE_Q, from->time_base);
+    if (w->map[p->stream_index] < 0) return UF_OK;
+    to = w->oc->streams[w->map[p->stream_index]];
+    if (p->pts == AV_NOPTS_VALUE) p->pts = p->dts;
+    if (p->pts != AV_NOPTS_VALUE) p->pts -= shift;
+    if (p->dts != AV_NOPTS_VALUE) p->dts -= shift;
+    p->stream_index = to->index;
+    p->pos = -1;
+    av_packet_rescale_ts(p, from->time_base, to->time_base);
+    return mux(w, p);
+}
+
+int uf_writer_write(uf_writer *w, uf_item *item)
+{
+    int err = item->frame ? write_frame(w, item->frame) : item->packet ? write_copy(w, item->packet) : UF_OK;
+    uf_item_clear(item);
+    return err;
+}
+
+int uf_writer_finish(uf_writer *w)
+{
+    int av = avcodec_send_frame(w->enc, NULL);
+    if (av < 0 && av != AVERROR_EOF) return fail_write(w, av);
+    UF_TRY(drain(w));
+    if (w->oc) {
+        if ((av = av_write_trailer(w->oc)) < 0) return fail_write(w, w->oc->pb->error < 0 ? w->oc->pb->error : av);
+        if (w->oc->pb->error < 0) return fail_write(w, w->oc->pb->error);
+        if ((av = avio_closep(&w->oc->pb)) < 0) return fail_write(w, av);
+    }
+    return w->whole ? uf_whole_commit(w->whole) : UF_OK;
+}
