@@ -1,0 +1,15 @@
+#!/bin/sh
+# Builds with warnings as errors and runs every test; then the same under the address and undefined-behaviour
+# sanitizers, and the threaded parts under the thread sanitizer. --quick leaves the sanitizers out.
+set -eu
+cd "$(dirname "$0")/.."
+. tools/packages.sh
+need_packages
+build release
+if [ "${1:-}" != --quick ]; then
+    build asan
+    ctest --preset asan
+    build tsan
+    ctest --preset tsan
+fi
+ctest --preset release

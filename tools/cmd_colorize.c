@@ -1,0 +1,115 @@
+#include "app.h"
+#include "engine.h"
+#include "pipeline.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER };
+
+static const struct argp_option options[] = {
+    {"codec", CODEC, "NAME", 0, "Video encoder, by FFmpeg's name: libx264, ffv1, ... (default: by OUT's extension)", 0},
+    {"crf", CRF, "N", 0, "Quality of the encoder, 1 (best) to 51", 0},
+    {"size", SIZE, "PIXELS", 0, "Short side that the network sees, 64 to 1024; larger is slower, not always better (default 256)", 0},
+    {"strength", STRENGTH, "X", 0, "Saturation, 0.01 to 2 (default 1, as trained)", 0},
+    {"device", DEVICE, "NAME", 0, "auto or cpu", 0},
+    {"memory", MEMORY, "SIZE", 0, "Most memory to plan for: 512M, 2G", 0},
+    {"weights", WEIGHTS, "FILE", 0, "Network weights (.safetensors; default: the shipped ones)", 0},
+    {"overwrite", OVERWRITE, 0, 0, "Replace OUT when it exists", 0},
+    {"float32", FLOAT32, 0, 0, "Compute in float32 even where bf16 is faster", 0},
+    {"no-filter", NO_FILTER, 0, 0, "Leave out the filter that keeps colours steady from frame to frame", 0},
+    {0},
+};
+
+typedef struct args {
+    uf_app *app;
+    const char *in, *out;
+    uf_colorize_options o;
+} args;
+
+static error_t parse_device(struct argp_state *state, const char *arg) {
+    if (!strcmp(arg, "cuda")) argp_error(state, "this build has no CUDA; use --device cpu");
+    if (strcmp(arg, "auto") && strcmp(arg, "cpu")) argp_error(state, "--device takes auto or cpu, not '%s'", arg);
+    return 0;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = a->app; return 0;
+    case CODEC: a->o.codec = arg; return 0;
+    case CRF: a->o.crf = (int)uf_parse_number(state, "--crf", arg, 1, 51); return 0;
+    case SIZE: a->o.size = (int)uf_parse_number(state, "--size", arg, 64, 1024); return 0;
+    case STRENGTH: a->o.strength = uf_parse_number(state, "--strength", arg, .01, 2); return 0;
+    case DEVICE: a->o.device = arg; return parse_device(state, arg);
+    case MEMORY:
+        if ((a->o.memory = uf_parse_size(arg)) < 1) argp_error(state, "--memory takes a size like 512M or 2G, not '%s'", arg);
+        return 0;
+    case WEIGHTS: a->o.weights = arg; return 0;
+    case OVERWRITE: a->o.overwrite = true; return 0;
+    case FLOAT32: a->o.float32 = true; return 0;
+    case NO_FILTER: a->o.no_filter = true; return 0;
+    case ARGP_KEY_ARG:
+        if (state->arg_num > 1) argp_error(state, "too many names; give one IN and one OUT");
+        *(state->arg_num ? &a->out : &a->in) = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->out) argp_error(state, "give the film or picture to colour, and the name of the result");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child children[] = {{&uf_common_argp, 0, 0, 90}, {0}};
+static const struct argp argp = {
+    .options = options,
+    .parser = parse,
+    .args_doc = "IN OUT",
+    .doc = "Colour the black-and-white film, picture or numbered picture sequence IN and write OUT. Brightness is copied sample "
+           "for sample; sound, subtitles, chapters and timestamps are kept.\v"
+           "The extensions choose the formats: mp4, mkv, mov, avi, webm, y4m; jpg, png, tif, webp; frames/%05d.png. A single - "
+           "is a pipe of yuv4mpeg. OUT appears only when it is complete.\n\n"
+           "Examples:\n  unfade colorize reel.mp4 reel-colour.mp4\n  unfade colorize --codec ffv1 reel.avi reel.mkv\n"
+           "  unfade colorize grandma.jpg grandma-colour.jpg",
+    .children = children,
+};
+
+static void progress(void *user, const uf_progress *p) {
+    uf_report_progress(user, "frames", p->n_done, p->n_total, p->fps, p->seconds, NULL);
+}
+
+typedef struct tally {
+    uf_app *app;
+    uf_progress last;
+} tally;
+
+static void keep(void *user, const uf_progress *p) {
+    tally *t = user;
+    t->last = *p;
+    progress(t->app, p);
+}
+
+static int run(uf_app *app, int argc, char **argv) {
+    args a = {.app = app};
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    tally t = {.app = app};
+    app->stdout_busy = !strcmp(a.out, "-");
+    a.o.progress = keep;
+    a.o.user = &t;
+    if (!uf_cpu_has_bf16() && !a.o.float32)
+        uf_log(app->ctx, UF_LOG_INFO, "this processor has no bf16 units: computing in float32, about half as fast or less; "
+               "'unfade bench' tells how fast");
+    uf_report_event(app, "start", json_pack("{s:s,s:s}", "input", a.in, "output", a.out));
+    double start = uf_now();
+    uf_film_options film = {.colorize = a.o, .weights_dir = UNFADE_WEIGHTS_DIR};
+    UF_TRY(uf_film_colorize(app->ctx, a.in, a.out, &film));
+    double seconds = uf_now() - start;
+    uf_report_event(app, "done", json_pack("{s:s,s:I,s:f}", "output", a.out, "frames", (json_int_t)t.last.n_done, "seconds", seconds));
+    if (!app->stdout_busy)
+        uf_report_line(app, "%s: %lld frame%s in %.1f s (%.1f a second)", a.out, (long long)t.last.n_done,
+                       t.last.n_done == 1 ? "" : "s", seconds, (double)t.last.n_done / (seconds > 0 ? seconds : 1));
+    return UF_OK;
+}
+
+const uf_command uf_command_colorize = {
+    .name = "colorize", .summary = "colour a black-and-white film or picture", .argp = &argp, .run = run};

@@ -1,0 +1,9 @@
+/* The index of all commands. */
+#include "app.h"
+
+#define COMMANDS(X) X(colorize) X(train) X(eval) X(info) X(bench) X(models)
+
+#define DECLARE(name) extern const uf_command uf_command_##name;
+COMMANDS(DECLARE)
+#define ADDRESS(name) &uf_command_##name,
+const uf_command *const uf_commands[] = {COMMANDS(ADDRESS) NULL};
