@@ -299,7 +299,7 @@ static void test_streams_copied(void **state)
     assert_string_equal(info->streams[0].codec, "ffv1");
     assert_int_equal(info->streams[0].sar_num * 3, info->streams[0].sar_den * 4);
     assert_string_equal(info->streams[0].matrix, "smpte170m");
-    assert_string_equal(info->streams[1].language, "fre");
+    assert_string_equal(info->streams[1].language, "fra");
     assert_string_equal(info->streams[2].kind, "subtitle");
     uf_media_info_close(&info);
     film_content_free(&a);

@@ -1,0 +1,128 @@
+/* The measures against published values, the loss table against arithmetic. */
+#include "losses.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* Sharma, Wu, Dalal 2005, table 1: L a b, L a b, difference. */
+static const double sharma[][7] = {
+    {50, 2.6772, -79.7751, 50, 0, -82.7485, 2.0425},
+    {50, 3.1571, -77.2803, 50, 0, -82.7485, 2.8615},
+    {50, 2.8361, -74.0200, 50, 0, -82.7485, 3.4412},
+    {50, -1.3802, -84.2814, 50, 0, -82.7485, 1.0000},
+    {50, -1.1848, -84.8006, 50, 0, -82.7485, 1.0000},
+    {50, -0.9009, -85.5211, 50, 0, -82.7485, 1.0000},
+    {50, 0, 0, 50, -1, 2, 2.3669},
+    {50, -1, 2, 50, 0, 0, 2.3669},
+    {50, 2.4900, -0.0010, 50, -2.4900, 0.0009, 7.1792},
+    {50, 2.4900, -0.0010, 50, -2.4900, 0.0010, 7.1792},
+    {50, 2.4900, -0.0010, 50, -2.4900, 0.0011, 7.2195},
+    {50, 2.4900, -0.0010, 50, -2.4900, 0.0012, 7.2195},
+    {50, -0.0010, 2.4900, 50, 0.0009, -2.4900, 4.8045},
+    {50, -0.0010, 2.4900, 50, 0.0010, -2.4900, 4.8045},
+    {50, -0.0010, 2.4900, 50, 0.0011, -2.4900, 4.7461},
+    {50, 2.5, 0, 50, 0, -2.5, 4.3065},
+    {50, 2.5, 0, 73, 25, -18, 27.1492},
+    {50, 2.5, 0, 61, -5, 29, 22.8977},
+    {50, 2.5, 0, 56, -27, -3, 31.9030},
+    {50, 2.5, 0, 58, 24, 15, 19.4535},
+    {50, 2.5, 0, 50, 3.1736, 0.5854, 1.0000},
+    {50, 2.5, 0, 50, 3.2972, 0, 1.0000},
+    {50, 2.5, 0, 50, 1.8634, 0.5757, 1.0000},
+    {50, 2.5, 0, 50, 3.2592, 0.3350, 1.0000},
+    {60.2574, -34.0099, 36.2677, 60.4626, -34.1751, 39.4387, 1.2644},
+    {63.0109, -31.0961, -5.8663, 62.8187, -29.7946, -4.0864, 1.2630},
+    {61.2901, 3.7196, -5.3901, 61.4292, 2.2480, -4.9620, 1.8731},
+    {35.0831, -44.1164, 3.7933, 35.0232, -40.0716, 1.5901, 1.8645},
+    {22.7233, 20.0904, -46.6940, 23.0331, 14.9730, -42.5619, 2.0373},
+    {36.4612, 47.8580, 18.3852, 36.2715, 50.5065, 21.2231, 1.4146},
+    {90.8027, -2.0831, 1.4410, 91.1528, -1.6435, 0.0447, 1.4441},
+    {90.9257, -0.5406, -0.9208, 88.6381, -0.8985, -0.7239, 1.5381},
+    {6.7747, -0.2908, -2.4247, 5.8714, -0.0985, -2.2286, 0.6377},
+    {2.0776, 0.0795, -1.1350, 0.9033, -0.0636, -0.5514, 0.9082},
+};
+
+static void test_ciede2000(void **state) {
+    (void)state;
+    for (int i = 0; i < UF_LEN(sharma); i++) {
+        double d = uf_ciede2000_lab(sharma[i], sharma[i] + 3);
+        if (fabs(d - sharma[i][6]) > 1e-4) fail_msg("pair %d: %.4f, published %.4f", i + 1, d, sharma[i][6]);
+    }
+}
+
+static void test_pictures(void **state) {
+    (void)state;
+    static const uint8_t red[] = {255, 0, 0, 255, 0, 0}, grey[] = {90, 90, 90, 91, 91, 91}, two[] = {255, 0, 0, 0, 0, 255};
+    uf_rgb a = {red, 2, 1, 6}, b = {grey, 2, 1, 6}, c = {two, 2, 1, 6};
+    assert_true(fabs(uf_ciede2000(a, a)) < 1e-9);
+    assert_true(uf_ciede2000(a, b) > 30);
+    assert_true(fabs(uf_colorfulness(b)) < 1e-9);
+    /* one colour: no deviation, rg = 255, yb = 127.5 */
+    assert_true(fabs(uf_colorfulness(a) - .3 * sqrt(255. * 255 + 127.5 * 127.5)) < 1e-9);
+    assert_true(uf_colorfulness(c) > uf_colorfulness(a));
+    assert_true(fabs(uf_grey_share(b) - 1) < 1e-9 && fabs(uf_grey_share(a)) < 1e-9);
+    assert_true(uf_ab_psnr(a, a) > 90 && uf_ab_psnr(a, b) < 20);
+}
+
+/* Every loss in the table: builds, is zero where it should be, and has a finite gradient that lowers it. */
+static void test_table(void **state) {
+    (void)state;
+    for (int i = 0; uf_losses[i]; i++) {
+        bool classes = !strcmp(uf_losses[i]->name, "cross_entropy");
+        uf_ctx *ctx = NULL;
+        uf_params *params = NULL;
+        uf_graph *g = NULL;
+        uf_plan *plan = NULL;
+        assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+        assert_int_equal(uf_params_open(&params, ctx, 1), UF_OK);
+        assert_int_equal(uf_graph_open(&g, ctx, params), UF_OK);
+        uf_node *x = uf_input(g, "x", (uf_shape){2, 4, 3, 3});
+        uf_node *t = uf_input(g, "t", classes ? (uf_shape){2, 1, 3, 3} : x->shape);
+        x->needs_grad = true;
+        uf_node *fx[] = {x}, *ft[] = {t};
+        uf_loss_in in = {.predicted = x, .target = t, .predicted_features = fx, .target_features = ft, .n_features = 1};
+        uf_node *loss = uf_output(uf_losses[i]->build(&in));
+        assert_non_null(loss);
+        assert_int_equal(uf_plan_open(&plan, ctx, g, &(uf_plan_options){.mode = UF_EXACT, .loss = loss}), UF_OK);
+        float xs[72], ts[72], grad[72], before, after;
+        for (int k = 0; k < 72; k++) {
+            xs[k] = uf_gaussian(1, 1, (uint64_t)k);
+            ts[k] = classes ? (float)(k % 4) : uf_gaussian(1, 2, (uint64_t)k);
+        }
+        uf_plan_set(plan, x, xs);
+        uf_plan_set(plan, t, ts);
+        assert_int_equal(uf_plan_run(plan), UF_OK);
+        assert_int_equal(uf_plan_backward(plan), UF_OK);
+        uf_plan_get(plan, loss, &before);
+        uf_plan_get_grad(plan, x, grad);
+        for (int k = 0; k < 72; k++) xs[k] -= .1f * grad[k];
+        uf_plan_set(plan, x, xs);
+        assert_int_equal(uf_plan_run(plan), UF_OK);
+        uf_plan_get(plan, loss, &after);
+        assert_true(isfinite(before) && before > 0 && after < before);
+        if (!classes) {
+            uf_plan_set(plan, t, xs);
+            assert_int_equal(uf_plan_run(plan), UF_OK);
+            uf_plan_get(plan, loss, &after);
+            assert_true(fabsf(after) < 1e-7f);
+        }
+        uf_plan_close(&plan);
+        uf_graph_close(&g);
+        uf_params_close(&params);
+        uf_ctx_close(&ctx);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ciede2000),
+        cmocka_unit_test(test_pictures),
+        cmocka_unit_test(test_table),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,152 @@
+/* Every network in the table builds, runs, and stays within its budget; the backends agree on it. */
+#include "models.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+typedef struct net {
+    uf_ctx *ctx;
+    uf_params *params;
+    uf_graph *graph;
+    uf_plan *plan;
+    uf_built b;
+} net;
+
+static void net_open(net *n, const uf_model *m, uf_shape luma, const uf_plan_options *o) {
+    memset(n, 0, sizeof *n);
+    assert_int_equal(uf_ctx_open(&n->ctx), UF_OK);
+    uf_ctx_set_threads(n->ctx, 2);
+    assert_int_equal(uf_params_open(&n->params, n->ctx, 8), UF_OK);
+    assert_int_equal(uf_graph_open(&n->graph, n->ctx, n->params), UF_OK);
+    if (m->build(n->graph, luma, &n->b) < 0) fail_msg("%s: %s", m->name, uf_ctx_error(n->ctx));
+    uf_output(n->b.out);
+    if (uf_plan_open(&n->plan, n->ctx, n->graph, o) < 0) fail_msg("%s: %s", m->name, uf_ctx_error(n->ctx));
+}
+
+static void net_close(net *n) {
+    uf_plan_close(&n->plan);
+    uf_graph_close(&n->graph);
+    uf_params_close(&n->params);
+    uf_ctx_close(&n->ctx);
+}
+
+static float *run(net *n) {
+    float *x = malloc(uf_count(n->b.luma->shape) * sizeof *x), *y = malloc(uf_count(n->b.out->shape) * sizeof *y);
+    for (size_t i = 0; i < uf_count(n->b.luma->shape); i++) x[i] = .5f + .5f * sinf((float)i * .05f);
+    assert_int_equal(uf_plan_set(n->plan, n->b.luma, x), UF_OK);
+    if (n->b.chroma) { /* zeros: grey */
+        float *c = calloc(uf_count(n->b.chroma->shape), sizeof *c);
+        assert_int_equal(uf_plan_set(n->plan, n->b.chroma, c), UF_OK);
+        free(c);
+    }
+    assert_int_equal(uf_plan_run(n->plan), UF_OK);
+    assert_int_equal(uf_plan_get(n->plan, n->b.out, y), UF_OK);
+    free(x);
+    return y;
+}
+
+static double difference(const float *a, const float *b, size_t n) {
+    double d = 0, s = 0;
+    for (size_t i = 0; i < n; i++) {
+        d += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        s += (double)b[i] * (double)b[i];
+    }
+    return sqrt(d / (s + 1e-12));
+}
+
+static void test_backends_agree(void **state) {
+    (void)state;
+    for (int i = 0; uf_models[i]; i++) {
+        uf_shape luma = {1, 1, 2 * uf_models[i]->multiple, 3 * uf_models[i]->multiple};
+        net oracle;
+        net_open(&oracle, uf_models[i], luma, &(uf_plan_options){.mode = UF_INFER, .backend = "ref"});
+        float *want = run(&oracle);
+        uf_dtype types[] = {UF_F32, UF_BF16};
+        for (int k = 0; k < (uf_cpu_has_bf16() ? 2 : 1); k++) {
+            net fast;
+            net_open(&fast, uf_models[i], luma, &(uf_plan_options){.mode = UF_INFER, .dtype = types[k]});
+            float *got = run(&fast);
+            double d = difference(got, want, uf_count(oracle.b.out->shape));
+            if (!(d < (k ? 4e-2 : 1e-4))) fail_msg("%s, %s: off by %.2g", uf_models[i]->name, k ? "bf16" : "float32", d);
+            free(got);
+            net_close(&fast);
+        }
+        free(want);
+        net_close(&oracle);
+    }
+}
+
+static void test_budget(void **state) {
+    (void)state;
+    net n;
+    net_open(&n, &uf_model_color, (uf_shape){1, 1, 576, 736}, &(uf_plan_options){.mode = UF_INFER, .backend = "ref"});
+    size_t values = 0;
+    for (int i = 0; i < uf_params_n(n.params); i++) values += uf_count(uf_params_at(n.params, i)->shape);
+    assert_true(values <= 12000000);
+    net_close(&n);
+    net_open(&n, &uf_model_color, (uf_shape){1, 1, 256, 320}, &(uf_plan_options){.mode = UF_INFER, .backend = "ref"});
+    assert_true(uf_plan_macs(n.plan) <= 20e9); /* what a 720x576 frame becomes by default */
+    net_close(&n);
+}
+
+/* A sum of both gradients through the whole colorizer falls when followed. */
+static void test_learns(void **state) {
+    (void)state;
+    net n;
+    uf_adam a = {.rate = 1e-3f, .beta1 = .9f, .beta2 = .99f, .eps = 1e-8f};
+    memset(&n, 0, sizeof n);
+    assert_int_equal(uf_ctx_open(&n.ctx), UF_OK);
+    assert_int_equal(uf_params_open(&n.params, n.ctx, 8), UF_OK);
+    assert_int_equal(uf_graph_open(&n.graph, n.ctx, n.params), UF_OK);
+    assert_int_equal(uf_model_color.build(n.graph, (uf_shape){2, 1, 32, 32}, &n.b), UF_OK);
+    uf_node *t = uf_input(n.graph, "target", n.b.out->shape), *loss = uf_output(uf_l1(n.b.out, t));
+    assert_int_equal(uf_plan_open(&n.plan, n.ctx, n.graph, &(uf_plan_options){.mode = UF_TRAIN, .loss = loss}), UF_OK);
+    float x[2 * 32 * 32], y[2 * 2 * 16 * 16], first = 0, last = 0;
+    for (int i = 0; i < UF_LEN(x); i++) x[i] = uf_uniform(1, 1, (uint64_t)i);
+    for (int i = 0; i < UF_LEN(y); i++) y[i] = i / 256 % 2 ? .1f : -.1f;
+    uf_plan_set(n.plan, n.b.luma, x);
+    uf_plan_set(n.plan, t, y);
+    for (int i = 0; i < 12; i++) {
+        assert_int_equal(uf_plan_run(n.plan), UF_OK);
+        uf_plan_get(n.plan, loss, i ? &last : &first);
+        uf_params_zero_grad(n.params);
+        assert_int_equal(uf_plan_backward(n.plan), UF_OK);
+        assert_int_equal(uf_adam_step(n.ctx, n.params, &a, i + 1, NULL), UF_OK);
+    }
+    assert_true(last < .7f * first);
+    net_close(&n);
+}
+
+static void test_shipped_weights(void **state) {
+    (void)state;
+    for (int i = 0; uf_models[i]; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/models/weights/%s", UNFADE_SOURCE_DIR, uf_models[i]->file);
+        if (access(path, F_OK)) continue; /* a clone without weights */
+        net n;
+        uf_weights *w = NULL;
+        net_open(&n, uf_models[i], (uf_shape){1, 1, 64, 64}, &(uf_plan_options){.mode = UF_INFER, .backend = "ref"});
+        if (uf_weights_open(&w, n.ctx, path) < 0 || uf_weights_load(w, n.params, true, NULL) < 0) fail_msg("%s", uf_ctx_error(n.ctx));
+        assert_string_equal(uf_weights_meta(w, "model"), uf_models[i]->name);
+        assert_non_null(uf_weights_meta(w, "licence"));
+        uf_weights_close(&w);
+        net_close(&n);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_backends_agree),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_shipped_weights),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

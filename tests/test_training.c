@@ -1,0 +1,162 @@
+/* Runs: the schedule, recipes that are refused, and a run that is stopped and resumed to the same bits. */
+#include "schedule.h"
+#include "training.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static char folder[] = "/tmp/unfade-train-XXXXXX";
+
+static int setup(void **state) {
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int teardown(void **state) {
+    char cmd[128];
+    (void)state;
+    snprintf(cmd, sizeof cmd, "rm -r '%s'", folder);
+    return system(cmd);
+}
+
+static void test_one_cycle(void **state) {
+    (void)state;
+    float peak = 0;
+    for (int i = 0; i < 1000; i++) peak = fmaxf(peak, uf_one_cycle(i, 1000, .01f).rate);
+    assert_true(fabsf(peak - .01f) < 1e-5f);
+    assert_true(fabsf(uf_one_cycle(0, 1000, .01f).rate - .01f / 25) < 1e-7f);
+    assert_true(uf_one_cycle(999, 1000, .01f).rate < 1e-6f);
+    assert_true(fabsf(uf_one_cycle(0, 1000, 1).beta1 - .95f) < 1e-5f);
+}
+
+static const char *recipe(const char *extra, int stage_steps) {
+    static char path[96];
+    snprintf(path, sizeof path, "%s/recipe.yaml", folder);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "# a comment\nmodel: color\nout: w.safetensors\nseed: 5\ntrain:\n  - path: %s/samples/pictures\n"
+               "valid:\n  - path: %s/samples/pictures\nstages:\n"
+               "  - {size: 32, batch: 2, steps: %d, rate: 0.001, noise: 0.05}\n"
+               "  - {size: 64, batch: 1, steps: 2, rate: 0.001, freeze: enc.}\n"
+               "losses: {l1: 1}\naverage: 0.9\nclip: 1\nworkers: 2\ncheckpoint_every: 100\n%s",
+            UNFADE_SOURCE_DIR, UNFADE_SOURCE_DIR, stage_steps, extra);
+    fclose(f);
+    return path;
+}
+
+static void refuse(const char *extra, const char *word) {
+    uf_ctx *ctx;
+    uf_recipe *r = NULL;
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    assert_int_equal(uf_recipe_open(&r, ctx, recipe(extra, 3)), UF_EINVAL);
+    if (!strstr(uf_ctx_error(ctx), word)) fail_msg("'%s' does not tell of '%s'", uf_ctx_error(ctx), word);
+    uf_ctx_close(&ctx);
+}
+
+static void test_recipes(void **state) {
+    (void)state;
+    refuse("lerning_rate: 3\n", "lerning_rate");
+    refuse("workers: many\n", "workers");
+    refuse("grey: 7\n", "grey");
+}
+
+typedef struct stop {
+    uf_ctx *ctx;
+    int64_t at;
+} stop;
+
+static void stop_at(void *user, const uf_train_progress *p) {
+    stop *s = user;
+    if (p->step == s->at) uf_ctx_cancel(s->ctx);
+}
+
+static int train(const char *out, int threads, int64_t stop_after, bool resume) {
+    uf_ctx *ctx;
+    char dir[96];
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    uf_ctx_set_threads(ctx, threads);
+    snprintf(dir, sizeof dir, "%s/%s", folder, out);
+    stop s = {ctx, stop_after};
+    int err = uf_train(ctx, recipe("", 3), &(uf_train_options){.out_dir = dir, .resume = resume, .progress = stop_at, .user = &s});
+    if (err < 0 && err != UF_EINTR) print_message("%s\n", uf_ctx_error(ctx));
+    uf_ctx_close(&ctx);
+    return err;
+}
+
+static void checksum(const char *run, char *to) {
+    uf_ctx *ctx;
+    uf_weights *w = NULL;
+    char path[128];
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    snprintf(path, sizeof path, "%s/%s/w.safetensors", folder, run);
+    assert_int_equal(uf_weights_open(&w, ctx, path), UF_OK);
+    snprintf(to, 80, "%s", uf_weights_meta(w, "sha256"));
+    uf_weights_close(&w);
+    uf_ctx_close(&ctx);
+}
+
+static void test_resume_to_the_same_bits(void **state) {
+    (void)state;
+    char whole[80], again[80], resumed[80];
+    assert_int_equal(train("whole", 2, 0, false), UF_OK);
+    assert_int_equal(train("again", 2, 0, false), UF_OK);
+    assert_int_equal(train("resumed", 2, 2, false), UF_EINTR);
+    assert_int_equal(train("resumed", 2, 4, true), UF_EINTR);
+    assert_int_equal(train("resumed", 2, 0, true), UF_OK);
+    checksum("whole", whole);
+    checksum("again", again);
+    checksum("resumed", resumed);
+    assert_string_equal(whole, again);
+    assert_string_equal(whole, resumed);
+    assert_int_equal(train("whole", 2, 0, false), UF_EEXIST);
+}
+
+static void test_no_pictures(void **state) {
+    (void)state;
+    uf_ctx *ctx;
+    uf_data *d = NULL;
+    char dir[96];
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    snprintf(dir, sizeof dir, "%s/none", folder);
+    uf_source s = {.path = dir};
+    assert_int_equal(uf_data_open(&d, ctx, &s, 1), UF_EIO);
+    assert_non_null(strstr(uf_ctx_error(ctx), "none"));
+    uf_ctx_close(&ctx);
+}
+
+/* Every picture once an epoch, in another order the next. */
+static void test_order(void **state) {
+    (void)state;
+    uf_ctx *ctx;
+    uf_data *d = NULL;
+    char dir[512];
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    snprintf(dir, sizeof dir, "%s/samples/pictures", UNFADE_SOURCE_DIR);
+    uf_source s = {.path = dir};
+    assert_int_equal(uf_data_open(&d, ctx, &s, 1), UF_OK);
+    int64_t n = uf_data_n(d);
+    for (int64_t epoch = 0; epoch < 3; epoch++) {
+        unsigned seen = 0;
+        for (int64_t i = 0; i < n; i++) seen |= 1u << uf_data_pick(d, 1, (uint64_t)(epoch * n + i));
+        assert_int_equal(seen, (1u << n) - 1);
+    }
+    uf_data_close(&d);
+    uf_ctx_close(&ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_cycle),
+        cmocka_unit_test(test_recipes),
+        cmocka_unit_test(test_no_pictures),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_resume_to_the_same_bits),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
