@@ -233,18 +233,21 @@ const char *uf_cpu_name(char *buf, size_t n);
 
 /* ---- weights ------------------------------------------------------------------------------------------------ */
 
-/* safetensors (huggingface/safetensors format): 8-byte little-endian header length, JSON header, tensors. */
+/* safetensors (huggingface/safetensors format): 8-byte little-endian header length, JSON header, tensors.
+ * Nothing in a file is trusted: UF_EDATA names what is wrong with it. UF_EINVAL: no such file. */
 typedef struct uf_weights uf_weights; /* an opened, verified, mapped file */
 int uf_weights_open(uf_weights **out, uf_ctx *ctx, const char *path);
 void uf_weights_close(uf_weights **w);
 int uf_weights_n(const uf_weights *w);
-/* Name (borrowed), shape (ranks 0-4; missing leading axes are 1... see weights.c) and stored type of tensor i. */
+/* Name (borrowed), shape (ranks 0-4; missing leading axes are 1) and stored type (F32, F16, BF16) of tensor i, which
+ * counts in the order of the bytes. */
 const char *uf_weights_tensor(const uf_weights *w, int i, uf_shape *shape, const char **dtype);
 const char *uf_weights_meta(const uf_weights *w, const char *key); /* "__metadata__" string, NULL: absent */
 int uf_weights_n_meta(const uf_weights *w);
 const char *uf_weights_meta_at(const uf_weights *w, int i, const char **value); /* key; order of the file */
-/* Copies into the parameters of `set`, by name after removing `prefix`. strict: every parameter must be found with its
- * shape (UF_EDATA names the first that is not); else missing ones keep their values and *n_loaded counts. */
+/* Copies into the parameters of `set`, by name; a vector fits whichever axis it lies on. strict: every parameter must be
+ * found with its shape (UF_EDATA names the first that is not, and nothing is changed), and the optimiser's state comes
+ * along where the file has it; else values alone, and missing or unfitting ones keep theirs. *n_loaded counts. */
 int uf_weights_load(const uf_weights *w, uf_params *set, bool strict, int *n_loaded);
 /* The first input channels of a convolution weight with more of them. UF_EDATA: no such tensor. */
 int uf_weights_load_cut(const uf_weights *w, uf_param *p);
@@ -255,12 +258,13 @@ typedef struct uf_meta {
 typedef struct uf_weights_save {
     const uf_meta *meta; /* n_meta pairs: model, options, recipe, data, licences, metrics, date */
     int n_meta;
-    const char *dtype;   /* "F32" (default), "F16" */
+    const char *dtype;   /* "F32" (default), "F16"; state is always written as F32 */
     bool average;        /* save the EMA where there is one */
     bool state;          /* add Adam's moments and averages as NAME.m, NAME.v, NAME.average: a checkpoint */
     bool overwrite;
 } uf_weights_save;
-/* Writes beside and renames; adds "sha256" of the tensor bytes to the metadata. */
+/* Writes beside and renames; adds "sha256" of the tensor bytes to the metadata. UF_EINVAL: no such dtype, or a value
+ * that F16 cannot hold; UF_EEXIST, UF_EIO: as uf_whole_open(). */
 int uf_weights_write(uf_ctx *ctx, const char *path, const uf_params *set, const uf_weights_save *o);
 
 #endif

@@ -280,7 +280,7 @@ int uf_weights_load(const uf_weights *w, uf_params *set, bool strict, int *n_loa
         const tensor *t = find(w, p->name, "");
         if (!t || !fits(t, p->shape)) continue;
         copy_values(w, t, p->value);
-        UF_TRY(load_state(w, p));
+        if (strict) UF_TRY(load_state(w, p)); /* another network's moments would mislead */
         n++;
     }
     if (n_loaded) *n_loaded = n;

@@ -2,6 +2,7 @@
 #include "engine.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +59,12 @@ static int emit(writer *w, const item *it, bool hash) {
     size_t n = uf_count(it->param->shape);
     for (size_t at = 0; at < n; at += CHUNK) {
         size_t m = n - at < CHUNK ? n - at : CHUNK;
-        for (size_t i = 0; it->half && i < m; i++) half[i] = half_from_float(it->value[at + i]);
+        for (size_t i = 0; it->half && i < m; i++) {
+            half[i] = half_from_float(it->value[at + i]);
+            if ((half[i] & 0x7fffu) == 0x7c00u && isfinite(it->value[at + i]))
+                return uf_fail(w->ctx, UF_EINVAL, "tensor '%s' holds %g, beyond F16; save it as F32", it->param->name,
+                               (double)it->value[at + i]);
+        }
         const void *p = it->half ? (const void *)half : it->value + at;
         size_t bytes = m * (it->half ? 2 : 4);
         if (hash ? !EVP_DigestUpdate(w->hash, p, bytes) : fwrite(p, 1, bytes, w->file) != bytes)
@@ -123,6 +129,8 @@ static int write_all(writer *w) {
 int uf_weights_write(uf_ctx *ctx, const char *path, const uf_params *set, const uf_weights_save *o) {
     writer w = {.ctx = ctx, .o = o};
     uf_whole *whole = NULL;
+    if (o->dtype && strcmp(o->dtype, "F32") && strcmp(o->dtype, "F16"))
+        return uf_fail(ctx, UF_EINVAL, "weights cannot be written as '%s'; use F32 or F16", o->dtype);
     int err = uf_whole_open(&whole, ctx, path, o->overwrite);
     if (err == UF_OK && !(w.at = uf_alloc(ctx, 4 * (size_t)uf_params_n(set) + 1, sizeof *w.at))) err = UF_ENOMEM;
     if (err == UF_OK) {

@@ -12,13 +12,17 @@ static uf_node *cross_entropy(const uf_loss_in *in) {
 
 /* Where a frozen network's activations differ, the picture means something else (Johnson et al., arXiv:1603.08155). */
 static uf_node *feature(const uf_loss_in *in) {
-    uf_node *sum = NULL;
+    uf_node *sum = NULL, *seen = NULL;
     for (int i = 0; i < in->n_features; i++) {
+        if (in->predicted_features[i]) seen = in->predicted_features[i];
         float w = in->feature_weight ? in->feature_weight[i] : 1.f;
         if (w <= 0 || !in->predicted_features[i]) continue;
         uf_node *term = uf_scale(uf_l1(in->predicted_features[i], in->target_features[i]), w, 0.f);
         sum = sum ? uf_binary(sum, "add", term) : term;
     }
+    if (!sum && seen)
+        uf_graph_fail(seen->graph, UF_EINVAL,
+                      "loss 'feature' has no layer with a weight above 0; give one, or leave it out");
     return sum;
 }
 

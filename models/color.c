@@ -5,6 +5,7 @@
 #include "models.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct up { /* a decoder block: 1x1 to 4*shuffled, shuffle, blur, concat with the skip, 3x3 to width */
     int shuffled, width;
@@ -62,11 +63,25 @@ const uf_model uf_model_color = {
     .build = build,
 };
 
+static bool has(const uf_weights *w, const uf_param *p) {
+    uf_shape s, want = p->shape;
+    for (int i = 0; i < uf_weights_n(w); i++) {
+        if (strcmp(uf_weights_tensor(w, i, &s, NULL), p->name)) continue;
+        bool vector = s.w > 1 && (size_t)s.w == uf_count(s) && uf_count(s) == uf_count(want); /* on whichever axis */
+        return vector || (s.n == want.n && s.c == want.c && s.h == want.h && s.w == want.w);
+    }
+    return false;
+}
+
 int uf_color_init(uf_ctx *ctx, const uf_weights *features, uf_params *color) {
-    int n = 0;
     uf_param *stem = uf_params_find(color, "enc.stem.conv.w");
     if (!stem) return uf_fail(ctx, UF_EINVAL, "these parameters have no encoder");
+    for (int i = 0; i < uf_params_n(color); i++) { /* a half-filled encoder would train, and badly */
+        const uf_param *p = uf_params_at(color, i);
+        if (p != stem && !strncmp(p->name, "enc.", 4) && !has(features, p))
+            return uf_fail(ctx, UF_EDATA, "the starting weights have no tensor '%s' that fits; give weights of `features`",
+                           p->name);
+    }
     UF_TRY(uf_weights_load_cut(features, stem));
-    UF_TRY(uf_weights_load(features, color, false, &n));
-    return n > 0 ? UF_OK : uf_fail(ctx, UF_EDATA, "the starting weights have no encoder; give weights of `features`");
+    return uf_weights_load(features, color, false, NULL);
 }

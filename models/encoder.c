@@ -1,14 +1,11 @@
 /* The residual encoder (He et al., arXiv:1512.03385) that `features` and `color` share. */
 #include "models.h"
 
-#include <string.h>
-
 static const int width[UF_N_STAGES] = {32, 64, 128, 256, 384};
 static const int blocks[UF_N_STAGES] = {0, 1, 2, 2, 1};
 
-static uf_node *conv_norm(uf_graph *g, uf_node *x, const char *name, uf_conv o) {
+static uf_node *conv_norm(uf_node *x, const char *name, uf_conv o) {
     char full[48];
-    (void)g;
     o.no_bias = true; /* the norm behind it has one */
     snprintf(full, sizeof full, "%s.conv", name);
     x = uf_conv2d(x, full, o);
@@ -16,12 +13,12 @@ static uf_node *conv_norm(uf_graph *g, uf_node *x, const char *name, uf_conv o) 
     return uf_batch_norm(x, full);
 }
 
-static uf_node *block(uf_graph *g, uf_node *x, int stage, int i) {
+static uf_node *block(uf_node *x, int stage, int i) {
     char name[32];
     snprintf(name, sizeof name, "enc.%d.%d.a", stage, i);
-    uf_node *y = uf_unary(conv_norm(g, x, name, (uf_conv){.out = width[stage]}), "relu");
+    uf_node *y = uf_unary(conv_norm(x, name, (uf_conv){.out = width[stage]}), "relu");
     snprintf(name, sizeof name, "enc.%d.%d.b", stage, i);
-    y = conv_norm(g, y, name, (uf_conv){.out = width[stage]});
+    y = conv_norm(y, name, (uf_conv){.out = width[stage]});
     return uf_unary(uf_binary(x, "add", y), "relu");
 }
 
@@ -33,14 +30,14 @@ uf_node *uf_encoder_input(uf_node *luma, uf_node *chroma) {
 
 int uf_encoder_build(uf_graph *g, uf_node *x, uf_node *stage[UF_N_STAGES]) {
     uf_graph_group(g, 0);
-    x = uf_unary(conv_norm(g, x, "enc.stem", (uf_conv){.out = width[0]}), "relu");
+    x = uf_unary(conv_norm(x, "enc.stem", (uf_conv){.out = width[0]}), "relu");
     stage[0] = x;
     for (int s = 1; s < UF_N_STAGES; s++) {
         char name[32];
         uf_graph_group(g, s >= 3);
         snprintf(name, sizeof name, "enc.%d.down", s);
-        x = uf_unary(conv_norm(g, x, name, (uf_conv){.out = width[s], .stride = 2}), "relu");
-        for (int i = 0; i < blocks[s]; i++) x = block(g, x, s, i);
+        x = uf_unary(conv_norm(x, name, (uf_conv){.out = width[s], .stride = 2}), "relu");
+        for (int i = 0; i < blocks[s]; i++) x = block(x, s, i);
         stage[s] = x;
     }
     uf_graph_group(g, 2);

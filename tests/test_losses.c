@@ -69,6 +69,74 @@ static void test_pictures(void **state) {
     assert_true(uf_ab_psnr(a, a) > 90 && uf_ab_psnr(a, b) < 20);
 }
 
+/* sRGB's primaries in CIELAB, D65 (published to four decimals by Lindbloom's calculator): through a and b to grey's 0, and
+ * white and black are 100 apart. */
+static void test_lab(void **state) {
+    (void)state;
+    static const struct {
+        uint8_t rgb[3];
+        double a, b;
+    } known[] = {{{255, 0, 0}, 80.0925, 67.2032}, {{0, 255, 0}, -86.1827, 83.1793}, {{0, 0, 255}, 79.1875, -107.8602}};
+    static const uint8_t grey[3] = {119, 119, 119}, white[3] = {255, 255, 255}, black[3] = {0, 0, 0};
+    for (int i = 0; i < UF_LEN(known); i++) {
+        double mse = (known[i].a * known[i].a + known[i].b * known[i].b) / 2;
+        double got = uf_ab_psnr((uf_rgb){known[i].rgb, 1, 1, 3}, (uf_rgb){grey, 1, 1, 3});
+        if (fabs(got - 10 * log10(255. * 255 / mse)) > 2e-3) fail_msg("primary %d: %.4f dB", i, got);
+    }
+    assert_true(fabs(uf_ciede2000((uf_rgb){white, 1, 1, 3}, (uf_rgb){black, 1, 1, 3}) - 100) < 1e-3);
+    /* padded rows: what lies between them is not looked at */
+    static const uint8_t padded[] = {255, 0, 0, 9, 9, 255, 0, 0, 7, 7};
+    assert_true(fabs(uf_ciede2000((uf_rgb){padded, 1, 2, 5}, (uf_rgb){padded + 5, 1, 2, 0})) < 1e-9);
+    assert_true(fabs(uf_grey_share((uf_rgb){padded, 1, 2, 5})) < 1e-9);
+}
+
+/* Weights, smoothing: against arithmetic by hand. */
+static void test_values(void **state) {
+    (void)state;
+    uf_ctx *ctx = NULL;
+    uf_params *params = NULL;
+    uf_graph *g = NULL;
+    uf_plan *plan = NULL;
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    assert_int_equal(uf_params_open(&params, ctx, 1), UF_OK);
+    assert_int_equal(uf_graph_open(&g, ctx, params), UF_OK);
+    uf_node *p = uf_input(g, "p", (uf_shape){1, 2, 1, 1}), *q = uf_input(g, "q", (uf_shape){1, 2, 1, 1});
+    uf_node *label = uf_input(g, "label", (uf_shape){1, 1, 1, 1});
+    uf_node *fp[3] = {p, uf_scale(p, 2.f, 0.f), p}, *fq[3] = {q, uf_scale(q, 2.f, 0.f), q};
+    const float weight[3] = {1.f, .5f, 0.f};
+    uf_loss_in in = {.predicted = p, .target = q, .predicted_features = fp, .target_features = fq, .n_features = 3,
+                     .feature_weight = weight};
+    uf_node *l1 = uf_output(uf_loss_find("l1")->build(&in)), *l2 = uf_output(uf_loss_find("l2")->build(&in));
+    uf_node *feature = uf_output(uf_loss_find("feature")->build(&in));
+    in = (uf_loss_in){.predicted = p, .target = label, .smoothing = .2f};
+    uf_node *ce = uf_output(uf_loss_find("cross_entropy")->build(&in));
+    assert_int_equal(uf_plan_open(&plan, ctx, g, &(uf_plan_options){.mode = UF_EXACT}), UF_OK);
+    const float ps[2] = {1, -2}, qs[2] = {3, -1}, one = 1;
+    float v;
+    uf_plan_set(plan, p, ps);
+    uf_plan_set(plan, q, qs);
+    uf_plan_set(plan, label, &one);
+    assert_int_equal(uf_plan_run(plan), UF_OK);
+    uf_plan_get(plan, l1, &v);
+    assert_true(fabsf(v - 1.5f) < 1e-6f); /* (2 + 1) / 2 */
+    uf_plan_get(plan, l2, &v);
+    assert_true(fabsf(v - 2.5f) < 1e-6f); /* (4 + 1) / 2 */
+    uf_plan_get(plan, feature, &v);
+    assert_true(fabsf(v - 3.f) < 1e-6f); /* 1.5 + .5 * 3 */
+    uf_plan_get(plan, ce, &v);
+    double lse = log1p(exp(3.)) - 2; /* log(e^1 + e^-2), about -2 */
+    assert_true(fabs((double)v - (.9 * (lse + 2) + .1 * (lse - 1))) < 1e-5); /* 1 - .2 + .2/2 on the label */
+    uf_plan_close(&plan);
+    const float none[3] = {0};
+    in = (uf_loss_in){.predicted_features = fp, .target_features = fq, .n_features = 3, .feature_weight = none};
+    assert_null(uf_loss_find("feature")->build(&in));
+    assert_int_equal(uf_graph_status(g), UF_EINVAL); /* not a silent nothing */
+    assert_null(uf_loss_find("nothing"));
+    uf_graph_close(&g);
+    uf_params_close(&params);
+    uf_ctx_close(&ctx);
+}
+
 /* Every loss in the table: builds, is zero where it should be, and has a finite gradient that lowers it. */
 static void test_table(void **state) {
     (void)state;
@@ -122,6 +190,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ciede2000),
         cmocka_unit_test(test_pictures),
+        cmocka_unit_test(test_lab),
+        cmocka_unit_test(test_values),
         cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,11 +51,12 @@ double uf_parse_number(struct argp_state *state, const char *option, const char 
 
 /* ---- manual pages ----------------------------------------------------------------------------------------------------- */
 
-/* scdoc reads _ and * as marks, and spaces at a line's start as a mistake. */
+/* scdoc reads _ and * as marks, and spaces at a line's start as a mistake; ++ ends a line. */
 static void text(FILE *to, const char *s) {
     bool start = true;
     for (; *s; s++) {
         if (start && *s == ' ') continue;
+        if (!strncmp(s, "\n  ", 3)) fputs("++", to); /* an indented line, an example, stays a line */
         if (strchr("_*\\#`~<[", *s)) fputc('\\', to);
         if (*s == '\v') fputc('\n', to);
         fputc(*s == '\v' ? '\n' : *s, to);

@@ -63,6 +63,7 @@ static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_SEQUENCE("group_rates", CYAML_FLAG_POINTER | OPT, uf_recipe, group_rates, &float_value, 1, 16),
     CYAML_FIELD_FLOAT("grey", OPT, uf_recipe, grey),
     CYAML_FIELD_FLOAT("smoothing", OPT, uf_recipe, smoothing),
+    CYAML_FIELD_FLOAT("gain", OPT, uf_recipe, gain),
     CYAML_FIELD_FLOAT("saturation_min", OPT, uf_recipe, saturation_min),
     CYAML_FIELD_INT("checkpoint_every", OPT, uf_recipe, checkpoint_every),
     CYAML_FIELD_INT("sample_every", OPT, uf_recipe, sample_every),
@@ -116,6 +117,7 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     UF_TRY(range(ctx, path, "average", (double)r->average, 0, .99999));
     UF_TRY(range(ctx, path, "grey", (double)r->grey, 0, 1));
     UF_TRY(range(ctx, path, "smoothing", (double)r->smoothing, 0, .9));
+    UF_TRY(range(ctx, path, "gain", (double)r->gain, 0, 3));
     UF_TRY(range(ctx, path, "workers", r->workers, 1, 256));
     if (r->losses.feature > 0 && !r->features)
         return uf_fail(ctx, UF_EINVAL, "recipe '%s': the feature loss needs 'features: WEIGHTS'", path);

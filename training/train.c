@@ -294,6 +294,18 @@ static int run_stage(run *u, int index, int64_t from, int64_t first_sample) {
     return err;
 }
 
+/* The head is linear, so a factor on it is a factor on the chroma. */
+static void apply_gain(run *u) {
+    static const char *const head[] = {"head.w", "head.b"};
+    for (int i = 0; u->r->gain > 0 && !strcmp(u->r->model, "color") && i < UF_LEN(head); i++) {
+        uf_param *p = uf_params_find(u->params, head[i]);
+        for (size_t k = 0; p && k < uf_count(p->shape); k++) {
+            p->value[k] *= u->r->gain;
+            if (p->average) p->average[k] *= u->r->gain;
+        }
+    }
+}
+
 static int run_stages(run *u) {
     int64_t done = u->step, sample = 0;
     for (unsigned i = 0; i < u->r->stages_count; i++) {
@@ -307,6 +319,7 @@ static int run_stages(run *u) {
                                      u->curve_loss, u->n_valid, u->valid_step, u->valid_loss)
                     : UF_ENOMEM;
     free(curve);
+    apply_gain(u); /* after the last checkpoint: a resumed run applies it once too */
     return err < 0 ? err : save(u, u->r->out, false);
 }
 

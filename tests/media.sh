@@ -1,0 +1,112 @@
+#!/bin/sh
+# Real films through the real program: media.sh UNFADE WEIGHTS. What must be exact is compared by ffmpeg, and whatever
+# fails must say one sentence and leave nothing behind. WEIGHTS that are not there: skipped, 77.
+set -u
+unfade=$1 weights=$2 failed=0 passed=0
+if [ ! -f "$weights" ]; then
+    echo "no color weights at '$weights': films are not tested"
+    exit 77
+fi
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+mkdir out
+
+ok() { passed=$((passed + 1)); }
+bad() {
+    echo "FAILED: $*"
+    failed=$((failed + 1))
+}
+same() { # NAME A B: both said something, and the same
+    if [ -n "$2" ] && [ "$2" = "$3" ]; then ok; else bad "$1 differs:" && printf '%s\n---\n%s\n' "$2" "$3" | head -20; fi
+}
+colour() { "$unfade" colorize -q --size 64 --weights "$weights" "$@"; }
+luma() { ffmpeg -v error -i "$1" -map 0:v:0 -vf "${2:-}extractplanes=y" -f framemd5 - | grep -v '^#' | awk '{print $NF}'; }
+sound() { ffmpeg -v error -i "$1" -map 0:a -c copy -f framemd5 - | grep -v '^#' | awk '{print $3, $NF}'; }
+stamps() { # timestamps of the video packets in the order of display, in ms, which every container can hold
+    ffprobe -v error -select_streams v:0 -show_entries packet=pts_time -of csv=p=0 "$1" | tr -d , |
+        awk '{printf "%d\n", $1 * 1000 + .5}' | sort -n
+}
+refuses() { # CODE WORD COMMAND...: that exit code, one line that says WORD, and out/ stays empty
+    code=$1 word=$2
+    shift 2
+    "$@" >said 2>&1
+    got=$?
+    [ $got -eq "$code" ] && ok || bad "$* -> exit $got, wanted $code: $(cat said)"
+    [ "$(wc -l <said)" -eq 1 ] && grep -q -- "$word" said && ok || bad "$*: not one sentence with '$word': $(cat said)"
+    [ -z "$(ls -A out)" ] && ok || bad "$* left $(ls -A out)"
+    rm -rf out && mkdir out
+}
+
+# -- what must come out exactly ----------------------------------------------------------------------------------------
+film="-f lavfi -i testsrc2=s=97x65:r=25:d=0.4 -f lavfi -i sine=f=440:d=0.4"
+# shellcheck disable=SC2086 # options on purpose
+{
+    ffmpeg -v error -y $film -vf format=yuv420p -c:v ffv1 -c:a pcm_s16le odd.mkv
+    ffmpeg -v error -y $film -vf format=yuv420p10le,scale=96:64 -c:v ffv1 -c:a flac -metadata title=reel ten.mkv
+    ffmpeg -v error -y $film -vf format=gray,scale=96:64 -an -c:v ffv1 mute.mkv
+    ffmpeg -v error -y $film -vf "format=yuv420p,scale=96:64,setpts='N*(40+13*mod(N\,3))/1000/TB'" -fps_mode vfr -c:v ffv1 -an uneven.mkv
+    ffmpeg -v error -y $film -vf format=yuv420p,scale=96:64 -frames:v 1 -an -c:v ffv1 one.mkv
+    ffmpeg -v error -y $film -vf format=yuv420p,scale=96:64 -c:v libx264 -bf 2 -c:a aac b.mp4
+}
+for f in odd ten mute uneven one; do
+    if colour --codec ffv1 $f.mkv $f-out.mkv; then ok; else bad "colorize $f.mkv"; fi
+    same "luma of $f" "$(luma $f.mkv)" "$(luma $f-out.mkv)"
+    same "timestamps of $f" "$(stamps $f.mkv)" "$(stamps $f-out.mkv)"
+done
+for f in odd ten; do same "sound of $f" "$(sound $f.mkv)" "$(sound $f-out.mkv)"; done
+same "title" reel "$(ffprobe -v error -show_entries format_tags=title -of csv=p=0 ten-out.mkv)"
+same "depth" yuv420p10le "$(ffprobe -v error -select_streams v -show_entries stream=pix_fmt -of csv=p=0 ten-out.mkv | tr -d ,)"
+colour b.mp4 b-out.mp4 && ok || bad "colorize b.mp4"
+same "timestamps of b" "$(stamps b.mp4)" "$(stamps b-out.mp4)"
+same "sound of b" "$(sound b.mp4)" "$(sound b-out.mp4)"
+for e in mov avi; do
+    colour b.mp4 b.$e && ok || bad "colorize to $e"
+    same "frames in $e" 10 "$(ffprobe -v error -count_frames -select_streams v -show_entries stream=nb_read_frames -of csv=p=0 b.$e | tr -d ,)"
+done
+
+# -- pictures, sequences, pipes ----------------------------------------------------------------------------------------
+ffmpeg -v error -y -i mute.mkv -vf format=gray seq-%03d.png
+for e in png jpg tif webp; do
+    colour seq-001.png still.$e && ffmpeg -v error -i still.$e -f null - && ok || bad "colorize to $e"
+done
+mkdir many
+colour seq-%03d.png many/%03d.png && ok || bad "colorize a sequence"
+same "pictures of the sequence" 10 "$(ls many | wc -l | tr -d ' ')"
+ffmpeg -v error -i mute.mkv -vf format=yuv420p -f yuv4mpegpipe - | colour - - >pipe.y4m && ok || bad "colorize a pipe"
+ffmpeg -v error -y -i mute.mkv -vf format=yuv420p -f yuv4mpegpipe pipe-in.y4m
+same "luma of the pipe" "$(luma pipe-in.y4m)" "$(luma pipe.y4m)"
+
+# -- what must be refused ------------------------------------------------------------------------------------------------
+head -c 3000 b.mp4 >cut.mp4
+refuses 65 cut.mp4 colour cut.mp4 out/o.mp4
+echo "no film" >text.mp4
+refuses 65 text.mp4 colour text.mp4 out/o.mp4
+ffmpeg -v error -y -i odd.mkv -vn -c:a copy song.mkv
+refuses 65 song.mkv colour song.mkv out/o.mkv
+refuses 64 nocodec colour --codec nocodec b.mp4 out/o.mp4
+refuses 1 missing colour b.mp4 missing/o.mp4
+{ head -c 900000 "$weights" && printf XXXX && tail -c +900005 "$weights"; } >flipped.safetensors
+refuses 65 flipped.safetensors "$unfade" colorize -q --weights flipped.safetensors b.mp4 out/o.mp4
+head -c 900000 "$weights" >cut.safetensors
+refuses 65 cut.safetensors "$unfade" colorize -q --weights cut.safetensors b.mp4 out/o.mp4
+
+# a disk that fills up: a limit on the size of files, which needs no rights, fails the same way
+ffmpeg -v error -y -f lavfi -i testsrc2=s=640x480:r=25:d=1.2 -vf noise=alls=40:allf=t,format=yuv420p -c:v ffv1 noisy.mkv
+full() { (trap '' XFSZ && ulimit -f 2000 && exec "$unfade" colorize -q --size 64 --weights "$weights" --codec ffv1 "$@"); }
+refuses 1 o.mkv full noisy.mkv out/o.mkv
+
+# -- interrupted -----------------------------------------------------------------------------------------------------------
+ffmpeg -v error -y -stream_loop 40 -i noisy.mkv -c copy long.mkv
+"$unfade" colorize -q --weights "$weights" long.mkv out/o.mkv 2>said &
+job=$!
+n=0
+while [ -z "$(ls -A out)" ] && [ $n -lt 100 ]; do sleep .1 && n=$((n + 1)); done
+kill -TERM $job
+wait $job
+got=$?
+[ $got -eq 75 ] && ok || bad "interrupted -> exit $got, wanted 75: $(cat said)"
+[ -z "$(ls -A out)" ] && ok || bad "interrupted: left $(ls -A out)"
+
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
