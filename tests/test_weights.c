@@ -260,7 +260,7 @@ static void test_hostile_headers(void **state) {
     (void)state;
     static const char *const headers[] = {
         "[]", "{", "{}x", "{\"a\":1}", "{\"__metadata__\":{\"x\":1}}",
-        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}",                       /* size disagrees */
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}",                       /* size disagrees */
         "{\"a\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8]}}",                       /* type */
         "{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,8]}}",
         "{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,8]}}",  /* overflow */
