@@ -8,8 +8,8 @@ need_packages
 build release
 if [ "${1:-}" != --quick ]; then
     build asan
-    ctest --preset asan
+    ctest --preset asan -j2
     build tsan
     ctest --preset tsan
 fi
-ctest --preset release
+ctest --preset release -j2
