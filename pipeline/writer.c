@@ -184,7 +184,7 @@ static int open_encoder(uf_writer *w, const uf_reader *in)
     w->enc->color_primaries = f->color_primaries;
     w->enc->color_trc = f->color_trc;
     w->enc->chroma_sample_location = f->chroma_location;
-    w->enc->sample_aspect_ratio = f->sample_aspect_ratio.num ? f->sample_aspect_ratio : st->sample_aspect_ratio;
+    w->enc->sample_aspect_ratio = av_guess_sample_aspect_ratio((AVFormatContext *)w->ic, st, (AVFrame *)f);
     w->enc->thread_count = w->sink == UF_SINK_FILM ? uf_ctx_threads(w->ctx) : 1;
     if (f->interlaced_frame) {
         if (f->height % 2 == 0) w->enc->flags |= AV_CODEC_FLAG_INTERLACED_DCT | AV_CODEC_FLAG_INTERLACED_ME;

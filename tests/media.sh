@@ -58,6 +58,9 @@ for f in odd ten; do same "sound of $f" "$(sound $f.mkv)" "$(sound $f-out.mkv)";
 same "title" reel "$(ffprobe -v error -show_entries format_tags=title -of csv=p=0 ten-out.mkv)"
 same "depth" yuv420p10le "$(ffprobe -v error -select_streams v -show_entries stream=pix_fmt -of csv=p=0 ten-out.mkv | tr -d ,)"
 colour b.mp4 b-out.mp4 && ok || bad "colorize b.mp4"
+ffmpeg -v error -y -i b.mp4 -c copy -aspect 16:9 aspect.mp4 # the container's word against the codec's
+colour aspect.mp4 aspect-out.mp4 && ok || bad "colorize aspect.mp4"
+same "aspect" 16:9 "$(ffprobe -v error -select_streams v -show_entries stream=display_aspect_ratio -of csv=p=0 aspect-out.mp4 | tr -d ,)"
 same "timestamps of b" "$(stamps b.mp4)" "$(stamps b-out.mp4)"
 same "sound of b" "$(sound b.mp4)" "$(sound b-out.mp4)"
 for e in mov avi; do
