@@ -7,8 +7,6 @@
 
 static bool is(const uf_node *n, const char *op) { return n && !strcmp(n->op->name, op); }
 
-static bool same_shape(uf_shape a, uf_shape b) { return a.n == b.n && a.c == b.c && a.h == b.h && a.w == b.w; }
-
 /* The only live reader of n, when n may vanish into it. */
 static const uf_node *only_reader(const uf_plan *p, const uf_node *n) {
     const uf_tensor *t = uf_tensor_of(p, n);
@@ -40,7 +38,7 @@ static bool foldable(const uf_plan *p, const uf_node *conv, const uf_node *norm)
 static const uf_node *tail(const uf_plan *p, const uf_node *n, uf_group *g) {
     const uf_node *next = only_reader(p, n);
     if (is(next, "add") && !uf_tensor_of(p, next)->absorbed && !uf_tensor_of(p, next)->group.add &&
-        same_shape(next->in[0]->shape, next->in[1]->shape) && next->in[0] != next->in[1]) {
+        uf_same(next->in[0]->shape, next->in[1]->shape) && next->in[0] != next->in[1]) {
         const uf_node *other = next->in[0] == n ? next->in[1] : next->in[0];
         if (other->n_in > 0) {
             g->add = next;

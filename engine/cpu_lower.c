@@ -11,8 +11,6 @@ typedef struct lowering {
     int (*backward)(uf_plan *, const uf_node *);
 } lowering;
 
-static bool same_shape(uf_shape a, uf_shape b) { return a.n == b.n && a.c == b.c && a.h == b.h && a.w == b.w; }
-
 /* Appends a step over native values: all inputs of n, then its output. */
 static uf_step *forward_step(uf_plan *p, const uf_node *n, int (*run)(uf_plan *, uf_step *)) {
     int in[UF_MAX_IN];
@@ -86,7 +84,7 @@ static int run_add(uf_plan *p, uf_step *s) {
 }
 
 static int add_forward(uf_plan *p, const uf_node *n) {
-    if (!same_shape(n->in[0]->shape, n->in[1]->shape) || n->in[0]->param || n->in[1]->param) return UF_EUNSUPPORTED;
+    if (!uf_same(n->in[0]->shape, n->in[1]->shape) || n->in[0]->param || n->in[1]->param) return UF_EUNSUPPORTED;
     uf_step *s = forward_step(p, n, run_add);
     if (s) s->f[0] = n->op->name[0] == 's' ? -1.f : 1.f;
     return s ? UF_OK : UF_ENOMEM;

@@ -15,6 +15,7 @@ typedef struct uf_shape {
     int n, c, h, w;
 } uf_shape;
 static inline size_t uf_count(uf_shape s) { return (size_t)s.n * (size_t)s.c * (size_t)s.h * (size_t)s.w; }
+static inline bool uf_same(uf_shape a, uf_shape b) { return a.n == b.n && a.c == b.c && a.h == b.h && a.w == b.w; }
 
 /* ---- parameters --------------------------------------------------------------------------------------------- */
 
@@ -72,7 +73,7 @@ typedef struct uf_attr { /* what an op needs to know beyond its inputs; unused f
     int r;                                     /* pixel shuffle factor */
     int fft, hop;                              /* STFT, samples */
     int reverse;                               /* GRU: run from the end */
-    int mode;                                  /* resize: 0 nearest, 1 bilinear; act of fused nodes: uf_act */
+    int mode;                                  /* resize: 0 nearest, 1 bilinear; norms and the like: 1 training */
     int perm[4];                               /* transpose: output axis i is input axis perm[i] */
     uf_shape shape;                            /* reshape, resize, inputs */
     float eps, slope, p, scale, bias, momentum;

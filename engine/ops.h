@@ -12,7 +12,6 @@ static inline int uf_axis(uf_shape s, int axis) { return axis == 0 ? s.n : axis 
 static inline void uf_axis_set(uf_shape *s, int axis, int v) {
     *(axis == 0 ? &s->n : axis == 1 ? &s->c : axis == 2 ? &s->h : &s->w) = v;
 }
-static inline bool uf_same(uf_shape a, uf_shape b) { return a.n == b.n && a.c == b.c && a.h == b.h && a.w == b.w; }
 /* Elements before and behind an axis: index = (outer * size + i) * inner + k. */
 static inline size_t uf_outer(uf_shape s, int axis) {
     size_t n = 1;

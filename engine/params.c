@@ -147,7 +147,7 @@ uf_param *uf_params_add(uf_params *set, const char *name, uf_shape s, uf_init in
     uf_param *p = uf_params_find(set, name);
     if (p) {
         uf_shape t = p->shape;
-        if (s.n == t.n && s.c == t.c && s.h == t.h && s.w == t.w) return p;
+        if (uf_same(s, t)) return p;
         uf_fail(set->ctx, UF_EINVAL, "parameter '%s' is %dx%dx%dx%d here and %dx%dx%dx%d before; give them two names",
                 name, s.n, s.c, s.h, s.w, t.n, t.c, t.h, t.w);
         return NULL;

@@ -74,7 +74,6 @@ struct uf_plan {
     size_t n_arena;
     uint64_t step;
     bool stale;             /* constants must be packed again */
-    bool warned[1];
     const uf_kernels *kernels;
 };
 

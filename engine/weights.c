@@ -244,7 +244,7 @@ static const tensor *find(const uf_weights *w, const char *name, const char *suf
 
 static bool fits(const tensor *t, uf_shape s) {
     if (t->rank == 1) return t->count == uf_count(s); /* a vector, whichever axis it lies on */
-    return t->shape.n == s.n && t->shape.c == s.c && t->shape.h == s.h && t->shape.w == s.w;
+    return uf_same(t->shape, s);
 }
 
 static int load_state(const uf_weights *w, uf_param *p) {

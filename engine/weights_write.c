@@ -52,7 +52,7 @@ static void list(writer *w, const uf_params *set) {
     }
 }
 
-/* The bytes of all tensors go through `sink` twice: once to be hashed, for the header, once to the file. */
+/* The bytes of all tensors come by twice: once to be hashed, for the header, once to the file. */
 static int emit(writer *w, const item *it, bool hash) {
     enum { CHUNK = 4096 };
     uint16_t half[CHUNK];

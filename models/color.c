@@ -68,7 +68,7 @@ static bool has(const uf_weights *w, const uf_param *p) {
     for (int i = 0; i < uf_weights_n(w); i++) {
         if (strcmp(uf_weights_tensor(w, i, &s, NULL), p->name)) continue;
         bool vector = s.w > 1 && (size_t)s.w == uf_count(s) && uf_count(s) == uf_count(want); /* on whichever axis */
-        return vector || (s.n == want.n && s.c == want.c && s.h == want.h && s.w == want.w);
+        return vector || uf_same(s, want);
     }
     return false;
 }

@@ -63,20 +63,8 @@ char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir)
 static int load(uf_colorizer *c, const uf_model *model, const uf_colorizer_options *o)
 {
     char *found = o->weights ? uf_strdup(c->ctx, o->weights) : uf_weights_find(c->ctx, model->file, o->weights_dir);
-    uf_weights *weights = NULL;
-    const char *kind;
-    int n, err;
     if (!found) return uf_ctx_error_code(c->ctx) < 0 ? uf_ctx_error_code(c->ctx) : UF_EIO;
-    if ((err = uf_weights_open(&weights, c->ctx, found)) < 0) goto end;
-    kind = uf_weights_meta(weights, "model");
-    if (kind && strcmp(kind, model->name) != 0) {
-        err = uf_fail(c->ctx, UF_EDATA, "'%s' holds weights for model '%s', not '%s'; give another file", found, kind,
-                      model->name);
-        goto end;
-    }
-    err = uf_weights_load(weights, c->params, true, &n);
-end:
-    uf_weights_close(&weights);
+    int err = uf_model_load(c->ctx, model, c->params, found);
     free(found);
     return err;
 }

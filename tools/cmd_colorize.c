@@ -74,10 +74,6 @@ static const struct argp argp = {
     .children = children,
 };
 
-static void progress(void *user, const uf_progress *p) {
-    uf_report_progress(user, "frames", p->n_done, p->n_total, p->fps, p->seconds, NULL);
-}
-
 typedef struct tally {
     uf_app *app;
     uf_progress last;
@@ -86,7 +82,7 @@ typedef struct tally {
 static void keep(void *user, const uf_progress *p) {
     tally *t = user;
     t->last = *p;
-    progress(t->app, p);
+    uf_report_progress(t->app, "frames", p->n_done, p->n_total, p->fps, p->seconds, NULL);
 }
 
 static int run(uf_app *app, int argc, char **argv) {

@@ -143,7 +143,6 @@ static int mean_chroma(eval *e, double mean[2]) {
 }
 
 static int open_model(eval *e, const char *path) {
-    uf_weights *w = NULL;
     uf_graph *g = NULL;
     uf_built b = {0};
     e->model = &uf_model_color;
@@ -151,10 +150,7 @@ static int open_model(eval *e, const char *path) {
     if (err == UF_OK) err = uf_graph_open(&g, e->ctx, e->params);
     if (err == UF_OK) err = e->model->build(g, (uf_shape){1, 1, 64, 64}, &b);
     uf_graph_close(&g);
-    if (err == UF_OK) err = uf_weights_open(&w, e->ctx, path);
-    if (err == UF_OK) err = uf_weights_load(w, e->params, true, NULL);
-    uf_weights_close(&w);
-    return err;
+    return err < 0 ? err : uf_model_load(e->ctx, e->model, e->params, path);
 }
 
 static void divide(uf_score *s, double n) {

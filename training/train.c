@@ -340,11 +340,7 @@ static int load_start(run *u) {
     uf_network_close(&n);
     uf_weights *w = NULL;
     int err = UF_OK;
-    if (u->judge) {
-        err = uf_weights_open(&w, u->ctx, u->r->features);
-        if (err == UF_OK) err = uf_weights_load(w, u->judge, true, NULL);
-        uf_weights_close(&w);
-    }
+    if (u->judge) err = uf_model_load(u->ctx, &uf_model_features, u->judge, u->r->features);
     if (err < 0 || !u->r->init) return err;
     err = uf_weights_open(&w, u->ctx, u->r->init);
     const char *model = w ? uf_weights_meta(w, "model") : NULL;
