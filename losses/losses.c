@@ -26,15 +26,23 @@ static uf_node *feature(const uf_loss_in *in) {
     return sum;
 }
 
-static const uf_loss loss_l1 = {"l1", "mean absolute difference", l1};
-static const uf_loss loss_l2 = {"l2", "mean squared difference", l2};
-static const uf_loss loss_feature = {"feature", "L1 between activations of a frozen network", feature};
-static const uf_loss loss_cross_entropy = {"cross_entropy", "of the class, with label smoothing", cross_entropy};
+static const uf_loss loss_l1 = {.name = "l1", .summary = "mean absolute difference", .build = l1};
+static const uf_loss loss_l2 = {.name = "l2", .summary = "mean squared difference", .build = l2};
+static const uf_loss loss_feature = {
+    .name = "feature", .summary = "L1 between activations of a frozen network", .build = feature, .looks = true};
+static const uf_loss loss_cross_entropy = {.name = "cross_entropy", .summary = "of the class, with label smoothing", .build = cross_entropy};
 
 const uf_loss *const uf_losses[] = {&loss_l1, &loss_l2, &loss_feature, &loss_cross_entropy, NULL};
 
-const uf_loss *uf_loss_find(const char *name) {
+_Static_assert(UF_LEN(uf_losses) - 1 <= UF_MAX_LOSSES, "a weight for each loss");
+
+int uf_loss_index(const char *name) {
     for (int i = 0; uf_losses[i]; i++)
-        if (!strcmp(uf_losses[i]->name, name)) return uf_losses[i];
-    return NULL;
+        if (!strcmp(uf_losses[i]->name, name)) return i;
+    return -1;
+}
+
+const uf_loss *uf_loss_find(const char *name) {
+    int i = uf_loss_index(name);
+    return i < 0 ? NULL : uf_losses[i];
 }

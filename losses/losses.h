@@ -15,9 +15,12 @@ typedef struct uf_loss_in {
 typedef struct uf_loss {
     const char *name, *summary;
     uf_node *(*build)(const uf_loss_in *in); /* scalar */
+    bool looks;                              /* reads the frozen network's activations */
 } uf_loss;
 extern const uf_loss *const uf_losses[]; /* NULL-ended: l1, l2, feature, cross_entropy, ... */
+enum { UF_MAX_LOSSES = 32 };             /* room for one weight a loss, by its place in the table */
 const uf_loss *uf_loss_find(const char *name);
+int uf_loss_index(const char *name); /* its place in the table, -1: there is none */
 
 /* Measures on 8-bit sRGB pictures, interleaved RGB, `stride` bytes a row. */
 typedef struct uf_rgb {

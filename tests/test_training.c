@@ -35,6 +35,8 @@ static void test_one_cycle(void **state) {
     assert_true(fabsf(uf_one_cycle(0, 1000, 1).beta1 - .95f) < 1e-5f);
 }
 
+static const char *losses = "{l1: 1}";
+
 static const char *recipe(const char *extra, int stage_steps) {
     static char path[96];
     snprintf(path, sizeof path, "%s/recipe.yaml", folder);
@@ -44,8 +46,8 @@ static const char *recipe(const char *extra, int stage_steps) {
                "valid:\n  - path: %s/samples/pictures\nstages:\n"
                "  - {size: 32, batch: 2, steps: %d, rate: 0.001, noise: 0.05}\n"
                "  - {size: 64, batch: 1, steps: 2, rate: 0.001, freeze: enc.}\n"
-               "losses: {l1: 1}\naverage: 0.9\nclip: 1\nworkers: 2\ncheckpoint_every: 100\n%s",
-            UNFADE_SOURCE_DIR, UNFADE_SOURCE_DIR, stage_steps, extra);
+               "losses: %s\naverage: 0.9\nclip: 1\nworkers: 2\ncheckpoint_every: 100\n%s",
+            UNFADE_SOURCE_DIR, UNFADE_SOURCE_DIR, stage_steps, losses, extra);
     fclose(f);
     return path;
 }
@@ -64,6 +66,11 @@ static void test_recipes(void **state) {
     refuse("lerning_rate: 3\n", "lerning_rate");
     refuse("workers: many\n", "workers");
     refuse("grey: 7\n", "grey");
+    losses = "{lpips: 1}";
+    refuse("", "lpips");
+    losses = "{feature: 1}";
+    refuse("", "features: WEIGHTS");
+    losses = "{l1: 1}";
 }
 
 typedef struct stop {
@@ -130,6 +137,28 @@ static void test_no_pictures(void **state) {
     uf_ctx_close(&ctx);
 }
 
+static void test_excluded_pictures(void **state) {
+    (void)state;
+    uf_ctx *ctx;
+    uf_data *d = NULL;
+    char dir[512], name[128], *names[] = {name};
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    snprintf(dir, sizeof dir, "%s/samples/pictures", UNFADE_SOURCE_DIR);
+    uf_source all = {.path = dir}, fewer = {.path = dir, .exclude = names, .exclude_count = 1};
+    assert_int_equal(uf_data_open(&d, ctx, &all, 1), UF_OK);
+    int64_t n = uf_data_n(d);
+    snprintf(name, sizeof name, "%s", uf_data_name(d, 1));
+    uf_data_close(&d);
+    assert_int_equal(uf_data_open(&d, ctx, &fewer, 1), UF_OK);
+    assert_int_equal(uf_data_n(d), n - 1);
+    for (int64_t i = 0; i < n - 1; i++) assert_string_not_equal(uf_data_name(d, i), name);
+    uf_data_close(&d);
+    snprintf(name, sizeof name, "misspelt.jpg");
+    assert_int_equal(uf_data_open(&d, ctx, &fewer, 1), UF_EDATA);
+    assert_non_null(strstr(uf_ctx_error(ctx), "misspelt.jpg"));
+    uf_ctx_close(&ctx);
+}
+
 /* Every picture once an epoch, in another order the next. */
 static void test_order(void **state) {
     (void)state;
@@ -155,6 +184,7 @@ int main(void) {
         cmocka_unit_test(test_one_cycle),
         cmocka_unit_test(test_recipes),
         cmocka_unit_test(test_no_pictures),
+        cmocka_unit_test(test_excluded_pictures),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_resume_to_the_same_bits),
     };

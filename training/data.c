@@ -117,6 +117,26 @@ static int scan_archive(uf_data *d, source *s, size_t size) {
 
 static int by_name(const void *a, const void *b) { return strcmp(((const entry *)a)->name, ((const entry *)b)->name); }
 
+static bool ends_with(const char *name, const char *end) {
+    size_t n = strlen(name), k = strlen(end);
+    return n >= k && !strcmp(name + n - k, end) && (n == k || end[0] == '/' || name[n - k - 1] == '/');
+}
+
+/* Takes out the pictures that the recipe names. A name that fits none is refused: it was meant to keep something out. */
+static int leave_out(uf_data *d, source *s) {
+    for (unsigned k = 0; k < s->spec->exclude_count; k++) {
+        int64_t n = 0;
+        for (int64_t i = 0; i < s->n; i++)
+            if (ends_with(s->at[i].name, s->spec->exclude[k])) free(s->at[i].name);
+            else s->at[n++] = s->at[i];
+        if (n == s->n)
+            return uf_fail(d->ctx, UF_EDATA, "there is no picture '%s' in '%s' to leave out; check `exclude` in the recipe",
+                           s->spec->exclude[k], s->path);
+        s->n = n;
+    }
+    return UF_OK;
+}
+
 /* Keeps what exclude_every / only_every ask for, counted over the sorted names. */
 static void keep(source *s) {
     int64_t n = 0;
@@ -160,6 +180,7 @@ static int source_open(uf_data *d, source *s) {
         UF_TRY(S_ISDIR(st.st_mode) ? scan(d, s, "", 0) : scan_archive(d, s, (size_t)st.st_size));
     }
     qsort(s->at, (size_t)s->n, sizeof *s->at, by_name);
+    UF_TRY(leave_out(d, s));
     keep(s);
     if (!s->n) return uf_fail(d->ctx, UF_EDATA, "there are no JPEG, PNG, TIFF or WebP pictures in '%s'", s->path);
     return s->spec->labelled ? classify(d, s) : UF_OK;

@@ -1,56 +1,59 @@
 #include "network.h"
-#include "losses.h"
 
 #include <string.h>
 
 /* Activations of the frozen network on the prediction and on the truth; both looks share the clean luma. */
-static uf_node *feature_loss(uf_network *n, const uf_recipe *r, uf_params *judge) {
+typedef struct looks {
+    uf_built seen, truth;
+    float weight[UF_N_STAGES];
+} looks;
+
+static int look(uf_network *n, const uf_recipe *r, uf_params *judge, looks *l, uf_loss_in *in) {
     static const float usual[UF_N_STAGES] = {0, 1, 1, 1, 0};
-    float weight[UF_N_STAGES] = {0};
-    uf_built seen = {.luma = n->clean, .chroma = n->out}, truth = {.luma = n->clean, .chroma = n->chroma};
+    n->clean = uf_input(n->graph, "clean", n->luma->shape);
+    l->seen = (uf_built){.luma = n->clean, .chroma = n->out};
+    l->truth = (uf_built){.luma = n->clean, .chroma = n->chroma};
     for (unsigned i = 0; i < UF_N_STAGES; i++)
-        weight[i] = !r->feature_layers_count ? usual[i] : i < r->feature_layers_count ? r->feature_layers[i] : 0.f;
+        l->weight[i] = !r->feature_layers_count ? usual[i] : i < r->feature_layers_count ? r->feature_layers[i] : 0.f;
     uf_graph_use(n->graph, judge);
     uf_graph_training(n->graph, false);
-    uf_shape s = n->clean->shape;
-    if (uf_model_features.build(n->graph, s, &seen) < 0 || uf_model_features.build(n->graph, s, &truth) < 0) return NULL;
+    UF_TRY(uf_model_features.build(n->graph, n->luma->shape, &l->seen));
+    UF_TRY(uf_model_features.build(n->graph, n->luma->shape, &l->truth));
     uf_graph_training(n->graph, true);
-    uf_loss_in in = {.predicted_features = seen.stage, .target_features = truth.stage, .n_features = UF_N_STAGES,
-                     .feature_weight = weight};
-    return uf_loss_find("feature")->build(&in);
+    in->predicted_features = l->seen.stage;
+    in->target_features = l->truth.stage;
+    in->n_features = UF_N_STAGES;
+    in->feature_weight = l->weight;
+    return UF_OK;
 }
 
-static void add_term(uf_network *n, int i, float weight, uf_node *term) {
-    n->term[i] = uf_output(term);
-    term = uf_scale(term, weight, 0.f);
-    n->loss = n->loss ? uf_binary(n->loss, "add", term) : term;
+/* The weighted sum of the recipe's losses. */
+static int add_losses(uf_network *n, const uf_recipe *r, const uf_loss_in *in) {
+    for (int i = 0; uf_losses[i]; i++) {
+        if (r->losses[i] <= 0) continue;
+        uf_node *term = n->term[i] = uf_output(uf_losses[i]->build(in));
+        term = uf_scale(term, r->losses[i], 0.f);
+        n->loss = n->loss ? uf_binary(n->loss, "add", term) : term;
+    }
+    return uf_graph_status(n->graph);
 }
 
 static int build(uf_network *n, uf_ctx *ctx, const uf_recipe *r, uf_params *judge, int batch, int size) {
-    const uf_loss_weights *w = &r->losses;
     uf_shape luma = {batch, 1, size, size}, half = {batch, 2, size / 2, size / 2};
     bool color = !strcmp(r->model, "color");
     uf_built b = {0};
+    looks l;
     n->chroma = uf_input(n->graph, "chroma", half);
     if (!color) b.chroma = n->chroma;
     UF_TRY(uf_model_find(r->model)->build(n->graph, luma, &b));
     n->luma = b.luma;
     n->out = uf_output(b.out);
-    if (color) {
-        uf_loss_in in = {.predicted = n->out, .target = n->chroma};
-        if (w->l1 > 0) add_term(n, 0, w->l1, uf_loss_find("l1")->build(&in));
-        if (w->l2 > 0) add_term(n, 1, w->l2, uf_loss_find("l2")->build(&in));
-        if (w->feature > 0) {
-            n->clean = uf_input(n->graph, "clean", luma);
-            add_term(n, 2, w->feature, feature_loss(n, r, judge));
-        }
-    } else {
-        n->label = uf_input(n->graph, "label", (uf_shape){batch, 1, 1, 1});
-        uf_loss_in in = {.predicted = n->out, .target = n->label, .smoothing = r->smoothing};
-        add_term(n, 3, w->cross_entropy > 0 ? w->cross_entropy : 1.f, uf_loss_find("cross_entropy")->build(&in));
-    }
+    if (!color) n->label = uf_input(n->graph, "label", (uf_shape){batch, 1, 1, 1});
+    uf_loss_in in = {.predicted = n->out, .target = color ? n->chroma : n->label, .smoothing = r->smoothing};
+    if (judge) UF_TRY(look(n, r, judge, &l, &in));
+    UF_TRY(add_losses(n, r, &in));
     if (!n->loss) return uf_fail(ctx, UF_EINVAL, "the recipe gives no loss that model '%s' can use", r->model);
-    return uf_graph_status(n->graph);
+    return UF_OK;
 }
 
 int uf_network_open(uf_network *n, uf_ctx *ctx, const uf_recipe *r, uf_params *params, uf_params *judge, int batch,

@@ -8,7 +8,8 @@ typedef struct uf_network {
     uf_graph *graph;
     uf_plan *plan;
     uf_node *luma, *clean, *chroma, *label; /* inputs; unused ones NULL */
-    uf_node *out, *loss, *term[4];          /* term: the unweighted losses, in recipe order l1 l2 feature cross_entropy */
+    uf_node *out, *loss;
+    uf_node *term[UF_MAX_LOSSES];           /* the unweighted losses, by their place in uf_losses[]; unused ones NULL */
 } uf_network;
 
 /* judge: parameters of the frozen feature network, or NULL. train false: an INFER plan that still computes the loss. */

@@ -8,12 +8,15 @@
 
 #define OPT CYAML_FLAG_OPTIONAL
 
+static const cyaml_schema_value_t name_value = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, 4096)};
+
 static const cyaml_schema_field_t source_fields[] = {
     CYAML_FIELD_STRING_PTR("path", CYAML_FLAG_POINTER, uf_source, path, 1, 4096),
     CYAML_FIELD_FLOAT("weight", OPT, uf_source, weight),
     CYAML_FIELD_BOOL("labelled", OPT, uf_source, labelled),
     CYAML_FIELD_INT("exclude_every", OPT, uf_source, exclude_every),
     CYAML_FIELD_INT("only_every", OPT, uf_source, only_every),
+    CYAML_FIELD_SEQUENCE("exclude", CYAML_FLAG_POINTER | OPT, uf_source, exclude, &name_value, 0, 100000),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t source_value = {
@@ -34,13 +37,6 @@ static const cyaml_schema_value_t stage_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, uf_stage, stage_fields),
 };
 
-static const cyaml_schema_field_t loss_fields[] = {
-    CYAML_FIELD_FLOAT("l1", OPT, uf_loss_weights, l1),
-    CYAML_FIELD_FLOAT("l2", OPT, uf_loss_weights, l2),
-    CYAML_FIELD_FLOAT("feature", OPT, uf_loss_weights, feature),
-    CYAML_FIELD_FLOAT("cross_entropy", OPT, uf_loss_weights, cross_entropy),
-    CYAML_FIELD_END,
-};
 static const cyaml_schema_value_t float_value = {CYAML_VALUE_FLOAT(CYAML_FLAG_DEFAULT, float)};
 
 static const cyaml_schema_field_t recipe_fields[] = {
@@ -53,7 +49,7 @@ static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_SEQUENCE("train", CYAML_FLAG_POINTER, uf_recipe, train, &source_value, 1, 256),
     CYAML_FIELD_SEQUENCE("valid", CYAML_FLAG_POINTER, uf_recipe, valid, &source_value, 1, 256),
     CYAML_FIELD_SEQUENCE("stages", CYAML_FLAG_POINTER, uf_recipe, stages, &stage_value, 1, 64),
-    CYAML_FIELD_MAPPING("losses", CYAML_FLAG_DEFAULT, uf_recipe, losses, loss_fields),
+    CYAML_FIELD_MAPPING("losses", CYAML_FLAG_DEFAULT, uf_recipe, losses, NULL), /* its keys are the losses' table */
     CYAML_FIELD_SEQUENCE("feature_layers", CYAML_FLAG_POINTER | OPT, uf_recipe, feature_layers, &float_value, 1,
                          UF_N_STAGES),
     CYAML_FIELD_FLOAT("beta2", OPT, uf_recipe, beta2),
@@ -71,9 +67,25 @@ static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_INT("workers", OPT, uf_recipe, workers),
     CYAML_FIELD_END,
 };
-static const cyaml_schema_value_t recipe_value = {
-    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, uf_recipe, recipe_fields),
-};
+
+/* The schema with the keys of `losses` filled in: a new loss is a word in its room's table and nothing here. */
+typedef struct schema {
+    cyaml_schema_field_t loss[UF_MAX_LOSSES + 1], field[UF_LEN(recipe_fields)];
+    cyaml_schema_value_t value;
+} schema;
+
+static const cyaml_schema_value_t *schema_fill(schema *s) {
+    memset(s, 0, sizeof *s);
+    for (int i = 0; uf_losses[i]; i++)
+        s->loss[i] = (cyaml_schema_field_t){.key = uf_losses[i]->name,
+                                            .data_offset = (uint32_t)((size_t)i * sizeof(float)),
+                                            .value = {CYAML_VALUE_FLOAT(OPT, float)}};
+    memcpy(s->field, recipe_fields, sizeof recipe_fields);
+    for (int i = 0; s->field[i].key; i++)
+        if (!strcmp(s->field[i].key, "losses")) s->field[i].value.mapping.fields = s->loss;
+    s->value = (cyaml_schema_value_t){CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, uf_recipe, s->field)};
+    return &s->value;
+}
 
 /* libcyaml tells what is wrong through its log: the first line is the reason, later ones where it stands. */
 typedef struct complaint {
@@ -119,8 +131,11 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     UF_TRY(range(ctx, path, "smoothing", (double)r->smoothing, 0, .9));
     UF_TRY(range(ctx, path, "gain", (double)r->gain, 0, 3));
     UF_TRY(range(ctx, path, "workers", r->workers, 1, 256));
-    if (r->losses.feature > 0 && !r->features)
-        return uf_fail(ctx, UF_EINVAL, "recipe '%s': the feature loss needs 'features: WEIGHTS'", path);
+    for (int i = 0; uf_losses[i]; i++) {
+        UF_TRY(range(ctx, path, uf_losses[i]->name, (double)r->losses[i], 0, 1e9));
+        if (uf_losses[i]->looks && r->losses[i] > 0 && !r->features)
+            return uf_fail(ctx, UF_EINVAL, "recipe '%s': the loss '%s' needs 'features: WEIGHTS'", path, uf_losses[i]->name);
+    }
     return UF_OK;
 }
 
@@ -154,8 +169,9 @@ static void defaults(uf_recipe *r) {
 int uf_recipe_open(uf_recipe **out, uf_ctx *ctx, const char *path) {
     cyaml_config_t c;
     complaint why = {""};
+    schema s;
     uf_recipe *r = NULL;
-    cyaml_err_t e = cyaml_load_file(path, config(&c, &why), &recipe_value, (cyaml_data_t **)&r, NULL);
+    cyaml_err_t e = cyaml_load_file(path, config(&c, &why), schema_fill(&s), (cyaml_data_t **)&r, NULL);
     if (e == CYAML_ERR_FILE_OPEN) return uf_fail(ctx, UF_EINVAL, "cannot open recipe '%s'; check the path", path);
     if (e != CYAML_OK)
         return uf_fail(ctx, UF_EINVAL, "recipe '%s': %s", path, why.text[0] ? why.text : cyaml_strerror(e));
@@ -170,6 +186,7 @@ int uf_recipe_open(uf_recipe **out, uf_ctx *ctx, const char *path) {
 void uf_recipe_close(uf_recipe **r) {
     cyaml_config_t c;
     complaint why;
-    if (*r) cyaml_free(config(&c, &why), &recipe_value, *r, 0);
+    schema s;
+    if (*r) cyaml_free(config(&c, &why), schema_fill(&s), *r, 0);
     *r = NULL;
 }

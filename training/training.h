@@ -5,6 +5,7 @@
 #ifndef UF_TRAINING_H
 #define UF_TRAINING_H
 
+#include "losses.h"
 #include "models.h"
 
 /* ---- recipes (recipe.c) --------------------------------------------------------------------------------------------- */
@@ -15,6 +16,9 @@ typedef struct uf_source { /* where pictures come from */
     bool labelled;         /* the class is the name of the first folder under path */
     int exclude_every;     /* n > 0: leave out every n-th picture by sorted name ... */
     int only_every;        /* ... n > 0: take only those */
+    char **exclude;        /* pictures that are not to be seen: paths below `path`, or their ends ("dog_7.jpg"), after which
+                              the above count */
+    unsigned exclude_count;
 } uf_source;
 
 typedef struct uf_stage { /* a stretch of the run at one picture size */
@@ -25,10 +29,6 @@ typedef struct uf_stage { /* a stretch of the run at one picture size */
     float smallest; /* least share of the picture that a crop takes, 0.05..1 */
 } uf_stage;
 
-typedef struct uf_loss_weights {
-    float l1, l2, feature, cross_entropy;
-} uf_loss_weights;
-
 typedef struct uf_recipe {
     char *model, *out, *init, *features, *licence;
     uint64_t seed;
@@ -36,7 +36,7 @@ typedef struct uf_recipe {
     unsigned train_count, valid_count;
     uf_stage *stages;
     unsigned stages_count;
-    uf_loss_weights losses;
+    float losses[UF_MAX_LOSSES]; /* weight of each loss, by its place in uf_losses[] */
     float *feature_layers; /* weights of the frozen network's stages 0, 1, 2, ... */
     unsigned feature_layers_count;
     float beta2, decay, clip, average;

@@ -1,0 +1,40 @@
+/* A run: what its stages, its checkpoints and its log share. Internal to training/. */
+#ifndef UF_RUN_H
+#define UF_RUN_H
+
+#include "network.h"
+
+#include <stdio.h>
+
+typedef struct uf_run {
+    uf_ctx *ctx;
+    const uf_train_options *o;
+    uf_recipe *r;
+    char *dir, *recipe_text;
+    uf_params *params, *judge;
+    uf_data *train, *valid;
+    FILE *csv;
+    int64_t step, n_steps; /* over all stages */
+    double started, last_log;
+    double *curve_step, *curve_loss, *valid_step, *valid_loss;
+    int n_curve, n_valid;
+    double smoothed, accuracy;
+} uf_run;
+
+char *uf_run_path(const uf_run *u, const char *name); /* DIR/name; free() it. NULL: out of memory */
+
+/* checkpoint.c: the parameters as a file of the run's folder, with `state` (a checkpoint) or averaged and small. */
+int uf_run_save(uf_run *u, const char *name, bool state);
+int uf_run_resume(uf_run *u);
+
+/* log.c: log.csv, a line a step, and the progress that the caller is told. */
+typedef struct uf_stepped { /* what one step tells */
+    double loss, term[UF_MAX_LOSSES], rate, norm, samples_per_second;
+} uf_stepped;
+int uf_run_log_open(uf_run *u);
+int uf_run_log(uf_run *u, int stage, const uf_stage *s, const uf_stepped *t);
+
+/* held_out.c: loss (and pictures) of the averaged weights on the pictures of `valid`. */
+int uf_run_held_out(uf_run *u, const uf_stage *s, bool pictures);
+
+#endif
