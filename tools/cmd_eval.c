@@ -44,17 +44,18 @@ static const struct argp argp = {
     .args_doc = "WEIGHTS PICTURES...",
     .doc = "Measure a colorizer on colour pictures: they are greyed, coloured again and compared with what they were.\v"
            "PICTURES are folders, plain .tar archives or single files. CIEDE2000: smaller is better; PSNR of a*b*: larger is "
-           "better; colourfulness: near the originals' is better.",
+           "better (of the set's mean squared error, and as the mean of the pictures' own); colourfulness: near the originals' is better.",
     .children = children,
 };
 
 static json_t *score_json(const uf_score *s) {
-    return json_pack("{s:f,s:f,s:f,s:f}", "ciede2000", s->ciede2000, "ab_psnr", s->ab_psnr, "colorfulness",
-                     s->colorfulness, "grey_share", s->grey_share);
+    return json_pack("{s:f,s:f,s:f,s:f,s:f}", "ciede2000", s->ciede2000, "ab_psnr", s->ab_psnr, "ab_psnr_mean",
+                     s->ab_psnr_mean, "colorfulness", s->colorfulness, "grey_share", s->grey_share);
 }
 
 static void row(const char *name, const uf_score *s) {
-    printf("%-12s %9.2f %9.2f dB %14.1f %9.1f %%\n", name, s->ciede2000, s->ab_psnr, s->colorfulness, 100 * s->grey_share);
+    printf("%-12s %9.2f %9.2f dB %9.2f dB %14.1f %9.1f %%\n", name, s->ciede2000, s->ab_psnr, s->ab_psnr_mean,
+           s->colorfulness, 100 * s->grey_share);
 }
 
 static int run(uf_app *app, int argc, char **argv) {
@@ -67,11 +68,11 @@ static int run(uf_app *app, int argc, char **argv) {
                                            "original_colorfulness", e.original_colorfulness, "original_grey_share",
                                            e.original_grey_share));
     if (app->json) return UF_OK;
-    printf("%d pictures   CIEDE2000   PSNR of ab   colourfulness   grey pixels\n", e.n);
+    printf("%d pictures   CIEDE2000   PSNR of ab   mean of them   colourfulness   grey pixels\n", e.n);
     row("network", &e.network);
     row("grey", &e.grey);
     row("mean colour", &e.mean_color);
-    printf("%-12s %9.2f %12s %14.1f %9.1f %%\n", "original", 0., "", e.original_colorfulness, 100 * e.original_grey_share);
+    printf("%-12s %9.2f %12s %12s %14.1f %9.1f %%\n", "original", 0., "", "", e.original_colorfulness, 100 * e.original_grey_share);
     if (a.sheet) uf_report_line(app, "contact sheet: %s", a.sheet);
     return UF_OK;
 }

@@ -23,6 +23,9 @@ typedef struct eval {
     uf_params *params;
     uf_sheet *sheet;
     const uf_model *model;
+    uf_graph *graph;
+    uf_plan *plan;
+    uf_built built;
     int size;
     float strength;
 } eval;
@@ -57,29 +60,39 @@ static int load(eval *e, int64_t i, picture *p) {
     return uf_decoder_planes(e->decoder, 0, 0, w, h, p->w, p->h, p->luma, p->chroma);
 }
 
-static int predict(eval *e, picture *p) {
-    uf_graph *g = NULL;
-    uf_plan *plan = NULL;
-    uf_built b = {0};
+static void close_plan(eval *e) {
+    uf_plan_close(&e->plan);
+    uf_graph_close(&e->graph);
+}
+
+/* A plan for pictures of this size; most of a set have the size of the one before. */
+static int open_plan(eval *e, int w, int h) {
     uf_plan_options o = {.mode = UF_INFER};
-    int err = uf_graph_open(&g, e->ctx, e->params);
-    if (err == UF_OK) err = e->model->build(g, (uf_shape){1, 1, p->h, p->w}, &b);
-    if (err == UF_OK) uf_output(b.out);
-    if (err == UF_OK) err = uf_plan_open(&plan, e->ctx, g, &o);
-    if (err == UF_OK) err = uf_plan_set(plan, b.luma, p->luma);
-    if (err == UF_OK) err = uf_plan_run(plan);
-    if (err == UF_OK) err = uf_plan_get(plan, b.out, p->predicted);
+    if (e->plan && e->built.luma->shape.w == w && e->built.luma->shape.h == h) return UF_OK;
+    close_plan(e);
+    e->built = (uf_built){0};
+    UF_TRY(uf_graph_open(&e->graph, e->ctx, e->params));
+    UF_TRY(e->model->build(e->graph, (uf_shape){1, 1, h, w}, &e->built));
+    uf_output(e->built.out);
+    return uf_plan_open(&e->plan, e->ctx, e->graph, &o);
+}
+
+static int predict(eval *e, picture *p) {
+    UF_TRY(open_plan(e, p->w, p->h));
+    UF_TRY(uf_plan_set(e->plan, e->built.luma, p->luma));
+    UF_TRY(uf_plan_run(e->plan));
+    UF_TRY(uf_plan_get(e->plan, e->built.out, p->predicted));
     size_t n = (size_t)p->w * (size_t)p->h / 2;
-    for (size_t i = 0; err == UF_OK && i < n; i++) p->predicted[i] *= e->strength;
-    uf_plan_close(&plan);
-    uf_graph_close(&g);
-    return err;
+    for (size_t i = 0; i < n; i++) p->predicted[i] *= e->strength;
+    return UF_OK;
 }
 
 static void add_score(uf_score *s, const picture *p, const uint8_t *rgb) {
     uf_rgb a = {rgb, p->w, p->h, 3 * p->w}, b = {p->rgb[2], p->w, p->h, 3 * p->w};
     s->ciede2000 += uf_ciede2000(a, b);
-    s->ab_psnr += uf_ab_psnr(a, b);
+    double psnr = uf_ab_psnr(a, b);
+    s->ab_psnr_mean += psnr;
+    s->ab_psnr += pow(10, -psnr / 10); /* until divide(): the squared error */
     s->colorfulness += uf_colorfulness(a);
     s->grey_share += uf_grey_share(a);
 }
@@ -155,7 +168,8 @@ static int open_model(eval *e, const char *path) {
 
 static void divide(uf_score *s, double n) {
     s->ciede2000 /= n;
-    s->ab_psnr /= n;
+    s->ab_psnr = -10 * log10(s->ab_psnr / n);
+    s->ab_psnr_mean /= n;
     s->colorfulness /= n;
     s->grey_share /= n;
 }
@@ -192,6 +206,7 @@ int uf_evaluate(uf_ctx *ctx, const char *weights, int n_paths, const char *const
     if (err == UF_OK) err = run(&e, sheet, &result);
     if (err == UF_OK) *out = result;
     uf_sheet_close(&e.sheet);
+    close_plan(&e);
     uf_params_close(&e.params);
     uf_decoder_close(&e.decoder);
     uf_data_close(&e.data);

@@ -136,7 +136,9 @@ typedef struct uf_train_options {
 int uf_train(uf_ctx *ctx, const char *recipe, const uf_train_options *o);
 
 typedef struct uf_score {
-    double ciede2000, ab_psnr, colorfulness, grey_share; /* means over the pictures; losses.h says what they are */
+    double ciede2000, colorfulness, grey_share; /* means over the pictures; losses.h says what they are */
+    double ab_psnr;      /* dB, of the set's mean squared error: what a few bad pictures cost counts in full */
+    double ab_psnr_mean; /* dB, mean of the pictures' PSNRs: photographs that are nearly grey weigh most */
 } uf_score;
 typedef struct uf_evaluation {
     int n;
