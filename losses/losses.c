@@ -42,6 +42,12 @@ int uf_loss_index(const char *name) {
     return -1;
 }
 
+bool uf_losses_look(const float *weight) {
+    for (int i = 0; uf_losses[i]; i++)
+        if (uf_losses[i]->looks && weight[i] > 0) return true;
+    return false;
+}
+
 const uf_loss *uf_loss_find(const char *name) {
     int i = uf_loss_index(name);
     return i < 0 ? NULL : uf_losses[i];

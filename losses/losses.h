@@ -20,6 +20,7 @@ typedef struct uf_loss {
 extern const uf_loss *const uf_losses[]; /* NULL-ended: l1, l2, feature, cross_entropy, ... */
 enum { UF_MAX_LOSSES = 32 };             /* room for one weight a loss, by its place in the table */
 const uf_loss *uf_loss_find(const char *name);
+bool uf_losses_look(const float *weight); /* does one of those that weigh anything read a frozen network? */
 int uf_loss_index(const char *name); /* its place in the table, -1: there is none */
 
 /* Measures on 8-bit sRGB pictures, interleaved RGB, `stride` bytes a row. */

@@ -205,6 +205,7 @@ static void test_shipped_weights(void **state) {
     (void)state;
     for (int i = 0; uf_models[i]; i++) {
         char path[512];
+        if (!uf_models[i]->file) continue;
         snprintf(path, sizeof path, "%s/models/weights/%s", UNFADE_SOURCE_DIR, uf_models[i]->file);
         if (access(path, F_OK)) continue; /* a clone without weights */
         net n;

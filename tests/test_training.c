@@ -37,7 +37,7 @@ static void test_one_cycle(void **state) {
 
 static const char *losses = "{l1: 1}";
 
-static const char *recipe(const char *extra, int stage_steps) {
+static const char *recipe(const char *more, int stage_steps) {
     static char path[96];
     snprintf(path, sizeof path, "%s/recipe.yaml", folder);
     FILE *f = fopen(path, "w");
@@ -47,16 +47,16 @@ static const char *recipe(const char *extra, int stage_steps) {
                "  - {size: 32, batch: 2, steps: %d, rate: 0.001, noise: 0.05}\n"
                "  - {size: 64, batch: 1, steps: 2, rate: 0.001, freeze: enc.}\n"
                "losses: %s\naverage: 0.9\nclip: 1\nworkers: 2\ncheckpoint_every: 100\n%s",
-            UNFADE_SOURCE_DIR, UNFADE_SOURCE_DIR, stage_steps, losses, extra);
+            UNFADE_SOURCE_DIR, UNFADE_SOURCE_DIR, stage_steps, losses, more);
     fclose(f);
     return path;
 }
 
-static void refuse(const char *extra, const char *word) {
+static void refuse(const char *more, const char *word) {
     uf_ctx *ctx;
     uf_recipe *r = NULL;
     assert_int_equal(uf_ctx_open(&ctx), UF_OK);
-    assert_int_equal(uf_recipe_open(&r, ctx, recipe(extra, 3)), UF_EINVAL);
+    assert_int_equal(uf_recipe_open(&r, ctx, recipe(more, 3)), UF_EINVAL);
     if (!strstr(uf_ctx_error(ctx), word)) fail_msg("'%s' does not tell of '%s'", uf_ctx_error(ctx), word);
     uf_ctx_close(&ctx);
 }
@@ -72,6 +72,8 @@ static void test_recipes(void **state) {
     refuse("", "features: WEIGHTS");
     losses = "{l1: 1}";
 }
+
+static const char *extra = "";
 
 typedef struct stop {
     uf_ctx *ctx;
@@ -90,18 +92,18 @@ static int train(const char *out, int threads, int64_t stop_after, bool resume) 
     uf_ctx_set_threads(ctx, threads);
     snprintf(dir, sizeof dir, "%s/%s", folder, out);
     stop s = {ctx, stop_after};
-    int err = uf_train(ctx, recipe("", 3), &(uf_train_options){.out_dir = dir, .resume = resume, .progress = stop_at, .user = &s});
+    int err = uf_train(ctx, recipe(extra, 3), &(uf_train_options){.out_dir = dir, .resume = resume, .progress = stop_at, .user = &s});
     if (err < 0 && err != UF_EINTR) print_message("%s\n", uf_ctx_error(ctx));
     uf_ctx_close(&ctx);
     return err;
 }
 
-static void checksum(const char *run, char *to) {
+static void checksum(const char *run, const char *file, char *to) {
     uf_ctx *ctx;
     uf_weights *w = NULL;
     char path[128];
     assert_int_equal(uf_ctx_open(&ctx), UF_OK);
-    snprintf(path, sizeof path, "%s/%s/w.safetensors", folder, run);
+    snprintf(path, sizeof path, "%s/%s/%s", folder, run, file);
     assert_int_equal(uf_weights_open(&w, ctx, path), UF_OK);
     snprintf(to, 80, "%s", uf_weights_meta(w, "sha256"));
     uf_weights_close(&w);
@@ -116,12 +118,51 @@ static void test_resume_to_the_same_bits(void **state) {
     assert_int_equal(train("resumed", 2, 2, false), UF_EINTR);
     assert_int_equal(train("resumed", 2, 4, true), UF_EINTR);
     assert_int_equal(train("resumed", 2, 0, true), UF_OK);
-    checksum("whole", whole);
-    checksum("again", again);
-    checksum("resumed", resumed);
+    checksum("whole", "w.safetensors", whole);
+    checksum("again", "w.safetensors", again);
+    checksum("resumed", "w.safetensors", resumed);
     assert_string_equal(whole, again);
     assert_string_equal(whole, resumed);
     assert_int_equal(train("whole", 2, 0, false), UF_EEXIST);
+}
+
+static int count_lines(const char *file) {
+    char path[128];
+    int n = 0;
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    for (int c; (c = getc(f)) != EOF;) n += c == '\n';
+    fclose(f);
+    return n;
+}
+
+/* Stopped while the critic learns alone, between two checks, and at a check. */
+static void test_finish_resumes_to_the_same_bits(void **state) {
+    (void)state;
+    char whole[80], resumed[80], features[600];
+    snprintf(features, sizeof features, "features: %s/models/weights/features.safetensors\nfinish:\n"
+             "  {size: 32, batch: 2, critic_steps: 3, steps: 6, check_every: 2, rate: 0.001, gate: 5, noise: 0.05,"
+             " losses: {feature: 1}}\n", UNFADE_SOURCE_DIR);
+    extra = features;
+    assert_int_equal(train("finish", 2, 0, false), UF_OK);
+    assert_int_equal(train("finish-r", 2, 7, false), UF_EINTR);
+    assert_int_equal(train("finish-r", 2, 9, true), UF_EINTR);
+    assert_int_equal(train("finish-r", 2, 10, true), UF_EINTR);
+    assert_int_equal(train("finish-r", 2, 0, true), UF_OK);
+    static const char *const files[] = {"w.safetensors", "checkpoint.safetensors", "critic-14.safetensors"};
+    for (int i = 0; i < UF_LEN(files); i++) {
+        checksum("finish", files[i], whole);
+        checksum("finish-r", files[i], resumed);
+        assert_string_equal(whole, resumed);
+    }
+    assert_int_equal(count_lines("finish/finish.csv"), 1 + 4); /* a head; checks at 0, 2, 4 and 6 steps */
+    assert_int_equal(count_lines("finish-r/finish.csv"), 1 + 4);
+    extra = "";
+    assert_int_equal(train("no-finish", 2, 0, false), UF_OK);
+    checksum("finish", files[1], whole);
+    checksum("no-finish", files[1], resumed);
+    assert_string_not_equal(whole, resumed); /* it did learn */
 }
 
 static void test_no_pictures(void **state) {
@@ -187,6 +228,7 @@ int main(void) {
         cmocka_unit_test(test_excluded_pictures),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_resume_to_the_same_bits),
+        cmocka_unit_test(test_finish_resumes_to_the_same_bits),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

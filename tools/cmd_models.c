@@ -49,14 +49,14 @@ static int show(uf_app *app, const uf_model *m) {
     static const char *const keys[] = {"date", "step", "trained_at", "held_out_loss", "held_out_accuracy", "licence"};
     card c;
     UF_TRY(measure(app, m, &c));
-    char *path = uf_weights_find(app->ctx, m->file, UNFADE_WEIGHTS_DIR);
+    char *path = m->file ? uf_weights_find(app->ctx, m->file, UNFADE_WEIGHTS_DIR) : NULL;
     uf_weights *w = NULL;
     if (path) uf_weights_open(&w, app->ctx, path);
     uf_ctx_clear(app->ctx); /* no weights, or damaged ones, are an answer here */
     json_t *meta = json_object();
     if (!app->json)
         printf("%s: %s\n  %.2f M parameters, %.2f GMAC for a 720x576 frame (seen as 320x256)\n  weights: %s%s\n", m->name, m->summary,
-               (double)c.n_values / 1e6, c.macs / 1e9, path ? path : "not here", path && !w ? " (damaged)" : "");
+               (double)c.n_values / 1e6, c.macs / 1e9, path ? path : m->file ? "not here" : "none are shipped: it learns beside `color`", path && !w ? " (damaged)" : "");
     for (int i = 0; w && i < UF_LEN(keys); i++) {
         const char *v = uf_weights_meta(w, keys[i]);
         if (v && !app->json) printf("  %s: %s\n", keys[i], v);

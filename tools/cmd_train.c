@@ -1,12 +1,13 @@
 #include "app.h"
 #include "training.h"
 
-enum { OUT = 0x100, RESUME, OVERWRITE, SECONDS };
+enum { OUT = 0x100, RESUME, OVERWRITE, SECONDS, NO_FINISH };
 
 static const struct argp_option options[] = {
     {"out", OUT, "FOLDER", 0, "Where log, checkpoint, samples, curve and weights go (default: ./run)", 0},
     {"resume", RESUME, 0, 0, "Go on from FOLDER's checkpoint; ends in the same bits as a run that never stopped", 0},
     {"overwrite", OVERWRITE, 0, 0, "Begin again where a run exists", 0},
+    {"no-finish", NO_FINISH, 0, 0, "Leave out the recipe's adversarial finish", 0},
     {"max-seconds", SECONDS, "N", 0, "Stop with a checkpoint after this long", 0},
     {0},
 };
@@ -24,6 +25,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OUT: a->o.out_dir = arg; return 0;
     case RESUME: a->o.resume = true; return 0;
     case OVERWRITE: a->o.overwrite = true; return 0;
+    case NO_FINISH: a->o.no_finish = true; return 0;
     case SECONDS: a->o.max_seconds = (int64_t)uf_parse_number(state, "--max-seconds", arg, 1, 1e9); return 0;
     case ARGP_KEY_ARG:
         if (state->arg_num) argp_error(state, "give one recipe");
@@ -44,7 +46,8 @@ static const struct argp argp = {
     .args_doc = "RECIPE",
     .doc = "Train a network as RECIPE (a YAML file) says. An unknown key is refused by name.\v"
            "FOLDER gets log.csv (a line a step), checkpoint.safetensors, sample-*.png (held-out pictures: grey, network, "
-           "original), curve.svg and, at the end, the weights.",
+           "original), curve.svg and, at the end, the weights. A recipe with a `finish` adds finish.csv and finish.svg: the "
+           "held-out measures by which the best step was chosen.",
     .children = children,
 };
 

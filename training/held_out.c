@@ -91,7 +91,8 @@ int uf_run_held_out(uf_run *u, const uf_stage *s, bool pictures) {
     uf_network n;
     int batch = s->batch < 64 ? s->batch : 64;
     swap_average(u->params);
-    int err = uf_network_open(&n, u->ctx, u->r, u->params, u->judge, batch, s->size, false);
+    int err = uf_network_open(&n, u->ctx, &(uf_network_options){.r = u->r, .params = u->params, .judge = u->judge,
+                                                                .batch = batch, .size = s->size});
     if (err == UF_OK) {
         err = measure(u, &n, s, pictures);
         uf_network_close(&n);

@@ -8,18 +8,15 @@ typedef struct looks {
     float weight[UF_N_STAGES];
 } looks;
 
-static int look(uf_network *n, const uf_recipe *r, uf_params *judge, looks *l, uf_loss_in *in) {
+static int look(uf_network *n, const uf_network_options *o, looks *l, uf_loss_in *in) {
     static const float usual[UF_N_STAGES] = {0, 1, 1, 1, 0};
-    n->clean = uf_input(n->graph, "clean", n->luma->shape);
     l->seen = (uf_built){.luma = n->clean, .chroma = n->out};
     l->truth = (uf_built){.luma = n->clean, .chroma = n->chroma};
     for (unsigned i = 0; i < UF_N_STAGES; i++)
-        l->weight[i] = !r->feature_layers_count ? usual[i] : i < r->feature_layers_count ? r->feature_layers[i] : 0.f;
-    uf_graph_use(n->graph, judge);
-    uf_graph_training(n->graph, false);
+        l->weight[i] = !o->r->feature_layers_count ? usual[i] : i < o->r->feature_layers_count ? o->r->feature_layers[i] : 0.f;
+    uf_graph_use(n->graph, o->judge);
     UF_TRY(uf_model_features.build(n->graph, n->luma->shape, &l->seen));
     UF_TRY(uf_model_features.build(n->graph, n->luma->shape, &l->truth));
-    uf_graph_training(n->graph, true);
     in->predicted_features = l->seen.stage;
     in->target_features = l->truth.stage;
     in->n_features = UF_N_STAGES;
@@ -27,44 +24,64 @@ static int look(uf_network *n, const uf_recipe *r, uf_params *judge, looks *l, u
     return UF_OK;
 }
 
-/* The weighted sum of the recipe's losses. */
-static int add_losses(uf_network *n, const uf_recipe *r, const uf_loss_in *in) {
+static void add_term(uf_network *n, uf_node *term, float weight) {
+    term = uf_scale(term, weight, 0.f);
+    n->loss = n->loss ? uf_binary(n->loss, "add", term) : term;
+}
+
+/* The weighted sum of the losses. */
+static int add_losses(uf_network *n, const float *weight, const uf_loss_in *in) {
     for (int i = 0; uf_losses[i]; i++) {
-        if (r->losses[i] <= 0) continue;
-        uf_node *term = n->term[i] = uf_output(uf_losses[i]->build(in));
-        term = uf_scale(term, r->losses[i], 0.f);
-        n->loss = n->loss ? uf_binary(n->loss, "add", term) : term;
+        if (weight[i] <= 0) continue;
+        n->term[i] = uf_output(uf_losses[i]->build(in));
+        add_term(n, n->term[i], weight[i]);
     }
     return uf_graph_status(n->graph);
 }
 
-static int build(uf_network *n, uf_ctx *ctx, const uf_recipe *r, uf_params *judge, int batch, int size) {
-    uf_shape luma = {batch, 1, size, size}, half = {batch, 2, size / 2, size / 2};
-    bool color = !strcmp(r->model, "color");
+/* The critic looks at the result beside the clean luma; it is fooled when it says "photograph" everywhere. */
+static int ask_critic(uf_network *n, const uf_network_options *o) {
+    uf_built b = {.luma = n->clean, .chroma = n->out};
+    uf_graph_use(n->graph, o->critic);
+    UF_TRY(uf_model_critic.build(n->graph, n->luma->shape, &b));
+    n->fooled = uf_output(uf_bce(b.out, uf_scale(b.out, 0.f, 1.f))); /* a target of ones */
+    add_term(n, n->fooled, o->adversarial);
+    return uf_graph_status(n->graph);
+}
+
+static int build(uf_network *n, uf_ctx *ctx, const uf_network_options *o) {
+    uf_shape luma = {o->batch, 1, o->size, o->size}, half = {o->batch, 2, o->size / 2, o->size / 2};
+    bool color = !strcmp(o->r->model, "color");
     uf_built b = {0};
     looks l;
     n->chroma = uf_input(n->graph, "chroma", half);
     if (!color) b.chroma = n->chroma;
-    UF_TRY(uf_model_find(r->model)->build(n->graph, luma, &b));
+    uf_graph_training(n->graph, !o->fixed);
+    UF_TRY(uf_model_find(o->r->model)->build(n->graph, luma, &b));
+    uf_graph_training(n->graph, false);
     n->luma = b.luma;
     n->out = uf_output(b.out);
-    if (!color) n->label = uf_input(n->graph, "label", (uf_shape){batch, 1, 1, 1});
-    uf_loss_in in = {.predicted = n->out, .target = color ? n->chroma : n->label, .smoothing = r->smoothing};
-    if (judge) UF_TRY(look(n, r, judge, &l, &in));
-    UF_TRY(add_losses(n, r, &in));
-    if (!n->loss) return uf_fail(ctx, UF_EINVAL, "the recipe gives no loss that model '%s' can use", r->model);
+    if (!color) n->label = uf_input(n->graph, "label", (uf_shape){o->batch, 1, 1, 1});
+    uf_loss_in in = {.predicted = n->out, .target = color ? n->chroma : n->label, .smoothing = o->r->smoothing};
+    const float *weight = o->losses ? o->losses : o->r->losses;
+    bool looks_on = o->judge && uf_losses_look(weight);
+    if (looks_on || o->critic) n->clean = uf_input(n->graph, "clean", luma);
+    if (looks_on) UF_TRY(look(n, o, &l, &in));
+    UF_TRY(add_losses(n, weight, &in));
+    if (o->critic) UF_TRY(ask_critic(n, o));
+    if (!n->loss) return uf_fail(ctx, UF_EINVAL, "the recipe gives no loss that model '%s' can use", o->r->model);
     return UF_OK;
 }
 
-int uf_network_open(uf_network *n, uf_ctx *ctx, const uf_recipe *r, uf_params *params, uf_params *judge, int batch,
-                    int size, bool train) {
+int uf_network_open(uf_network *n, uf_ctx *ctx, const uf_network_options *o) {
     memset(n, 0, sizeof *n);
-    int err = uf_graph_open(&n->graph, ctx, params);
-    if (err == UF_OK) err = build(n, ctx, r, judge, batch, size);
-    if (err == UF_OK && judge) uf_params_freeze(judge, "", true);
+    int err = uf_graph_open(&n->graph, ctx, o->params);
+    if (err == UF_OK) err = build(n, ctx, o);
+    if (err == UF_OK && o->judge) uf_params_freeze(o->judge, "", true);
+    if (err == UF_OK && o->critic) uf_params_freeze(o->critic, "", true);
     if (err == UF_OK) uf_output(n->loss);
-    uf_plan_options o = {.mode = train ? UF_TRAIN : UF_INFER, .loss = train ? n->loss : NULL, .seed = r->seed};
-    if (err == UF_OK) err = uf_plan_open(&n->plan, ctx, n->graph, &o);
+    uf_plan_options p = {.mode = o->train ? UF_TRAIN : UF_INFER, .loss = o->train ? n->loss : NULL, .seed = o->r->seed};
+    if (err == UF_OK) err = uf_plan_open(&n->plan, ctx, n->graph, &p);
     if (err < 0) uf_network_close(n);
     return err;
 }

@@ -9,12 +9,22 @@ typedef struct uf_network {
     uf_plan *plan;
     uf_node *luma, *clean, *chroma, *label; /* inputs; unused ones NULL */
     uf_node *out, *loss;
+    uf_node *fooled;                        /* unweighted loss of a critic's opinion, or NULL */
     uf_node *term[UF_MAX_LOSSES];           /* the unweighted losses, by their place in uf_losses[]; unused ones NULL */
 } uf_network;
 
-/* judge: parameters of the frozen feature network, or NULL. train false: an INFER plan that still computes the loss. */
-int uf_network_open(uf_network *n, uf_ctx *ctx, const uf_recipe *r, uf_params *params, uf_params *judge, int batch,
-                    int size, bool train);
+typedef struct uf_network_options {
+    const uf_recipe *r;
+    const float *losses;   /* weights by place in uf_losses[]; NULL: the recipe's */
+    uf_params *params;
+    uf_params *judge;      /* of the frozen feature network, or NULL */
+    uf_params *critic;     /* color: of the critic, which is to take the result for a photograph, or NULL */
+    float adversarial;     /* weight of the critic's opinion */
+    int batch, size;
+    bool train;            /* false: an INFER plan that still computes the loss */
+    bool fixed;            /* norms keep their running statistics: what learns is what will be shipped */
+} uf_network_options;
+int uf_network_open(uf_network *n, uf_ctx *ctx, const uf_network_options *o);
 void uf_network_close(uf_network *n);
 int uf_network_set(uf_network *n, const uf_batch *b);
 

@@ -37,6 +37,22 @@ static const cyaml_schema_value_t stage_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, uf_stage, stage_fields),
 };
 
+static const cyaml_schema_field_t finish_fields[] = {
+    CYAML_FIELD_INT("size", CYAML_FLAG_DEFAULT, uf_finish, size),
+    CYAML_FIELD_INT("batch", CYAML_FLAG_DEFAULT, uf_finish, batch),
+    CYAML_FIELD_INT("critic_steps", CYAML_FLAG_DEFAULT, uf_finish, critic_steps),
+    CYAML_FIELD_INT("steps", CYAML_FLAG_DEFAULT, uf_finish, steps),
+    CYAML_FIELD_INT("check_every", OPT, uf_finish, check_every),
+    CYAML_FIELD_INT("patience", OPT, uf_finish, patience),
+    CYAML_FIELD_FLOAT("critic_rate", OPT, uf_finish, critic_rate),
+    CYAML_FIELD_FLOAT("rate", OPT, uf_finish, rate),
+    CYAML_FIELD_FLOAT("gate", OPT, uf_finish, gate),
+    CYAML_FIELD_FLOAT("adversarial", OPT, uf_finish, adversarial),
+    CYAML_FIELD_FLOAT("noise", OPT, uf_finish, noise),
+    CYAML_FIELD_FLOAT("smallest", OPT, uf_finish, smallest),
+    CYAML_FIELD_MAPPING("losses", CYAML_FLAG_DEFAULT, uf_finish, losses, NULL),
+    CYAML_FIELD_END,
+};
 static const cyaml_schema_value_t float_value = {CYAML_VALUE_FLOAT(CYAML_FLAG_DEFAULT, float)};
 
 static const cyaml_schema_field_t recipe_fields[] = {
@@ -49,6 +65,7 @@ static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_SEQUENCE("train", CYAML_FLAG_POINTER, uf_recipe, train, &source_value, 1, 256),
     CYAML_FIELD_SEQUENCE("valid", CYAML_FLAG_POINTER, uf_recipe, valid, &source_value, 1, 256),
     CYAML_FIELD_SEQUENCE("stages", CYAML_FLAG_POINTER, uf_recipe, stages, &stage_value, 1, 64),
+    CYAML_FIELD_MAPPING_PTR("finish", CYAML_FLAG_POINTER | OPT, uf_recipe, finish, finish_fields),
     CYAML_FIELD_MAPPING("losses", CYAML_FLAG_DEFAULT, uf_recipe, losses, NULL), /* its keys are the losses' table */
     CYAML_FIELD_SEQUENCE("feature_layers", CYAML_FLAG_POINTER | OPT, uf_recipe, feature_layers, &float_value, 1,
                          UF_N_STAGES),
@@ -70,9 +87,14 @@ static const cyaml_schema_field_t recipe_fields[] = {
 
 /* The schema with the keys of `losses` filled in: a new loss is a word in its room's table and nothing here. */
 typedef struct schema {
-    cyaml_schema_field_t loss[UF_MAX_LOSSES + 1], field[UF_LEN(recipe_fields)];
+    cyaml_schema_field_t loss[UF_MAX_LOSSES + 1], finish[UF_LEN(finish_fields)], field[UF_LEN(recipe_fields)];
     cyaml_schema_value_t value;
 } schema;
+
+static void patch(cyaml_schema_field_t *fields, const char *key, const cyaml_schema_field_t *with) {
+    for (int i = 0; fields[i].key; i++)
+        if (!strcmp(fields[i].key, key)) fields[i].value.mapping.fields = with;
+}
 
 static const cyaml_schema_value_t *schema_fill(schema *s) {
     memset(s, 0, sizeof *s);
@@ -81,8 +103,10 @@ static const cyaml_schema_value_t *schema_fill(schema *s) {
                                             .data_offset = (uint32_t)((size_t)i * sizeof(float)),
                                             .value = {CYAML_VALUE_FLOAT(OPT, float)}};
     memcpy(s->field, recipe_fields, sizeof recipe_fields);
-    for (int i = 0; s->field[i].key; i++)
-        if (!strcmp(s->field[i].key, "losses")) s->field[i].value.mapping.fields = s->loss;
+    memcpy(s->finish, finish_fields, sizeof finish_fields);
+    patch(s->finish, "losses", s->loss);
+    patch(s->field, "losses", s->loss);
+    patch(s->field, "finish", s->finish);
     s->value = (cyaml_schema_value_t){CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, uf_recipe, s->field)};
     return &s->value;
 }
@@ -111,6 +135,37 @@ static int range(uf_ctx *ctx, const char *path, const char *key, double v, doubl
     return uf_fail(ctx, UF_EINVAL, "recipe '%s': %s is %g; it must be from %g to %g", path, key, v, from, to);
 }
 
+static int check_losses(uf_ctx *ctx, const char *path, const uf_recipe *r, const float *weight) {
+    for (int i = 0; uf_losses[i]; i++) {
+        UF_TRY(range(ctx, path, uf_losses[i]->name, (double)weight[i], 0, 1e9));
+        if (uf_losses[i]->looks && weight[i] > 0 && !r->features)
+            return uf_fail(ctx, UF_EINVAL, "recipe '%s': the loss '%s' needs 'features: WEIGHTS'", path, uf_losses[i]->name);
+    }
+    return UF_OK;
+}
+
+static int check_finish(uf_ctx *ctx, const char *path, const uf_recipe *r, const uf_model *m) {
+    const uf_finish *f = r->finish;
+    if (strcmp(r->model, "color") || !r->features)
+        return uf_fail(ctx, UF_EINVAL, "recipe '%s': a finish is for model 'color', and needs 'features: WEIGHTS' to measure "
+                       "by", path);
+    UF_TRY(range(ctx, path, "finish: size", f->size, m->multiple, 1024));
+    if (f->size % m->multiple)
+        return uf_fail(ctx, UF_EINVAL, "recipe '%s': size %d of the finish is not a multiple of %d", path, f->size, m->multiple);
+    UF_TRY(range(ctx, path, "finish: batch", f->batch, 1, 4096));
+    UF_TRY(range(ctx, path, "finish: critic_steps", f->critic_steps, 1, 1e8));
+    UF_TRY(range(ctx, path, "finish: steps", f->steps, 1, 1e8));
+    UF_TRY(range(ctx, path, "finish: check_every", f->check_every, 1, 1e8));
+    UF_TRY(range(ctx, path, "finish: patience", f->patience, 1, 1e8));
+    UF_TRY(range(ctx, path, "finish: critic_rate", (double)f->critic_rate, 1e-9, 1));
+    UF_TRY(range(ctx, path, "finish: rate", (double)f->rate, 1e-9, 1));
+    UF_TRY(range(ctx, path, "finish: gate", (double)f->gate, 0, 10));
+    UF_TRY(range(ctx, path, "finish: adversarial", (double)f->adversarial, 0, 1e6));
+    UF_TRY(range(ctx, path, "finish: noise", (double)f->noise, 0, .3));
+    UF_TRY(range(ctx, path, "finish: smallest", (double)f->smallest, 0, 1));
+    return check_losses(ctx, path, r, f->losses);
+}
+
 static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     const uf_model *m = uf_model_find(r->model);
     if (!m) return uf_fail(ctx, UF_EINVAL, "recipe '%s': there is no model '%s'; 'unfade models' lists them", path, r->model);
@@ -131,12 +186,8 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     UF_TRY(range(ctx, path, "smoothing", (double)r->smoothing, 0, .9));
     UF_TRY(range(ctx, path, "gain", (double)r->gain, 0, 3));
     UF_TRY(range(ctx, path, "workers", r->workers, 1, 256));
-    for (int i = 0; uf_losses[i]; i++) {
-        UF_TRY(range(ctx, path, uf_losses[i]->name, (double)r->losses[i], 0, 1e9));
-        if (uf_losses[i]->looks && r->losses[i] > 0 && !r->features)
-            return uf_fail(ctx, UF_EINVAL, "recipe '%s': the loss '%s' needs 'features: WEIGHTS'", path, uf_losses[i]->name);
-    }
-    return UF_OK;
+    UF_TRY(check_losses(ctx, path, r, r->losses));
+    return r->finish ? check_finish(ctx, path, r, m) : UF_OK;
 }
 
 /* Recipes move with their data: paths in them count from where they lie. */
@@ -164,6 +215,14 @@ static void defaults(uf_recipe *r) {
     if (r->checkpoint_every == 0) r->checkpoint_every = 500;
     if (r->sample_every == 0) r->sample_every = 500;
     if (r->valid_every == 0) r->valid_every = 500;
+    uf_finish *f = r->finish;
+    if (!f) return;
+    if (f->check_every == 0) f->check_every = 25;
+    if (f->patience == 0) f->patience = 4;
+    if (f->critic_rate == 0) f->critic_rate = 5e-4f;
+    if (f->rate == 0) f->rate = 2e-5f;
+    if (f->gate == 0) f->gate = .65f;
+    if (f->adversarial == 0) f->adversarial = 1.f;
 }
 
 int uf_recipe_open(uf_recipe **out, uf_ctx *ctx, const char *path) {

@@ -10,6 +10,7 @@ typedef struct uf_run {
     uf_ctx *ctx;
     const uf_train_options *o;
     uf_recipe *r;
+    const uf_finish *finish; /* the recipe's, or NULL: none, or none wanted */
     char *dir, *recipe_text;
     uf_params *params, *judge;
     uf_data *train, *valid;
@@ -21,6 +22,7 @@ typedef struct uf_run {
     double smoothed, accuracy;
 } uf_run;
 
+bool uf_run_out_of_time(const uf_run *u); /* cancelled, or over max_seconds */
 char *uf_run_path(const uf_run *u, const char *name); /* DIR/name; free() it. NULL: out of memory */
 
 /* checkpoint.c: the parameters as a file of the run's folder, with `state` (a checkpoint) or averaged and small. */

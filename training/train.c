@@ -1,5 +1,5 @@
 /* Training: stages of one-cycle steps, with a log, checkpoints, held-out losses and pictures. */
-#include "run.h"
+#include "finish.h"
 #include "schedule.h"
 
 #include <errno.h>
@@ -41,7 +41,7 @@ static int one_step(uf_run *u, uf_network *n, const uf_stage *s, int64_t at, con
 
 static bool due(int64_t step, int every) { return every > 0 && step % every == 0; }
 
-static bool out_of_time(const uf_run *u) {
+bool uf_run_out_of_time(const uf_run *u) {
     return uf_ctx_cancelled(u->ctx) || (u->o->max_seconds > 0 && uf_now() - u->started > (double)u->o->max_seconds);
 }
 
@@ -49,7 +49,7 @@ static int after_step(uf_run *u, const uf_stage *s, int64_t at) {
     bool last = at + 1 == s->steps, pictures = last || due(u->step, u->r->sample_every);
     if (last || pictures || due(u->step, u->r->valid_every)) UF_TRY(uf_run_held_out(u, s, pictures));
     if (last || due(u->step, u->r->checkpoint_every)) UF_TRY(uf_run_save(u, "checkpoint.safetensors", true));
-    if (!out_of_time(u)) return UF_OK;
+    if (!uf_run_out_of_time(u)) return UF_OK;
     UF_TRY(uf_run_save(u, "checkpoint.safetensors", true));
     return uf_fail(u->ctx, UF_EINTR, "stopped at step %lld of %lld; go on with --resume", (long long)u->step,
                    (long long)u->n_steps);
@@ -71,7 +71,9 @@ static int run_stage(uf_run *u, int index, int64_t from, int64_t first_sample) {
                            .smallest = s->smallest, .grey = color ? 0.f : u->r->grey,
                            .saturation_min = color ? u->r->saturation_min : 0.f};
     freeze(u, s);
-    UF_TRY(uf_network_open(&n, u->ctx, u->r, u->params, u->judge, s->batch, s->size, true));
+    uf_network_options net = {.r = u->r, .params = u->params, .judge = u->judge, .batch = s->batch, .size = s->size,
+                              .train = true};
+    UF_TRY(uf_network_open(&n, u->ctx, &net));
     freeze(u, s); /* parameters that the first build has just made */
     int err = uf_loader_open(&l, u->ctx, u->train, &o);
     uf_log(u->ctx, UF_LOG_INFO, "stage %d: %d px, batch %d, %.2f GMAC a batch forward, %zu MB", index, s->size, s->batch,
@@ -92,33 +94,52 @@ static int run_stage(uf_run *u, int index, int64_t from, int64_t first_sample) {
     return err;
 }
 
+/* What is shipped is the average: what comes after the stages goes on from it. */
+static void settle(uf_params *set) {
+    for (int i = 0; i < uf_params_n(set); i++) {
+        uf_param *p = uf_params_at(set, i);
+        if (p->average) memcpy(p->value, p->average, uf_count(p->shape) * sizeof *p->value);
+        free(p->m);
+        free(p->v);
+        free(p->average);
+        p->m = p->v = p->average = NULL;
+    }
+}
+
 /* The head is linear, so a factor on it is a factor on the chroma. */
 static void apply_gain(uf_run *u) {
     static const char *const head[] = {"head.w", "head.b"};
     for (int i = 0; u->r->gain > 0 && !strcmp(u->r->model, "color") && i < UF_LEN(head); i++) {
         uf_param *p = uf_params_find(u->params, head[i]);
-        for (size_t k = 0; p && k < uf_count(p->shape); k++) {
-            p->value[k] *= u->r->gain;
-            if (p->average) p->average[k] *= u->r->gain;
-        }
+        for (size_t k = 0; p && k < uf_count(p->shape); k++) p->value[k] *= u->r->gain;
     }
 }
 
-static int run_stages(uf_run *u) {
-    int64_t done = u->step, sample = 0;
-    for (unsigned i = 0; i < u->r->stages_count; i++) {
-        int64_t steps = u->r->stages[i].steps, from = done < steps ? done : steps;
-        if (from < steps) UF_TRY(run_stage(u, (int)i, from, sample));
-        done -= from;
-        sample += steps * u->r->stages[i].batch;
-    }
+static int draw_curve(uf_run *u) {
     char *curve = uf_run_path(u, "curve.svg");
     int err = curve ? uf_curve_write(u->ctx, curve, "loss (blue: training, red: held out)", u->n_curve, u->curve_step,
                                      u->curve_loss, u->n_valid, u->valid_step, u->valid_loss)
                     : UF_ENOMEM;
     free(curve);
-    apply_gain(u); /* after the last checkpoint: a resumed run applies it once too */
-    return err < 0 ? err : uf_run_save(u, u->r->out, false);
+    return err;
+}
+
+static int run_stages(uf_run *u) {
+    int64_t done = u->step, sample = 0, base = 0;
+    for (unsigned i = 0; i < u->r->stages_count; i++) {
+        int64_t steps = u->r->stages[i].steps, from = done < steps ? done : steps;
+        if (from < steps) UF_TRY(run_stage(u, (int)i, from, sample));
+        done -= from;
+        sample += steps * u->r->stages[i].batch;
+        base += steps;
+    }
+    UF_TRY(draw_curve(u));
+    if (u->step <= base) { /* after the stages' last checkpoint: a resumed run does it once too */
+        settle(u->params);
+        apply_gain(u);
+    }
+    if (u->finish) UF_TRY(uf_finish_run(u, base, sample));
+    return uf_run_save(u, u->r->out, false);
 }
 
 /* ---- opening ---------------------------------------------------------------------------------------------------------- */
@@ -132,21 +153,10 @@ static int read_text(uf_run *u, const char *path) {
     return n > 0 ? UF_OK : uf_fail(u->ctx, UF_EINVAL, "recipe '%s' is empty", path);
 }
 
-/* Weights to start from, not a run to go on with: of a checkpoint the averaged weights count, and no moments. */
-static void begin_afresh(uf_params *set) {
-    for (int i = 0; i < uf_params_n(set); i++) {
-        uf_param *p = uf_params_at(set, i);
-        if (p->average) memcpy(p->value, p->average, uf_count(p->shape) * sizeof *p->value);
-        free(p->m);
-        free(p->v);
-        free(p->average);
-        p->m = p->v = p->average = NULL;
-    }
-}
-
 static int load_start(uf_run *u) {
     uf_network n; /* built once, so that all parameters exist */
-    UF_TRY(uf_network_open(&n, u->ctx, u->r, u->params, u->judge, 1, u->r->stages[0].size, false));
+    UF_TRY(uf_network_open(&n, u->ctx, &(uf_network_options){.r = u->r, .params = u->params, .judge = u->judge, .batch = 1,
+                                                             .size = u->r->stages[0].size}));
     uf_network_close(&n);
     uf_weights *w = NULL;
     int err = UF_OK;
@@ -157,7 +167,7 @@ static int load_start(uf_run *u) {
     bool other = !strcmp(u->r->model, "color") && (!model || strcmp(model, "color"));
     if (err == UF_OK) err = other ? uf_color_init(u->ctx, w, u->params) : uf_weights_load(w, u->params, true, NULL);
     uf_weights_close(&w);
-    begin_afresh(u->params);
+    settle(u->params); /* weights to start from, not a run to go on with */
     return err;
 }
 
@@ -168,6 +178,8 @@ static int open_run(uf_run *u, const char *recipe) {
     if (mkdir(u->dir, 0777) && errno != EEXIST)
         return uf_fail(u->ctx, UF_EIO, "cannot make folder '%s': %s", u->dir, strerror(errno));
     for (unsigned i = 0; i < u->r->stages_count; i++) u->n_steps += u->r->stages[i].steps;
+    u->finish = u->o->no_finish ? NULL : u->r->finish;
+    u->n_steps += uf_finish_steps(u->finish);
     u->curve_step = uf_alloc(u->ctx, 4 * (size_t)u->n_steps + 64, sizeof(double));
     if (!u->curve_step) return UF_ENOMEM;
     u->curve_loss = u->curve_step + u->n_steps + 16;
@@ -178,8 +190,7 @@ static int open_run(uf_run *u, const char *recipe) {
     uf_log(u->ctx, UF_LOG_INFO, "%lld pictures to train on, %lld held out", (long long)uf_data_n(u->train),
            (long long)uf_data_n(u->valid));
     UF_TRY(uf_params_open(&u->params, u->ctx, u->r->seed));
-    for (int i = 0; uf_losses[i]; i++)
-        if (uf_losses[i]->looks && u->r->losses[i] > 0 && !u->judge) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
+    if (u->finish || uf_losses_look(u->r->losses)) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
     UF_TRY(load_start(u));
     char *old = uf_run_path(u, "checkpoint.safetensors");
     bool there = old && !access(old, F_OK);

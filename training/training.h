@@ -29,6 +29,22 @@ typedef struct uf_stage { /* a stretch of the run at one picture size */
     float smallest; /* least share of the picture that a crop takes, 0.05..1 */
 } uf_stage;
 
+/* The short adversarial finish ("NoGAN": Antic et al., DeOldify): the critic learns alone, then both learn for a while,
+ * with fixed norms, until the held-out measures turn. */
+typedef struct uf_finish {
+    int size, batch;
+    int critic_steps;    /* the critic alone */
+    int steps;           /* at most, both together */
+    int check_every;     /* steps between held-out measures, each with a checkpoint */
+    int patience;        /* the finish ends after so many checks without a better one */
+    float critic_rate;   /* peak of the critic's one-cycle when alone; together it learns at 5 times `rate` */
+    float rate;          /* the generator's */
+    float gate;          /* the generator learns only from a critic whose loss (BCE) is below; ln 2 is guessing */
+    float adversarial;   /* weight of the critic's opinion beside `losses` */
+    float noise, smallest;
+    float losses[UF_MAX_LOSSES];
+} uf_finish;
+
 typedef struct uf_recipe {
     char *model, *out, *init, *features, *licence;
     uint64_t seed;
@@ -36,6 +52,7 @@ typedef struct uf_recipe {
     unsigned train_count, valid_count;
     uf_stage *stages;
     unsigned stages_count;
+    uf_finish *finish;     /* color; NULL: none */
     float losses[UF_MAX_LOSSES]; /* weight of each loss, by its place in uf_losses[] */
     float *feature_layers; /* weights of the frozen network's stages 0, 1, 2, ... */
     unsigned feature_layers_count;
@@ -127,6 +144,7 @@ typedef void uf_train_progress_fn(void *user, const uf_train_progress *p);
 typedef struct uf_train_options {
     const char *out_dir; /* log.csv, checkpoint, samples, curve, weights; made when missing */
     bool resume, overwrite;
+    bool no_finish;      /* leave the recipe's adversarial finish out */
     int64_t max_seconds; /* stop with a checkpoint after this long; 0: never */
     uf_train_progress_fn *progress;
     void *user;

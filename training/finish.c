@@ -1,0 +1,350 @@
+/* The short adversarial finish ("NoGAN" of DeOldify, github.com/jantic/DeOldify; adversarial training: Goodfellow et al.,
+ * arXiv:1406.2661; the patch critic: Isola et al., arXiv:1611.07004).
+ *
+ * Losses by pixel and feature leave colours shy: grey is the safe answer. A critic that has learnt, alone, to tell results
+ * from photographs then teaches the generator for a few hundred steps. Too long, and it paints faces orange: so the
+ * held-out measures of probe.h are taken every few steps, the best step is kept, and the finish ends when they turn. The
+ * generator's norms are fixed, so that what is measured is what will be shipped. */
+#include "finish.h"
+#include "probe.h"
+#include "schedule.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CRITIC_FACTOR = 5 }; /* the critic's rate over the generator's, when both learn */
+static const float beta2 = .9f;
+
+typedef struct check {
+    int64_t step;
+    uf_probe probe;
+    double score;
+} check;
+
+typedef struct finish {
+    uf_run *u;
+    const uf_finish *f;
+    int64_t base, joint, end; /* run steps: where the critic begins, where both, where it ends at the latest */
+    uf_params *critic;
+    uf_network net;           /* generator, frozen critic behind it */
+    uf_graph *graph;          /* critic over [photographs; results] */
+    uf_plan *plan;
+    uf_node *luma, *chroma, *real, *loss;
+    float *out, *both_luma, *both_chroma;
+    FILE *csv;
+    check *checks;
+    int n_checks, best;
+    int64_t n_generator;      /* steps that the gate let through since the last check */
+    double critic_loss;       /* smoothed */
+} finish;
+
+int64_t uf_finish_steps(const uf_finish *f) { return f ? f->critic_steps + f->steps : 0; }
+
+/* ---- networks ---------------------------------------------------------------------------------------------------------- */
+
+static int open_critic(finish *s) {
+    int n = 2 * s->f->batch, size = s->f->size;
+    uf_built b = {0};
+    UF_TRY(uf_graph_open(&s->graph, s->u->ctx, s->critic));
+    UF_TRY(uf_model_critic.build(s->graph, (uf_shape){n, 1, size, size}, &b));
+    s->luma = b.luma;
+    s->chroma = b.chroma;
+    s->real = uf_input(s->graph, "real", b.out->shape);
+    s->loss = uf_output(uf_bce(b.out, s->real));
+    uf_params_freeze(s->critic, "", false); /* behind the generator it is; there the plan is made already */
+    uf_graph_mark_grads(s->graph);
+    uf_plan_options o = {.mode = UF_TRAIN, .loss = s->loss, .seed = s->u->r->seed + 1};
+    UF_TRY(uf_plan_open(&s->plan, s->u->ctx, s->graph, &o));
+    size_t half = uf_count(s->real->shape) / 2;
+    float *ones = uf_alloc(s->u->ctx, 2 * half, sizeof *ones);
+    for (size_t i = 0; ones && i < half; i++) ones[i] = 1;
+    int err = ones ? uf_plan_set(s->plan, s->real, ones) : UF_ENOMEM;
+    free(ones);
+    return err;
+}
+
+static int open_networks(finish *s) {
+    uf_run *u = s->u;
+    uf_network_options o = {.r = u->r, .losses = s->f->losses, .params = u->params, .judge = u->judge, .critic = s->critic,
+                            .adversarial = s->f->adversarial, .batch = s->f->batch, .size = s->f->size, .train = true,
+                            .fixed = true};
+    size_t n = (size_t)s->f->batch * (size_t)s->f->size * (size_t)s->f->size;
+    s->out = uf_alloc(u->ctx, n / 2, sizeof(float));
+    s->both_luma = uf_alloc(u->ctx, 2 * n, sizeof(float));
+    s->both_chroma = uf_alloc(u->ctx, n, sizeof(float));
+    if (!s->out || !s->both_luma || !s->both_chroma) return UF_ENOMEM;
+    uf_params_freeze(u->params, "", false); /* whatever the last stage froze */
+    UF_TRY(uf_network_open(&s->net, u->ctx, &o));
+    return open_critic(s);
+}
+
+/* ---- checkpoints: the generator's names the step, the other files carry it in their names ------------------------------- */
+
+static char *numbered(const finish *s, const char *what, int64_t step) {
+    return uf_format(s->u->ctx, "%s/%s-%lld.safetensors", s->u->dir, what, (long long)step);
+}
+
+static int write_params(const finish *s, const char *what, const uf_params *set, bool state) {
+    char loss[32], steps[32];
+    snprintf(loss, sizeof loss, "%.17g", s->critic_loss);
+    snprintf(steps, sizeof steps, "%lld", (long long)s->n_generator);
+    uf_meta meta[] = {{"format", "pt"}, {"model", what}, {"critic_loss", loss}, {"generator_steps", steps}};
+    uf_weights_save o = {.meta = meta, .n_meta = UF_LEN(meta), .state = state, .overwrite = true};
+    char *path = numbered(s, what, s->u->step);
+    int err = path ? uf_weights_write(s->u->ctx, path, set, &o) : UF_ENOMEM;
+    free(path);
+    return err;
+}
+
+static int read_params(finish *s, const char *what, int64_t step, uf_params *set) {
+    uf_weights *w = NULL;
+    char *path = numbered(s, what, step);
+    int err = path ? uf_weights_open(&w, s->u->ctx, path) : UF_ENOMEM;
+    if (err == UF_OK) err = uf_weights_load(w, set, true, NULL);
+    const char *loss = w ? uf_weights_meta(w, "critic_loss") : NULL, *steps = w ? uf_weights_meta(w, "generator_steps") : NULL;
+    s->critic_loss = loss ? strtod(loss, NULL) : 0;
+    s->n_generator = steps ? strtoll(steps, NULL, 10) : 0;
+    uf_weights_close(&w);
+    free(path);
+    return err;
+}
+
+static void forget(const finish *s, const char *what, int64_t step) {
+    char *path = numbered(s, what, step);
+    if (path && step > 0) unlink(path);
+    free(path);
+}
+
+/* In this order a kill at any point leaves a checkpoint whose companions are there. */
+static int checkpoint(finish *s, int64_t before) {
+    UF_TRY(write_params(s, "critic", s->critic, true));
+    UF_TRY(uf_run_save(s->u, "checkpoint.safetensors", true));
+    if (before != s->u->step) forget(s, "critic", before);
+    return UF_OK;
+}
+
+/* ---- checks -------------------------------------------------------------------------------------------------------------- */
+
+static int write_check(finish *s, const check *c) {
+    const uf_probe *p = &c->probe;
+    fprintf(s->csv, "%lld,%lld,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g\n", (long long)c->step, (long long)s->n_generator,
+            s->critic_loss, p->ciede2000, p->feature, p->histogram, p->colorfulness, p->flicker, c->score);
+    return fflush(s->csv) ? uf_fail(s->u->ctx, UF_EIO, "cannot write the log in '%s'; is the disk full?", s->u->dir) : UF_OK;
+}
+
+static void add_check(finish *s, check c) {
+    s->checks[s->n_checks] = c;
+    if (c.score < s->checks[s->best].score) s->best = s->n_checks;
+    s->n_checks++;
+}
+
+static bool turned(const finish *s) { return s->n_checks && s->n_checks - 1 - s->best >= s->f->patience; }
+
+static int take_check(finish *s) {
+    check c = {.step = s->u->step};
+    int64_t best_before = s->n_checks ? s->checks[s->best].step : 0;
+    UF_TRY(uf_probe_take(s->u, s->f->size, &c.probe));
+    c.score = uf_probe_score(&c.probe, s->n_checks ? &s->checks[0].probe : &c.probe);
+    add_check(s, c);
+    bool better = s->checks[s->best].step == c.step;
+    uf_log(s->u->ctx, UF_LOG_INFO, "step %lld: CIEDE2000 %.2f, feature loss %.4f, histogram %.3f away from the photographs', "
+           "colourfulness %.0f %% of theirs, flicker %.1f %%: score %.3f%s", (long long)c.step, c.probe.ciede2000,
+           c.probe.feature, c.probe.histogram, 100 * c.probe.colorfulness, 100 * c.probe.flicker, c.score,
+           better ? ", the best so far" : "");
+    if (better) UF_TRY(write_params(s, "best", s->u->params, false));
+    UF_TRY(write_check(s, &c));
+    s->n_generator = 0;
+    UF_TRY(checkpoint(s, s->u->step > s->joint ? s->u->step - s->f->check_every : 0));
+    if (better && best_before != c.step) forget(s, "best", best_before);
+    return UF_OK;
+}
+
+/* Lines that the checkpoint has not seen are dropped; the others are the history that the stop looks at. */
+static int open_csv(finish *s) {
+    uf_run *u = s->u;
+    char *path = uf_run_path(u, "finish.csv"), *fresh = uf_run_path(u, "finish.csv.new"), line[512];
+    FILE *old = path ? fopen(path, "r") : NULL;
+    s->csv = fresh ? fopen(fresh, "w") : NULL;
+    if (s->csv)
+        fprintf(s->csv, "step,generator_steps,critic_loss,ciede2000,feature,histogram,colorfulness,flicker,score\n");
+    while (s->csv && old && fgets(line, sizeof line, old)) {
+        check c;
+        long long step;
+        if (sscanf(line, "%lld,%*d,%*f,%lf,%lf,%lf,%lf,%lf,%lf", &step, &c.probe.ciede2000, &c.probe.feature,
+                   &c.probe.histogram, &c.probe.colorfulness, &c.probe.flicker, &c.score) != 7 ||
+            step > u->step || step < s->joint || s->n_checks > s->f->steps / s->f->check_every)
+            continue;
+        c.step = step;
+        add_check(s, c);
+        fputs(line, s->csv);
+    }
+    if (old) fclose(old);
+    int err = s->csv && !fflush(s->csv) && !rename(fresh, path)
+                  ? UF_OK
+                  : uf_fail(u->ctx, UF_EIO, "cannot write the log in '%s': %s", u->dir, strerror(errno));
+    free(path);
+    free(fresh);
+    return err;
+}
+
+/* ---- steps --------------------------------------------------------------------------------------------------------------- */
+
+/* One step of the critic on photographs and on what the generator made of their luma. */
+static int critic_step(finish *s, const uf_batch *b, float rate, int64_t t) {
+    uf_ctx *ctx = s->u->ctx;
+    size_t n = (size_t)s->f->batch * (size_t)s->f->size * (size_t)s->f->size;
+    uf_adam a = {.rate = rate, .beta1 = 0, .beta2 = beta2, .eps = 1e-8f, .clip = s->u->r->clip};
+    float loss = 0;
+    for (size_t k = 0; k < 2; k++) memcpy(s->both_luma + k * n, b->clean, n * sizeof(float));
+    memcpy(s->both_chroma, b->chroma, n / 2 * sizeof(float));
+    memcpy(s->both_chroma + n / 2, s->out, n / 2 * sizeof(float));
+    UF_TRY(uf_plan_set(s->plan, s->luma, s->both_luma));
+    UF_TRY(uf_plan_set(s->plan, s->chroma, s->both_chroma));
+    uf_plan_set_step(s->plan, (uint64_t)s->u->step);
+    UF_TRY(uf_plan_run(s->plan));
+    UF_TRY(uf_plan_get(s->plan, s->loss, &loss));
+    if (!isfinite(loss))
+        return uf_fail(ctx, UF_EDATA, "the critic's loss is no longer a number at step %lld; lower critic_rate or rate of the "
+                       "finish and start it again from the last checkpoint with --resume", (long long)s->u->step + 1);
+    s->critic_loss = s->critic_loss > 0 ? .95 * s->critic_loss + .05 * (double)loss : (double)loss;
+    uf_params_zero_grad(s->critic);
+    UF_TRY(uf_plan_backward(s->plan));
+    return uf_adam_step(ctx, s->critic, &a, t, NULL);
+}
+
+static int generator_step(finish *s, int64_t t) {
+    const uf_recipe *r = s->u->r;
+    uf_adam a = {.rate = s->f->rate, .beta1 = 0, .beta2 = beta2, .eps = 1e-8f, .clip = r->clip, .group_rate = r->group_rates,
+                 .n_groups = (int)r->group_rates_count};
+    uf_params_zero_grad(s->u->params);
+    UF_TRY(uf_plan_backward(s->net.plan));
+    s->n_generator++;
+    return uf_adam_step(s->u->ctx, s->u->params, &a, t, NULL);
+}
+
+static int one_step(finish *s, const uf_batch *b, uf_stepped *t) {
+    uf_run *u = s->u;
+    bool joint = u->step >= s->joint;
+    int64_t at = u->step - s->base;
+    float rate = joint ? CRITIC_FACTOR * s->f->rate : uf_one_cycle(at, s->f->critic_steps, s->f->critic_rate).rate, loss = 0;
+    UF_TRY(uf_network_set(&s->net, b));
+    uf_plan_stale(s->net.plan); /* the critic behind the generator has learnt */
+    UF_TRY(uf_plan_run(s->net.plan));
+    UF_TRY(uf_plan_get(s->net.plan, s->net.out, s->out));
+    UF_TRY(uf_plan_get(s->net.plan, s->net.loss, &loss));
+    UF_TRY(critic_step(s, b, rate, at + 1));
+    if (joint && s->critic_loss < (double)s->f->gate) UF_TRY(generator_step(s, u->step - s->joint + 1));
+    t->loss = joint ? (double)loss : s->critic_loss;
+    t->rate = (double)rate;
+    return UF_OK;
+}
+
+static int tell(finish *s, const uf_stepped *t) {
+    uf_run *u = s->u;
+    double now = uf_now();
+    if (u->o->progress) {
+        uf_train_progress p = {u->step, u->n_steps, t->loss, t->rate, t->samples_per_second, now - u->started};
+        u->o->progress(u->o->user, &p);
+    }
+    if (now - u->last_log < 10) return UF_OK;
+    u->last_log = now;
+    uf_log(u->ctx, UF_LOG_INFO, "step %lld of %lld, finish, %s, critic's loss %.3f, %.0f pictures/s", (long long)u->step,
+           (long long)u->n_steps, u->step > s->joint ? "both" : "critic alone", s->critic_loss, t->samples_per_second);
+    return UF_OK;
+}
+
+static int after_step(finish *s, int64_t *saved) {
+    uf_run *u = s->u;
+    bool due = u->step >= s->joint ? !((u->step - s->joint) % s->f->check_every)
+                                   : !((u->step - s->base) % u->r->checkpoint_every);
+    if (u->step >= s->joint && due) {
+        UF_TRY(take_check(s));
+    } else if (due || uf_run_out_of_time(u)) {
+        UF_TRY(checkpoint(s, *saved));
+    }
+    if (due || uf_run_out_of_time(u)) *saved = u->step;
+    if (!uf_run_out_of_time(u)) return UF_OK;
+    return uf_fail(u->ctx, UF_EINTR, "stopped at step %lld of %lld; go on with --resume", (long long)u->step,
+                   (long long)u->n_steps);
+}
+
+static int steps(finish *s, int64_t first_sample) {
+    uf_run *u = s->u;
+    uf_loader *l = NULL;
+    uf_loader_options o = {.seed = u->r->seed, .size = s->f->size, .batch = s->f->batch, .workers = u->r->workers,
+                           .first = u->step - s->base, .n = s->end - u->step, .first_sample = first_sample,
+                           .noise = s->f->noise, .smallest = s->f->smallest, .saturation_min = u->r->saturation_min};
+    int64_t saved = u->step;
+    int err = uf_loader_open(&l, u->ctx, u->train, &o);
+    while (err == UF_OK && u->step < s->end && !turned(s)) {
+        const uf_batch *b = NULL;
+        uf_stepped t = {0};
+        double start = uf_now();
+        if ((err = uf_loader_next(l, &b)) == UF_OK) err = one_step(s, b, &t);
+        if (err < 0) break;
+        u->step++;
+        t.samples_per_second = s->f->batch / (uf_now() - start);
+        err = tell(s, &t);
+        if (err == UF_OK) err = after_step(s, &saved);
+    }
+    uf_loader_close(&l);
+    return err;
+}
+
+/* The curve that the stop was chosen by. */
+static int draw(const finish *s) {
+    double *x = uf_alloc(s->u->ctx, 2 * (size_t)s->n_checks + 1, sizeof *x), *y = x ? x + s->n_checks : NULL;
+    char *path = uf_run_path(s->u, "finish.svg");
+    for (int i = 0; x && i < s->n_checks; i++) {
+        x[i] = (double)s->checks[i].step;
+        y[i] = s->checks[i].score;
+    }
+    int err = x && path ? uf_curve_write(s->u->ctx, path, "finish: score of the held-out pictures (red; blue: smoothed), smaller "
+                                         "is better", s->n_checks, x, y, s->n_checks, x, y)
+                        : UF_ENOMEM;
+    free(path);
+    free(x);
+    return err;
+}
+
+static int conclude(finish *s) {
+    if (!s->n_checks)
+        return uf_fail(s->u->ctx, UF_EDATA, "'%s/finish.csv' is not of this run; start again with --overwrite", s->u->dir);
+    const check *best = &s->checks[s->best];
+    UF_TRY(read_params(s, "best", best->step, s->u->params));
+    uf_log(s->u->ctx, UF_LOG_INFO, "%s; the best step is %lld: CIEDE2000 %.2f -> %.2f, histogram %.3f -> %.3f, colourfulness "
+           "%.0f -> %.0f %%, flicker %.1f -> %.1f %%", turned(s) ? "the measures have turned" : "the finish is over",
+           (long long)best->step, s->checks[0].probe.ciede2000, best->probe.ciede2000, s->checks[0].probe.histogram,
+           best->probe.histogram, 100 * s->checks[0].probe.colorfulness, 100 * best->probe.colorfulness,
+           100 * s->checks[0].probe.flicker, 100 * best->probe.flicker);
+    return draw(s);
+}
+
+static void close_all(finish *s) {
+    uf_network_close(&s->net);
+    uf_plan_close(&s->plan);
+    uf_graph_close(&s->graph);
+    uf_params_close(&s->critic);
+    if (s->csv) fclose(s->csv);
+    free(s->checks);
+    free(s->out);
+    free(s->both_luma);
+    free(s->both_chroma);
+}
+
+int uf_finish_run(uf_run *u, int64_t base, int64_t first_sample) {
+    const uf_finish *f = u->finish;
+    finish s = {.u = u, .f = f, .base = base, .joint = base + f->critic_steps, .end = base + f->critic_steps + f->steps};
+    s.checks = uf_alloc(u->ctx, (size_t)(f->steps / f->check_every) + 4, sizeof *s.checks);
+    int err = s.checks ? uf_params_open(&s.critic, u->ctx, u->r->seed + 1) : UF_ENOMEM;
+    if (err == UF_OK) err = open_networks(&s);
+    if (err == UF_OK && u->step > base) err = read_params(&s, "critic", u->step, s.critic);
+    if (err == UF_OK) err = open_csv(&s);
+    if (err == UF_OK) err = steps(&s, first_sample);
+    if (err == UF_OK) err = conclude(&s);
+    close_all(&s);
+    return err;
+}
