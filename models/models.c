@@ -26,3 +26,28 @@ int uf_model_load(uf_ctx *ctx, const uf_model *model, uf_params *params, const c
     uf_weights_close(&w);
     return err;
 }
+
+static int load_tune(uf_ctx *ctx, const uf_weights *base, const char *path, uf_params *params, const char *tune) {
+    uf_weights *w = NULL;
+    int n = 0, err = uf_weights_open(&w, ctx, tune);
+    const char *made_for = w ? uf_weights_meta(w, "tune_of") : NULL, *sum = uf_weights_meta(base, "sha256");
+    if (err == UF_OK && !made_for) err = uf_fail(ctx, UF_EDATA, "'%s' is no file of 'unfade tune'; give one that is", tune);
+    if (err == UF_OK && (!sum || strcmp(sum, made_for)))
+        err = uf_fail(ctx, UF_EDATA, "'%s' was tuned from other weights than '%s'; tune again, or pass those with --weights", tune,
+                      path);
+    if (err == UF_OK) err = uf_weights_load(w, params, false, &n);
+    if (err == UF_OK && n != uf_weights_n(w))
+        err = uf_fail(ctx, UF_EDATA, "'%s' does not fit '%s'; tune again", tune, path);
+    uf_weights_close(&w);
+    return err;
+}
+
+int uf_model_load_tuned(uf_ctx *ctx, const uf_model *model, uf_params *params, const char *path, const char *tune) {
+    uf_weights *w = NULL;
+    UF_TRY(uf_model_load(ctx, model, params, path));
+    if (!tune) return UF_OK;
+    UF_TRY(uf_weights_open(&w, ctx, path));
+    int err = load_tune(ctx, w, path, params, tune);
+    uf_weights_close(&w);
+    return err;
+}

@@ -32,6 +32,8 @@ const uf_model *uf_model_find(const char *name);
 /* Reads a whole network's weights into params, which hold its parameters already (build first). UF_EDATA: damaged, or of
  * another model. */
 int uf_model_load(uf_ctx *ctx, const uf_model *model, uf_params *params, const char *path);
+/* The same, then what a person's own film changed of them; tune NULL: nothing. UF_EDATA also: made for other weights. */
+int uf_model_load_tuned(uf_ctx *ctx, const uf_model *model, uf_params *params, const char *path, const char *tune);
 
 /* The residual encoder both networks share. x (N,6,H/2,W/2): luma unshuffled to 4 channels, then Cb, Cr; or (N,4,..) for
  * luma alone. Parameter names are the same in both ("enc.…"), so that features' weights load into color's encoder; the

@@ -64,7 +64,7 @@ static int load(uf_colorizer *c, const uf_model *model, const uf_colorizer_optio
 {
     char *found = o->weights ? uf_strdup(c->ctx, o->weights) : uf_weights_find(c->ctx, model->file, o->weights_dir);
     if (!found) return uf_ctx_error_code(c->ctx) < 0 ? uf_ctx_error_code(c->ctx) : UF_EIO;
-    int err = uf_model_load(c->ctx, model, c->params, found);
+    int err = uf_model_load_tuned(c->ctx, model, c->params, found, o->tune);
     free(found);
     return err;
 }

@@ -203,7 +203,8 @@ static int open_network(film *f)
 {
     const uf_colorize_options *o = &f->o->colorize;
     const AVFrame *first = uf_reader_first(f->reader);
-    uf_colorizer_options c = { o->weights, f->o->weights_dir, o->device, first->width, first->height, o->size, o->float32, 0 };
+    uf_colorizer_options c = { .weights = o->weights, .tune = o->tune, .weights_dir = f->o->weights_dir, .device = o->device,
+                               .w = first->width, .h = first->height, .size = o->size, .float32 = o->float32 };
     size_t n;
     if (f->o->paint) {
         uf_colorizer_fit(first->width, first->height, o->size, 32, &f->net_w, &f->net_h);
@@ -229,7 +230,7 @@ static void note_colour(const film *f)
 static int open_all(film *f)
 {
     const uf_colorize_options *o = &f->o->colorize;
-    uf_writer_options w = { o->codec, o->crf, o->overwrite };
+    uf_writer_options w = { .codec = o->codec, .crf = o->crf, .overwrite = o->overwrite };
     UF_TRY(check_options(f->ctx, o));
     UF_TRY(check_paths(f->ctx, f->in, f->out));
     UF_TRY(uf_writer_open(&f->writer, f->ctx, f->out, &w));

@@ -73,6 +73,7 @@ typedef struct uf_writer_options {
     const char *codec; /* NULL: by extension */
     int crf;           /* 0: default */
     bool overwrite;
+    bool still;        /* one picture out of a film, on purpose: nobody misses its sound */
 } uf_writer_options;
 /* Refuses an existing output and unknown extensions and encoders; writes nothing yet. */
 int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writer_options *o);

@@ -60,6 +60,26 @@ int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film
 /* The file of the shipped `color` weights by the search above: new memory (free()), NULL after uf_fail(UF_EIO). */
 char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir);
 
+/* ---- which frames to colour by hand (suggest.c) ------------------------------------------------------------------ */
+
+typedef struct uf_suggest_options {
+    const char *weights, *tune, *weights_dir; /* as for colouring */
+    const char *folder;                       /* where the frames go as grey PNG files; NULL: nowhere */
+    int n;                                    /* how many */
+    int most;                                 /* frames that are looked at, evenly over the film; 0: 240 */
+    bool overwrite;
+    uf_progress_fn *progress;
+    void *user;
+} uf_suggest_options;
+typedef struct uf_suggestion {
+    int64_t frame;       /* from 0 */
+    double seconds;
+    double disagreement; /* mean |difference| of the chroma under mirroring, plus that under grain */
+} uf_suggestion;
+/* The n frames (fewer in a shorter film) from which `unfade tune` would learn most, best first, to out[n].
+ * UF_EDATA: no frames; the others as for colouring. */
+int uf_suggest(uf_ctx *ctx, const char *film, const uf_suggest_options *o, uf_suggestion *out, int *n_out);
+
 /* ---- chroma stages (no media types) ------------------------------------------------------------------------- */
 
 /* Luma-guided upsampling: chroma (2,h,w), guided by luma (h,w), to out (2 planes of H rows of `stride` floats), guided by

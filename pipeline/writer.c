@@ -26,6 +26,7 @@ struct uf_writer {
     const AVFormatContext *ic;
     AVRational in_base;
     int *map;
+    bool still;        /* a picture out of a film: nobody misses its sound */
     bool grid;         /* only a constant frame rate: timestamps count frames */
     int64_t start_us;  /* taken off all timestamps where the container has none of its own */
     int64_t first_pts, last_pts;
@@ -107,6 +108,7 @@ int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writ
     w->ctx = ctx;
     w->crf = o->crf;
     w->overwrite = o->overwrite;
+    w->still = o->still;
     w->first_pts = w->last_pts = AV_NOPTS_VALUE;
     w->packet = av_packet_alloc();
     w->path = uf_strdup(ctx, path);
@@ -227,7 +229,7 @@ static int add_film_alone(uf_writer *w, const uf_reader *in)
         w->map[i] = -1;
         left += uf_reader_copies(in, (int)i);
     }
-    if (left) uf_log(w->ctx, UF_LOG_WARN, "'%s' carries pictures only: %d other stream%s left out", w->path, left, left > 1 ? "s are" : " is");
+    if (left && !w->still) uf_log(w->ctx, UF_LOG_WARN, "'%s' carries pictures only: %d other stream%s left out", w->path, left, left > 1 ? "s are" : " is");
     if (!w->oc) return UF_OK;
     w->film = avformat_new_stream(w->oc, NULL);
     w->oc->strict_std_compliance = FF_COMPLIANCE_UNOFFICIAL; /* y4m with more than 8 bits */

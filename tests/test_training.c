@@ -165,6 +165,46 @@ static void test_finish_resumes_to_the_same_bits(void **state) {
     assert_string_not_equal(whole, resumed); /* it did learn */
 }
 
+/* Crops of one photograph, with a blue cast, stand for the frames of a film. Tuned weights come nearer to its colours than plain ones, on
+ * what was held back too; a tune is refused by weights that it was not made for. */
+static void paint_references(const char *dir, const char *from) {
+    char cmd[1024];
+    snprintf(cmd, sizeof cmd, "mkdir -p '%s' && for i in 0 1 2 3 4 5 6 7; do ffmpeg -v error -y -i '%s' -vf "
+             "\"crop=256:256:$((i * 24)):$((i * 20)),colorbalance=bs=.6:bm=.6:bh=.6\" '%s'/$i.png || exit 1; done", dir, from, dir);
+    assert_int_equal(system(cmd), 0);
+}
+
+static void test_tune(void **state) {
+    (void)state;
+    if (system("command -v ffmpeg >/dev/null 2>&1")) skip();
+    uf_ctx *ctx;
+    char dir[128], from[512], color[512], features[512], out[128];
+    snprintf(dir, sizeof dir, "%s/references", folder);
+    snprintf(from, sizeof from, "%s/samples/pictures/coffee.jpg", UNFADE_SOURCE_DIR);
+    snprintf(color, sizeof color, "%s/models/weights/color.safetensors", UNFADE_SOURCE_DIR);
+    snprintf(features, sizeof features, "%s/models/weights/features.safetensors", UNFADE_SOURCE_DIR);
+    snprintf(out, sizeof out, "%s/film.tune", folder);
+    paint_references(dir, from);
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    const char *references[] = {dir};
+    uf_tune_options o = {.weights = color, .features = features, .out = out, .references = references, .n_references = 1,
+                         .steps = 20};
+    uf_tuned t = {0};
+    uf_evaluation plain, tuned;
+    if (uf_tune(ctx, &o, &t) < 0) fail_msg("%s", uf_ctx_error(ctx));
+    assert_int_equal(t.n_learnt, 6);
+    assert_int_equal(t.n_held_back, 2);
+    assert_true(t.after.ciede2000 < .9 * t.before.ciede2000);
+    assert_int_equal(uf_evaluate(ctx, color, NULL, 1, references, 0, 1, NULL, &plain), UF_OK);
+    assert_int_equal(uf_evaluate(ctx, color, out, 1, references, 0, 1, NULL, &tuned), UF_OK);
+    assert_true(tuned.network.ciede2000 < .9 * plain.network.ciede2000);
+    assert_int_equal(uf_tune(ctx, &o, &t), UF_EEXIST);
+    uf_ctx_clear(ctx);
+    assert_int_equal(uf_evaluate(ctx, color, features, 1, references, 0, 1, NULL, &tuned), UF_EDATA);
+    assert_non_null(strstr(uf_ctx_error(ctx), "no file of 'unfade tune'"));
+    uf_ctx_close(&ctx);
+}
+
 static void test_no_pictures(void **state) {
     (void)state;
     uf_ctx *ctx;
@@ -228,6 +268,7 @@ int main(void) {
         cmocka_unit_test(test_excluded_pictures),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_resume_to_the_same_bits),
+        cmocka_unit_test(test_tune),
         cmocka_unit_test(test_finish_resumes_to_the_same_bits),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

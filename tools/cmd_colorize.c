@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER };
+enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE };
 
 static const struct argp_option options[] = {
     {"codec", CODEC, "NAME", 0, "Video encoder, by FFmpeg's name: libx264, ffv1, ... (default: by OUT's extension)", 0},
@@ -15,6 +15,7 @@ static const struct argp_option options[] = {
     {"device", DEVICE, "NAME", 0, "auto or cpu", 0},
     {"memory", MEMORY, "SIZE", 0, "Most memory to plan for: 512M, 2G", 0},
     {"weights", WEIGHTS, "FILE", 0, "Network weights (.safetensors; default: the shipped ones)", 0},
+    {"tune", TUNE, "FILE", 0, "What 'unfade tune' has learnt of this film's colours", 0},
     {"overwrite", OVERWRITE, 0, 0, "Replace OUT when it exists", 0},
     {"float32", FLOAT32, 0, 0, "Compute in float32 even where bf16 is faster", 0},
     {"no-filter", NO_FILTER, 0, 0, "Leave out the filter that keeps colours steady from frame to frame", 0},
@@ -46,6 +47,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         if ((a->o.memory = uf_parse_size(arg)) < 1) argp_error(state, "--memory takes a size like 512M or 2G, not '%s'", arg);
         return 0;
     case WEIGHTS: a->o.weights = arg; return 0;
+    case TUNE: a->o.tune = arg; return 0;
     case OVERWRITE: a->o.overwrite = true; return 0;
     case FLOAT32: a->o.float32 = true; return 0;
     case NO_FILTER: a->o.no_filter = true; return 0;

@@ -1,18 +1,19 @@
 #include "app.h"
 #include "training.h"
 
-enum { SHEET = 0x100, SIZE, STRENGTH };
+enum { SHEET = 0x100, SIZE, STRENGTH, TUNE };
 
 static const struct argp_option options[] = {
     {"sheet", SHEET, "FILE.png", 0, "Draw a contact sheet: grey, coloured, original", 0},
     {"size", SIZE, "PIXELS", 0, "Short side that the network sees (default 256)", 0},
     {"strength", STRENGTH, "X", 0, "Saturation (default 1)", 0},
+    {"tune", TUNE, "FILE", 0, "Measure the weights as 'unfade tune' has changed them", 0},
     {0},
 };
 
 typedef struct args {
     uf_app *app;
-    const char *weights, *sheet;
+    const char *weights, *sheet, *tune;
     const char *paths[256];
     int n_paths, size;
     double strength;
@@ -22,6 +23,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a->app; return 0;
+    case TUNE: a->tune = arg; return 0;
     case SHEET: a->sheet = arg; return 0;
     case SIZE: a->size = (int)uf_parse_number(state, "--size", arg, 64, 1024); return 0;
     case STRENGTH: a->strength = uf_parse_number(state, "--strength", arg, .01, 4); return 0;
@@ -62,7 +64,7 @@ static int run(uf_app *app, int argc, char **argv) {
     args a = {.app = app};
     uf_evaluation e;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    UF_TRY(uf_evaluate(app->ctx, a.weights, a.n_paths, a.paths, a.size, a.strength, a.sheet, &e));
+    UF_TRY(uf_evaluate(app->ctx, a.weights, a.tune, a.n_paths, a.paths, a.size, a.strength, a.sheet, &e));
     uf_report_event(app, "done", json_pack("{s:i,s:o,s:o,s:o,s:f,s:f}", "pictures", e.n, "network", score_json(&e.network),
                                            "grey", score_json(&e.grey), "mean_color", score_json(&e.mean_color),
                                            "original_colorfulness", e.original_colorfulness, "original_grey_share",

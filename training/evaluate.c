@@ -18,7 +18,7 @@ typedef struct picture {
 
 typedef struct eval {
     uf_ctx *ctx;
-    uf_data *data;
+    const uf_data *data;
     uf_decoder *decoder;
     uf_params *params;
     uf_sheet *sheet;
@@ -155,15 +155,14 @@ static int mean_chroma(eval *e, double mean[2]) {
     return UF_OK;
 }
 
-static int open_model(eval *e, const char *path) {
+static int open_model(uf_params **params, uf_ctx *ctx, const char *path, const char *tune) {
     uf_graph *g = NULL;
     uf_built b = {0};
-    e->model = &uf_model_color;
-    int err = uf_params_open(&e->params, e->ctx, 0);
-    if (err == UF_OK) err = uf_graph_open(&g, e->ctx, e->params);
-    if (err == UF_OK) err = e->model->build(g, (uf_shape){1, 1, 64, 64}, &b);
+    int err = uf_params_open(params, ctx, 0);
+    if (err == UF_OK) err = uf_graph_open(&g, ctx, *params);
+    if (err == UF_OK) err = uf_model_color.build(g, (uf_shape){1, 1, 64, 64}, &b);
     uf_graph_close(&g);
-    return err < 0 ? err : uf_model_load(e->ctx, e->model, e->params, path);
+    return err < 0 ? err : uf_model_load_tuned(ctx, &uf_model_color, *params, path, tune);
 }
 
 static void divide(uf_score *s, double n) {
@@ -192,25 +191,32 @@ static int run(eval *e, const char *sheet, uf_evaluation *out) {
     return sheet ? uf_sheet_write(e->sheet, sheet) : UF_OK;
 }
 
-int uf_evaluate(uf_ctx *ctx, const char *weights, int n_paths, const char *const *paths, int size, double strength,
-                const char *sheet, uf_evaluation *out) {
-    eval e = {.ctx = ctx, .size = size > 0 ? size : 256, .strength = strength > 0 ? (float)strength : 1.f};
+int uf_evaluate_params(uf_ctx *ctx, uf_params *params, const uf_data *data, int size, double strength, const char *sheet,
+                       uf_evaluation *out) {
+    eval e = {.ctx = ctx, .data = data, .params = params, .model = &uf_model_color, .size = size > 0 ? size : 256,
+              .strength = strength > 0 ? (float)strength : 1.f};
     uf_evaluation result = {0};
-    uf_source *sources = uf_alloc(ctx, (size_t)n_paths + 1, sizeof *sources);
-    int err = sources ? UF_OK : UF_ENOMEM;
-    for (int i = 0; err == UF_OK && i < n_paths; i++)
-        if (!(sources[i].path = uf_strdup(ctx, paths[i]))) err = UF_ENOMEM;
-    if (err == UF_OK) err = uf_data_open(&e.data, ctx, sources, n_paths);
-    if (err == UF_OK) err = uf_decoder_open(&e.decoder, ctx);
-    if (err == UF_OK) err = open_model(&e, weights);
+    int err = uf_decoder_open(&e.decoder, ctx);
     if (err == UF_OK) err = run(&e, sheet, &result);
     if (err == UF_OK) *out = result;
     uf_sheet_close(&e.sheet);
     close_plan(&e);
-    uf_params_close(&e.params);
     uf_decoder_close(&e.decoder);
-    uf_data_close(&e.data);
-    for (int i = 0; sources && i < n_paths; i++) free(sources[i].path);
+    return err;
+}
+
+int uf_evaluate(uf_ctx *ctx, const char *weights, const char *tune, int n_paths, const char *const *paths, int size,
+                double strength, const char *sheet, uf_evaluation *out) {
+    uf_data *data = NULL;
+    uf_params *params = NULL;
+    uf_source *sources = uf_alloc(ctx, (size_t)n_paths + 1, sizeof *sources);
+    int err = sources ? UF_OK : UF_ENOMEM;
+    for (int i = 0; err == UF_OK && i < n_paths; i++) sources[i].path = (char *)(uintptr_t)paths[i];
+    if (err == UF_OK) err = uf_data_open(&data, ctx, sources, n_paths);
+    if (err == UF_OK) err = open_model(&params, ctx, weights, tune);
+    if (err == UF_OK) err = uf_evaluate_params(ctx, params, data, size, strength, sheet, out);
+    uf_params_close(&params);
+    uf_data_close(&data);
     free(sources);
     return err;
 }

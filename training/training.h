@@ -164,8 +164,33 @@ typedef struct uf_evaluation {
     double original_colorfulness, original_grey_share;
 } uf_evaluation;
 /* Greys every picture under `paths`, colours it with `weights` at short side `size` (0: 256), compares with the
- * original. sheet: PNG of [grey | network | original] rows, or NULL. */
-int uf_evaluate(uf_ctx *ctx, const char *weights, int n_paths, const char *const *paths, int size, double strength,
-                const char *sheet, uf_evaluation *out);
+ * original. tune: a file of uf_tune(), or NULL. sheet: PNG of [grey | network | original] rows, or NULL. */
+int uf_evaluate(uf_ctx *ctx, const char *weights, const char *tune, int n_paths, const char *const *paths, int size,
+                double strength, const char *sheet, uf_evaluation *out);
+/* The same with `color` parameters at hand and an open index of pictures. */
+int uf_evaluate_params(uf_ctx *ctx, uf_params *params, const uf_data *data, int size, double strength, const char *sheet,
+                       uf_evaluation *out);
+
+/* ---- transfer learning (tune.c) --------------------------------------------------------------------------------------- */
+
+typedef struct uf_tune_options {
+    const char *weights, *features; /* `color` to begin from; `features` to judge by */
+    const char *out;                /* the small file, for uf_model_load_tuned() */
+    const char *sheet;              /* PNG of the held-back references [grey | tuned | reference], or NULL */
+    const char *const *references;  /* folders of pictures in the film's colours */
+    int n_references;
+    int steps;                      /* at most; 0: 300 */
+    float rate;                     /* 0: 1e-3 */
+    int64_t max_seconds;            /* 0: no limit */
+    bool overwrite;
+    uf_train_progress_fn *progress;
+    void *user;
+} uf_tune_options;
+typedef struct uf_tuned {
+    int n_learnt, n_held_back, step; /* pictures; the step that is best on what was held back */
+    uf_score before, after;          /* of the held-back ones */
+} uf_tuned;
+/* UF_EINVAL: too few references; UF_EDATA: unreadable ones, or the held-back ones got no better (nothing is written). */
+int uf_tune(uf_ctx *ctx, const uf_tune_options *o, uf_tuned *out);
 
 #endif
