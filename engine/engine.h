@@ -235,7 +235,7 @@ const char *uf_cpu_name(char *buf, size_t n);
 /* ---- weights ------------------------------------------------------------------------------------------------ */
 
 /* safetensors (huggingface/safetensors format): 8-byte little-endian header length, JSON header, tensors.
- * Nothing in a file is trusted: UF_EDATA names what is wrong with it. UF_EINVAL: no such file. */
+ * Nothing in a file is trusted: UF_EDATA names what is wrong with it. UF_EIO: it cannot be read. */
 typedef struct uf_weights uf_weights; /* an opened, verified, mapped file */
 int uf_weights_open(uf_weights **out, uf_ctx *ctx, const char *path);
 void uf_weights_close(uf_weights **w);

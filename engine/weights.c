@@ -39,8 +39,8 @@ static int bad(uf_weights *w, const char *why) {
 static int map_file(uf_weights *w) {
     int fd = open(w->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return uf_fail(w->ctx, errno == ENOENT ? UF_EINVAL : UF_EIO, "cannot open weights '%s': %s; check the path",
-                       w->path, strerror(errno));
+        return uf_fail(w->ctx, UF_EIO, "cannot open weights '%s': %s; check the name and the permissions", w->path,
+                       strerror(errno));
     struct stat st;
     int err = UF_OK;
     if (fstat(fd, &st) || !S_ISREG(st.st_mode)) err = bad(w, "it is not a regular file");

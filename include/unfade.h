@@ -80,7 +80,8 @@ typedef struct uf_colorize_options {
 /* Colours the film, picture or numbered picture sequence at `in` and writes `out`; their extensions choose the
  * containers ("-" is standard input or output as yuv4mpeg). Luma is copied sample for sample; audio, subtitles,
  * attachments, chapters and metadata are copied; timestamps are kept. `out` appears whole or not at all.
- * UF_EINVAL: options; UF_EEXIST; UF_EDATA: damaged input or weights; UF_EIO; UF_ENOMEM; UF_EINTR. */
+ * UF_EINVAL: options; UF_EEXIST; UF_EDATA: damaged input or weights; UF_EIO: missing input, weights or folder, full disk;
+ * UF_EUNSUPPORTED: a format that FFmpeg here cannot decode, hold or encode; UF_ENOMEM; UF_EINTR. */
 int uf_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_colorize_options *options);
 
 #ifdef __cplusplus

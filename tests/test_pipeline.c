@@ -440,6 +440,19 @@ static void test_truncated_containers(void **state)
     }
 }
 
+/* A folder that may not be written to, by a user for whom that counts (root may write anywhere). */
+static void expect_locked(place *p, const char *in)
+{
+    const char *locked = in_place(p, "locked");
+    uid_t self = geteuid();
+    assert_int_equal(mkdir(locked, 0555), 0);
+    assert_int_equal(chmod(p->dir, 0755), 0);
+    if (self == 0) assert_int_equal(seteuid(65534), 0);
+    expect_failure(p, in, in_place(p, "locked/out.mkv"), UF_EIO, "not writable");
+    if (self == 0) assert_int_equal(seteuid(0), 0);
+    assert_int_equal(rmdir(locked), 0);
+}
+
 static void test_bad_output(void **state)
 {
     place *p = *state;
@@ -452,7 +465,9 @@ static void test_bad_output(void **state)
     o.colorize.overwrite = true;
     assert_int_equal(uf_film_colorize(p->ctx, in, out, &o), UF_OK);
     expect_failure(p, in, in_place(p, "out.xyz"), UF_EINVAL, "container");
-    expect_failure(p, in, in_place(p, "none/out.mkv"), UF_EIO, "out.mkv");
+    expect_failure(p, in, in_place(p, "none/out.mkv"), UF_EIO, "there is no folder");
+    expect_failure(p, in, in_place(p, "in.y4m/out.mkv"), UF_EIO, "there is no folder");
+    expect_locked(p, in);
     assert_int_equal(colorize(p, in, in_place(p, "new.mkv"), "nonsense"), UF_EINVAL);
     assert_non_null(strstr(uf_ctx_error(p->ctx), "nonsense"));
 }
@@ -465,7 +480,7 @@ static void test_bad_weights(void **state)
     write_y4m(in, 96, 64, 2, 8);
     o.colorize.weights = weights;
     o.colorize.size = 64;
-    assert_true(uf_film_colorize(p->ctx, in, out, &o) < 0);
+    assert_int_equal(uf_film_colorize(p->ctx, in, out, &o), UF_EIO);
     assert_non_null(strstr(uf_ctx_error(p->ctx), "w.safetensors"));
     write_text(weights, "not weights at all");
     uf_ctx_clear(p->ctx);
