@@ -338,6 +338,28 @@ static void test_paths(void **state) {
     uf_ctx_close(&ctx);
 }
 
+/* Another program that replaces a file in place first cuts it to nothing. */
+static void test_cut_while_open(void **state) {
+    (void)state;
+    uf_ctx *ctx;
+    uf_params *a, *b;
+    uf_weights *w = NULL;
+    make(&ctx, &a);
+    assert_int_equal(uf_params_open(&b, ctx, 99), UF_OK);
+    for (int i = 0; i < uf_params_n(a); i++)
+        uf_params_add(b, uf_params_at(a, i)->name, uf_params_at(a, i)->shape, UF_INIT_ZERO);
+    write_file(ctx, a, "F32");
+    assert_int_equal(uf_weights_open(&w, ctx, file), UF_OK);
+    assert_int_equal(truncate(file, 0), 0);
+    assert_int_equal(uf_weights_load(w, b, true, NULL), UF_OK);
+    assert_memory_equal(uf_params_at(a, 0)->value, uf_params_at(b, 0)->value,
+                        uf_count(uf_params_at(a, 0)->shape) * sizeof(float));
+    uf_weights_close(&w);
+    uf_params_close(&a);
+    uf_params_close(&b);
+    uf_ctx_close(&ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
@@ -348,6 +370,7 @@ int main(void) {
         cmocka_unit_test(test_hostile_headers),
         cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_cut_while_open),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
