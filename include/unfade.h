@@ -63,7 +63,9 @@ typedef void uf_progress_fn(void *user, const uf_progress *p);
 
 /* Zero-initialise, then set what differs: a zero field means the default named beside it. */
 typedef struct uf_colorize_options {
-    const char *weights;     /* safetensors file; NULL: the shipped `color` */
+    const char *weights;     /* safetensors file; NULL: color.safetensors in the folder that the environment's
+                                UNFADE_WEIGHTS names; without that in ../share/unfade beside the running program, or in
+                                models/weights of the working directory */
     const char *device;      /* "auto" (default), "cpu" */
     const char *codec;       /* video encoder, FFmpeg's name; NULL: by the output's extension */
     int crf;                 /* quality of that encoder, 1 (best) .. 51; 0: the default for the codec */

@@ -33,11 +33,11 @@ static void slurp(const char *name, char *to, size_t n)
     if (f) fclose(f);
 }
 
-/* Runs `unfade ARGS` by the shell, inside the test's folder. */
-static void unfade(said *s, const char *args)
+/* Runs a command by the shell, inside the test's folder. */
+static void shell(said *s, const char *command)
 {
     char line[2048];
-    snprintf(line, sizeof(line), "cd '%s' && '%s' %s >out 2>err </dev/null", dir, UNFADE_PROGRAM, args);
+    snprintf(line, sizeof(line), "cd '%s' && { %s; } >out 2>err </dev/null", dir, command);
     int status = system(line);
     s->code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     slurp("out", s->out, sizeof(s->out));
@@ -59,6 +59,13 @@ static bool is_there(const char *name)
     char path[128];
     snprintf(path, sizeof(path), "%s/%s", dir, name);
     return !access(path, F_OK);
+}
+
+static void unfade(said *s, const char *args)
+{
+    char line[1536];
+    snprintf(line, sizeof(line), "'%s' %s", UNFADE_PROGRAM, args);
+    shell(s, line);
 }
 
 /* An error is one line, "unfade: " and a sentence that names `subject`. */
@@ -296,6 +303,42 @@ static void test_weights_info(void **state)
     free(s);
 }
 
+/* The file of the network `name` that `PROGRAM models --json` tells, "" when none. */
+static void weights_of(const char *program, const char *name, char *to, size_t n)
+{
+    char line[512];
+    said *s = calloc(1, sizeof(*s));
+    snprintf(line, sizeof(line), "%s models --json", program);
+    shell(s, line);
+    assert_int_equal(s->code, 0);
+    *to = 0;
+    for (char *save, *at = strtok_r(s->out, "\n", &save); at; at = strtok_r(NULL, "\n", &save)) {
+        json_t *v = json_loads(at, 0, NULL);
+        const char *file = text_of(json_object_get(v, "about"), "file");
+        if (!strcmp(text_of(v, "name"), name)) snprintf(to, n, "%s", file);
+        json_decref(v);
+    }
+    free(s);
+}
+
+/* First the folder that the user names, then the one beside the program, then the one where it was built. */
+static void test_weights_search(void **state)
+{
+    (void)state;
+    char at[256];
+    said *s = calloc(1, sizeof(*s));
+    shell(s, "mkdir -p bin share/unfade mine && cp '" UNFADE_PROGRAM "' bin/ && touch share/unfade/color.safetensors "
+             "mine/color.safetensors");
+    assert_int_equal(s->code, 0);
+    weights_of("env -u UNFADE_WEIGHTS bin/unfade", "color", at, sizeof(at));
+    assert_non_null(strstr(at, "/share/unfade/color.safetensors"));
+    weights_of("env UNFADE_WEIGHTS=mine bin/unfade", "color", at, sizeof(at));
+    assert_string_equal(at, "mine/color.safetensors");
+    weights_of("env UNFADE_WEIGHTS=none bin/unfade", "color", at, sizeof(at));
+    assert_string_equal(at, ""); /* what is not there is not replaced in silence */
+    free(s);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -315,7 +358,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_help),  cmocka_unit_test(test_usage),        cmocka_unit_test(test_bad_files),
-        cmocka_unit_test(test_json),  cmocka_unit_test(test_weights_info),
+        cmocka_unit_test(test_json),  cmocka_unit_test(test_weights_info),  cmocka_unit_test(test_weights_search),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

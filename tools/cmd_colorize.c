@@ -14,7 +14,8 @@ static const struct argp_option options[] = {
     {"strength", STRENGTH, "X", 0, "Saturation, 0.01 to 2 (default 1, as trained)", 0},
     {"device", DEVICE, "NAME", 0, "auto or cpu", 0},
     {"memory", MEMORY, "SIZE", 0, "Most memory to plan for: 512M, 2G", 0},
-    {"weights", WEIGHTS, "FILE", 0, "Network weights (.safetensors; default: the shipped ones)", 0},
+    {"weights", WEIGHTS, "FILE", 0, "Weights of the network (default: color.safetensors in the folder that "
+     "UNFADE_WEIGHTS names; without that variable in ../share/unfade beside the program, or where it was built)", 0},
     {"overwrite", OVERWRITE, 0, 0, "Replace OUT when it exists", 0},
     {"float32", FLOAT32, 0, 0, "Compute in float32 even where bf16 is faster", 0},
     {"no-filter", NO_FILTER, 0, 0, "Leave out the filter that keeps colours steady from frame to frame", 0},
