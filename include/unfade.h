@@ -3,7 +3,12 @@
  * This is the whole public API. Every function returns UF_OK (0) or a negative uf_code unless its comment says
  * otherwise; the reason, with its remedy, is then in uf_ctx_error(). Handles are made by *_open, ended by *_close(&h),
  * which accepts NULL and half-built objects and sets the handle to NULL. `const` pointers are borrowed. A context may
- * be used by several threads at once; any other handle by one thread at a time. */
+ * be used by several threads at once; any other handle by one thread at a time.
+ *
+ * The networks compute with OpenMP, whose threads by default wait in a loop that keeps a core busy; decoding, encoding and
+ * your own threads then run several times slower. Set OMP_WAIT_POLICY=passive in the environment before your program
+ * starts: OpenMP reads it before main(), so setenv() in main() comes too late. (The program `unfade` starts itself once
+ * more with it.) */
 #ifndef UNFADE_H
 #define UNFADE_H
 
