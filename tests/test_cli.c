@@ -112,7 +112,7 @@ static void check_help(const char *name)
     snprintf(line, sizeof(line), "--man %s", name);
     unfade(option, line);
     assert_int_equal(option->code, 0);
-    static const char *const parts[] = {"# NAME", "# SYNOPSIS", "# OPTIONS", "*--json*", "# EXIT STATUS"};
+    static const char *const parts[] = {"# NAME", "# SYNOPSIS", "# OPTIONS", "*--json*", "# JSON", "*done*", "# EXIT STATUS"};
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
         if (!strstr(option->out, parts[i])) fail_msg("%s: the manual lacks %s", name, parts[i]);
 
@@ -269,6 +269,35 @@ static void test_json(void **state)
     free(s);
 }
 
+/* The events of a whole job, by the names that the manual page promises. */
+static void test_json_of_a_job(void **state)
+{
+    static const char *const wanted[] = {"output", "frames", "seconds", "fps", "warnings"};
+    static const char *const progress[] = {"unit", "done", "total", "rate", "seconds", "seconds_left"};
+    (void)state;
+    if (access(SOURCE "/models/weights/color.safetensors", R_OK)) skip();
+    said *s = calloc(1, sizeof(*s));
+    unfade(s, "colorize --json --size 64 " SOURCE "/samples/clip/album.mp4 job.png");
+    assert_int_equal(s->code, 64); /* more frames than one picture holds */
+    json_t *v = parse_lines(s->out);
+    assert_string_equal(text_of(v, "event"), "error");
+    assert_string_equal(text_of(v, "code"), "invalid");
+    json_decref(v);
+    unfade(s, "colorize --json --size 64 " SOURCE "/samples/pictures/chelsea.jpg job.png");
+    assert_int_equal(s->code, 0);
+    char *line = strstr(s->out, "{\"event\":\"progress\"");
+    assert_non_null(line);
+    assert_non_null(v = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL));
+    for (size_t i = 0; i < sizeof(progress) / sizeof(*progress); i++) assert_non_null(json_object_get(v, progress[i]));
+    json_decref(v);
+    assert_non_null(v = parse_lines(s->out));
+    assert_string_equal(text_of(v, "event"), "done");
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++) assert_non_null(json_object_get(v, wanted[i]));
+    assert_int_equal(json_integer_value(json_object_get(v, "frames")), 1);
+    json_decref(v);
+    free(s);
+}
+
 static void test_weights_info(void **state)
 {
     (void)state;
@@ -358,7 +387,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_help),  cmocka_unit_test(test_usage),        cmocka_unit_test(test_bad_files),
-        cmocka_unit_test(test_json),  cmocka_unit_test(test_weights_info),  cmocka_unit_test(test_weights_search),
+        cmocka_unit_test(test_json),  cmocka_unit_test(test_json_of_a_job), cmocka_unit_test(test_weights_info),
+        cmocka_unit_test(test_weights_search),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -101,10 +101,12 @@ static int run(uf_app *app, int argc, char **argv) {
     uf_film_options film = {.colorize = a.o, .weights_dir = UNFADE_WEIGHTS_DIR};
     UF_TRY(uf_film_colorize(app->ctx, a.in, a.out, &film));
     double seconds = uf_now() - start;
-    uf_report_event(app, "done", json_pack("{s:s,s:I,s:f}", "output", a.out, "frames", (json_int_t)t.last.n_done, "seconds", seconds));
+    double fps = (double)t.last.n_done / (seconds > 0 ? seconds : 1);
+    uf_report_event(app, "done", json_pack("{s:s,s:I,s:f,s:f,s:i}", "output", a.out, "frames", (json_int_t)t.last.n_done, "seconds",
+                                           seconds, "fps", fps, "warnings", app->n_warnings));
     if (!app->stdout_busy)
         uf_report_line(app, "%s: %lld frame%s in %.1f s (%.1f a second)", a.out, (long long)t.last.n_done,
-                       t.last.n_done == 1 ? "" : "s", seconds, (double)t.last.n_done / (seconds > 0 ? seconds : 1));
+                       t.last.n_done == 1 ? "" : "s", seconds, fps);
     return UF_OK;
 }
 
