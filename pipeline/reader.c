@@ -203,36 +203,6 @@ static int prime(uf_reader *r)
     return err == UF_EOF ? uf_fail(r->ctx, UF_EDATA, "'%s' holds no picture that can be decoded", r->path) : err;
 }
 
-static int open_format(uf_reader *r)
-{
-    char text[128];
-    AVDictionary *o = NULL;
-    char *url = uf_av_url(r->ctx, r->path, false);
-    int av;
-    r->fmt = avformat_alloc_context();
-    if (!url || !r->fmt) {
-        free(url);
-        return uf_fail(r->ctx, UF_ENOMEM, "cannot open '%s': out of memory", r->path);
-    }
-    uf_av_adopt_format(r->ctx, r->fmt);
-    /* A film may name other files (playlists): never let it reach beyond this machine. */
-    av_dict_set(&o, "protocol_whitelist", "file,pipe", 0);
-    if (av_filename_number_test(r->path)) av_dict_set(&o, "start_number_range", "100000", 0);
-    av = avformat_open_input(&r->fmt, url, NULL, &o);
-    av_dict_free(&o);
-    free(url);
-    if (av == AVERROR_INVALIDDATA)
-        return uf_fail(r->ctx, UF_EDATA, "cannot open '%s': it is no film or picture, or its start or index is damaged; "
-                       "try another copy", r->path);
-    if (av < 0)
-        return uf_fail(r->ctx, uf_av_code(av), "cannot open '%s': %s; give a film or a picture", r->path, uf_av_text(av, text));
-    if (strcmp(r->fmt->iformat->name, "tty") == 0)
-        return uf_fail(r->ctx, UF_EDATA, "cannot open '%s': it is text; give a film or a picture", r->path);
-    if ((av = avformat_find_stream_info(r->fmt, NULL)) < 0)
-        return uf_fail(r->ctx, UF_EDATA, "cannot read '%s': %s; copy it again", r->path, uf_av_text(av, text));
-    return UF_OK;
-}
-
 static int pick_video(uf_reader *r)
 {
     r->video = -1;
@@ -286,7 +256,7 @@ int uf_reader_open(uf_reader **out, uf_ctx *ctx, const char *path)
     r->path = uf_strdup(ctx, path);
     r->packet = av_packet_alloc();
     err = r->path && r->packet ? UF_OK : uf_fail(ctx, UF_ENOMEM, "cannot open '%s': out of memory", path);
-    if (err == UF_OK) err = open_format(r);
+    if (err == UF_OK) err = uf_av_open(&r->fmt, ctx, path);
     if (err == UF_OK) err = pick_video(r);
     if (err == UF_OK) {
         AVRational rate = r->fmt->streams[r->video]->avg_frame_rate;

@@ -92,7 +92,7 @@ static int pick_format(uf_writer *w)
         codec = find_kind(film_kinds, UF_LEN(film_kinds), extension);
     }
     if (!w->format || (!codec && (w->format->flags & AVFMT_NOFILE)) || w->format->video_codec == AV_CODEC_ID_NONE)
-        return uf_fail(w->ctx, UF_EINVAL, "cannot tell the container of '%s'; end it in .mp4, .mkv, .mov, .avi, .webm, .png or .jpg",
+        return uf_fail(w->ctx, UF_EINVAL, "cannot tell the format of '%s' from its name; end it in .mp4, .mkv, .mov, .avi, .webm, .png or .jpg",
                        w->path);
     return pick_codec(w, codec);
 }
@@ -404,7 +404,7 @@ static int write_frame(uf_writer *w, AVFrame *f)
     int av;
     UF_TRY(keep_tags(w, f));
     if (w->sink == UF_SINK_PICTURE && w->n_frames > 0)
-        return uf_fail(w->ctx, UF_EINVAL, "the input has more than one frame, '%s' holds one; name it like frame-%%05d.png", w->path);
+        return uf_fail(w->ctx, UF_EINVAL, "the input has more than one frame, '%s' holds one; name the output like frame-%%05d.png", w->path);
     if (w->first_pts == AV_NOPTS_VALUE) w->first_pts = f->pts;
     if (w->grid) UF_TRY(to_grid(w, f));
     w->durations[w->n_frames % N_DURATIONS].pts = f->pts;

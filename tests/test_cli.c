@@ -188,7 +188,10 @@ static void test_bad_files(void **state)
 
     unfade(s, "colorize absent.mp4 out.mp4");
     assert_int_equal(s->code, 1);
-    check_sentence(s, "'absent.mp4'");
+    check_sentence(s, "'absent.mp4': there is no such file");
+    unfade(s, "colorize . out.mp4");
+    assert_int_equal(s->code, 1);
+    check_sentence(s, "'.': it is a folder");
     unfade(s, "colorize letter.mp4 out.mp4");
     assert_int_equal(s->code, 65);
     check_sentence(s, "letter.mp4");
@@ -205,7 +208,7 @@ static void test_bad_files(void **state)
     check_sentence(s, "letter.safetensors");
     unfade(s, "info absent.mp4");
     assert_int_equal(s->code, 1);
-    check_sentence(s, "'absent.mp4'");
+    check_sentence(s, "'absent.mp4': there is no such file");
     unfade(s, "info letter.mp4");
     assert_int_equal(s->code, 65);
     unfade(s, "info letter.safetensors");

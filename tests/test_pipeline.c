@@ -411,7 +411,7 @@ static void test_bad_input(void **state)
     const char *text = in_place(p, "text.mp4"), *out = in_place(p, "out.mkv"), *in = in_place(p, "in.y4m");
     struct stat st;
     write_text(text, "this is no film\n");
-    expect_failure(p, text, out, UF_EDATA, "no film or picture");
+    expect_failure(p, text, out, UF_EDATA, "no film, picture or sound");
     write_text(text, "");
     expect_failure(p, text, out, UF_EDATA, "text.mp4");
     expect_failure(p, in, out, UF_EIO, "in.y4m");
@@ -464,7 +464,7 @@ static void test_bad_output(void **state)
     expect_failure(p, in, out, UF_EEXIST, "out.mkv");
     o.colorize.overwrite = true;
     assert_int_equal(uf_film_colorize(p->ctx, in, out, &o), UF_OK);
-    expect_failure(p, in, in_place(p, "out.xyz"), UF_EINVAL, "container");
+    expect_failure(p, in, in_place(p, "out.xyz"), UF_EINVAL, "cannot tell the format");
     expect_failure(p, in, in_place(p, "none/out.mkv"), UF_EIO, "there is no folder");
     expect_failure(p, in, in_place(p, "in.y4m/out.mkv"), UF_EIO, "there is no folder");
     expect_locked(p, in);
