@@ -112,7 +112,7 @@ static void check_help(const char *name)
     snprintf(line, sizeof(line), "--man %s", name);
     unfade(option, line);
     assert_int_equal(option->code, 0);
-    static const char *const parts[] = {"# NAME", "# SYNOPSIS", "# OPTIONS", "*--json*", "# JSON", "*done*", "# EXIT STATUS"};
+    static const char *const parts[] = {"# NAME", "# SYNOPSIS", "# OPTIONS", "*--json*", "# JSON", "*done*", "# ENVIRONMENT", "UNFADE\\_WEIGHTS", "# EXIT STATUS"};
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
         if (!strstr(option->out, parts[i])) fail_msg("%s: the manual lacks %s", name, parts[i]);
 

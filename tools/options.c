@@ -118,5 +118,9 @@ void uf_man_print(const uf_command *c, FILE *to) {
     options_print(to, c->argp->options);
     options_print(to, uf_common_argp.options);
     events_print(to);
-    fputs("# EXIT STATUS\n\n0 done; 64 wrong usage; 65 damaged or unsuitable input; 75 interrupted, worth another try; 1 any other failure.\n", to);
+    fputs("# ENVIRONMENT\n\n*UNFADE\\_WEIGHTS*\n\tThe folder in which the weights lie that come with the program.\n\n"
+          "*UNFADE\\_DEBUG*\n\tWhen set, to anything, more is told about what goes on.\n\n"
+          "*OMP\\_WAIT\\_POLICY*\n\tHow compute threads wait for each other; *passive* when it is not set.\n\n", to);
+    fputs("# EXIT STATUS\n\n0 done; 64 wrong options or names; 65 the input is damaged or of the wrong kind; 75 interrupted, worth "
+          "another try; 1 any other failure, such as a missing file or a full disk.\n", to);
 }
