@@ -235,8 +235,8 @@ const char *uf_cpu_name(char *buf, size_t n);
 /* ---- weights ------------------------------------------------------------------------------------------------ */
 
 /* safetensors (huggingface/safetensors format): 8-byte little-endian header length, JSON header, tensors.
- * Nothing in a file is trusted: UF_EDATA names what is wrong with it. UF_EINVAL: no such file. */
-typedef struct uf_weights uf_weights; /* an opened, verified, mapped file */
+ * Nothing in a file is trusted: UF_EDATA names what is wrong with it. UF_EIO: it cannot be read. */
+typedef struct uf_weights uf_weights; /* an opened and verified file, read into memory */
 int uf_weights_open(uf_weights **out, uf_ctx *ctx, const char *path);
 void uf_weights_close(uf_weights **w);
 int uf_weights_n(const uf_weights *w);

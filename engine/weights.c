@@ -8,7 +8,6 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,8 +24,8 @@ typedef struct tensor {
 struct uf_weights {
     uf_ctx *ctx;
     char *path;
-    const unsigned char *map;
-    size_t size, data; /* data: where the tensors begin */
+    unsigned char *bytes; /* the whole file: mapped, it would raise SIGBUS when another program cuts it short */
+    size_t size, data;    /* data: where the tensors begin */
     json_t *header;
     tensor *at;
     int n;
@@ -36,20 +35,41 @@ static int bad(uf_weights *w, const char *why) {
     return uf_fail(w->ctx, UF_EDATA, "cannot read weights '%s': %s; get the file again", w->path, why);
 }
 
-static int map_file(uf_weights *w) {
+/* The header's length is judged first: a long film given by mistake is refused, not read. */
+static int read_bytes(uf_weights *w, int fd) {
+    unsigned char start[8];
+    uint64_t header = 0;
+    size_t n = 0;
+    if (pread(fd, start, sizeof start, 0) != sizeof start) return bad(w, "it cannot be read");
+    for (int i = 7; i >= 0; i--) header = header << 8 | start[i];
+    if (header < 2 || header > MAX_HEADER || header > w->size - 8)
+        return bad(w, "its header length is impossible (not safetensors?)");
+    w->data = 8 + (size_t)header;
+    w->bytes = uf_alloc(w->ctx, 1, w->size);
+    if (!w->bytes) return UF_ENOMEM;
+    while (n < w->size) {
+        ssize_t got = read(fd, w->bytes + n, w->size - n);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0)
+            return uf_fail(w->ctx, UF_EIO, "cannot read weights '%s': %s; copy the file again", w->path, strerror(errno));
+        if (got == 0) return bad(w, "it became shorter while it was read");
+        n += (size_t)got;
+    }
+    return UF_OK;
+}
+
+static int read_file(uf_weights *w) {
     int fd = open(w->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return uf_fail(w->ctx, errno == ENOENT ? UF_EINVAL : UF_EIO, "cannot open weights '%s': %s; check the path",
-                       w->path, strerror(errno));
+        return uf_fail(w->ctx, UF_EIO, "cannot open weights '%s': %s; check the name and the permissions", w->path,
+                       strerror(errno));
     struct stat st;
     int err = UF_OK;
     if (fstat(fd, &st) || !S_ISREG(st.st_mode)) err = bad(w, "it is not a regular file");
     else if (st.st_size < 10) err = bad(w, "it is too short to be safetensors");
     if (err == UF_OK) {
         w->size = (size_t)st.st_size;
-        void *m = mmap(NULL, w->size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (m == MAP_FAILED) err = uf_fail(w->ctx, UF_EIO, "cannot map '%s': %s", w->path, strerror(errno));
-        else w->map = m;
+        err = read_bytes(w, fd);
     }
     close(fd);
     return err;
@@ -115,12 +135,8 @@ static int check_cover(uf_weights *w) {
 }
 
 static int read_header(uf_weights *w) {
-    uint64_t n = 0;
-    for (int i = 7; i >= 0; i--) n = n << 8 | w->map[i];
-    if (n < 2 || n > MAX_HEADER || n > w->size - 8) return bad(w, "its header length is impossible (not safetensors?)");
-    w->data = 8 + (size_t)n;
     json_error_t je;
-    w->header = json_loadb((const char *)w->map + 8, (size_t)n, JSON_REJECT_DUPLICATES, &je);
+    w->header = json_loadb((const char *)w->bytes + 8, w->data - 8, JSON_REJECT_DUPLICATES, &je);
     if (!json_is_object(w->header)) return bad(w, w->header ? "its header is not an object" : je.text);
     w->at = uf_alloc(w->ctx, json_object_size(w->header) + 1, sizeof *w->at);
     if (!w->at) return UF_ENOMEM;
@@ -148,7 +164,7 @@ static int check_sum(uf_weights *w) {
     unsigned n = 0;
     char hex[2 * EVP_MAX_MD_SIZE + 1] = "";
     if (!want) return UF_OK;
-    if (!EVP_Digest(w->map + w->data, w->size - w->data, sum, &n, EVP_sha256(), NULL))
+    if (!EVP_Digest(w->bytes + w->data, w->size - w->data, sum, &n, EVP_sha256(), NULL))
         return uf_fail(w->ctx, UF_EUNSUPPORTED, "this system's OpenSSL has no SHA-256");
     for (unsigned i = 0; i < n; i++) snprintf(hex + 2 * i, 3, "%02x", sum[i]);
     return strcmp(hex, want) ? bad(w, "its sha256 does not match its content (damaged)") : UF_OK;
@@ -159,7 +175,7 @@ int uf_weights_open(uf_weights **out, uf_ctx *ctx, const char *path) {
     if (!w) return UF_ENOMEM;
     w->ctx = ctx;
     w->path = uf_strdup(ctx, path);
-    int err = w->path ? map_file(w) : UF_ENOMEM;
+    int err = w->path ? read_file(w) : UF_ENOMEM;
     if (err == UF_OK) err = read_header(w);
     if (err == UF_OK) err = check_sum(w);
     if (err < 0) {
@@ -173,7 +189,7 @@ int uf_weights_open(uf_weights **out, uf_ctx *ctx, const char *path) {
 void uf_weights_close(uf_weights **pw) {
     uf_weights *w = *pw;
     if (!w) return;
-    if (w->map) munmap((void *)(uintptr_t)w->map, w->size);
+    free(w->bytes);
     json_decref(w->header);
     free(w->at);
     free(w->path);
@@ -219,7 +235,7 @@ static float half_to_float(uint16_t h) {
 }
 
 static void copy_values(const uf_weights *w, const tensor *t, float *to) {
-    const unsigned char *p = w->map + w->data + t->from; /* not aligned in general */
+    const unsigned char *p = w->bytes + w->data + t->from; /* not aligned in general */
     if (!strcmp(t->dtype, "F32")) {
         memcpy(to, p, t->count * sizeof *to);
         return;

@@ -3,7 +3,12 @@
  * This is the whole public API. Every function returns UF_OK (0) or a negative uf_code unless its comment says
  * otherwise; the reason, with its remedy, is then in uf_ctx_error(). Handles are made by *_open, ended by *_close(&h),
  * which accepts NULL and half-built objects and sets the handle to NULL. `const` pointers are borrowed. A context may
- * be used by several threads at once; any other handle by one thread at a time. */
+ * be used by several threads at once; any other handle by one thread at a time.
+ *
+ * The networks compute with OpenMP, whose threads by default wait in a loop that keeps a core busy; decoding, encoding and
+ * your own threads then run several times slower. Set OMP_WAIT_POLICY=passive in the environment before your program
+ * starts: OpenMP reads it before main(), so setenv() in main() comes too late. (The program `unfade` starts itself once
+ * more with it.) */
 #ifndef UNFADE_H
 #define UNFADE_H
 
@@ -63,7 +68,9 @@ typedef void uf_progress_fn(void *user, const uf_progress *p);
 
 /* Zero-initialise, then set what differs: a zero field means the default named beside it. */
 typedef struct uf_colorize_options {
-    const char *weights;     /* safetensors file; NULL: the shipped `color` */
+    const char *weights;     /* safetensors file; NULL: color.safetensors in the folder that the environment's
+                                UNFADE_WEIGHTS names; without that in ../share/unfade beside the running program, or in
+                                models/weights of the working directory */
     const char *tune;        /* file of `unfade tune`: those weights fitted to one film; NULL: none */
     const char *device;      /* "auto" (default), "cpu" */
     const char *codec;       /* video encoder, FFmpeg's name; NULL: by the output's extension */
@@ -81,7 +88,8 @@ typedef struct uf_colorize_options {
 /* Colours the film, picture or numbered picture sequence at `in` and writes `out`; their extensions choose the
  * containers ("-" is standard input or output as yuv4mpeg). Luma is copied sample for sample; audio, subtitles,
  * attachments, chapters and metadata are copied; timestamps are kept. `out` appears whole or not at all.
- * UF_EINVAL: options; UF_EEXIST; UF_EDATA: damaged input or weights; UF_EIO; UF_ENOMEM; UF_EINTR. */
+ * UF_EINVAL: options; UF_EEXIST; UF_EDATA: damaged input or weights; UF_EIO: missing input, weights or folder, full disk;
+ * UF_EUNSUPPORTED: a format that FFmpeg here cannot decode, hold or encode; UF_ENOMEM; UF_EINTR. */
 int uf_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_colorize_options *options);
 
 #ifdef __cplusplus

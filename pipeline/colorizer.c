@@ -43,9 +43,10 @@ static char *beside_program(uf_ctx *ctx)
 char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir)
 {
     char *beside = beside_program(ctx), *path = NULL;
-    const char *places[] = { getenv("UNFADE_WEIGHTS"), weights_dir, beside, "models/weights" };
+    const char *wish = getenv("UNFADE_WEIGHTS"), *places[] = { wish, beside, weights_dir, "models/weights" };
+    int n = wish && *wish ? 1 : UF_LEN(places); /* a folder that was named is not passed over in silence */
     struct stat st;
-    for (int i = 0; i < UF_LEN(places) && !path; i++) {
+    for (int i = 0; i < n && !path; i++) {
         if (!places[i] || !places[i][0]) continue;
         path = uf_format(ctx, "%s/%s", places[i], name);
         if (!path) break;
@@ -53,7 +54,10 @@ char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir)
         free(path);
         path = NULL;
     }
-    if (!path)
+    if (!path && n == 1)
+        uf_fail(ctx, UF_EIO, "cannot find the weights '%s' in '%s', the folder that UNFADE_WEIGHTS names; correct or unset it",
+                name, wish);
+    else if (!path)
         uf_fail(ctx, UF_EIO, "cannot find the weights '%s'; name a file with --weights, or their folder in UNFADE_WEIGHTS",
                 name);
     free(beside);

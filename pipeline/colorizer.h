@@ -9,7 +9,7 @@ typedef struct uf_colorizer uf_colorizer;
 typedef struct uf_colorizer_options {
     const char *weights;     /* safetensors file; NULL: the shipped one */
     const char *tune;        /* what `unfade tune` made of those weights; NULL: nothing */
-    const char *weights_dir; /* see uf_weights_find */
+    const char *weights_dir; /* see uf_weights_find() */
     const char *device;      /* NULL, "auto" or "cpu" */
     int w, h;                /* the film's size, pixels */
     int size;                /* short side for the network; 0: 256 */

@@ -59,20 +59,10 @@ static void fill_stream(uf_stream_info *s, const AVStream *st)
 
 int uf_media_info_open(uf_media_info **out, uf_ctx *ctx, const char *path)
 {
-    char text[128];
-    int err, av = 0;
+    AVFormatContext *fmt = NULL;
     uf_media_info *info = uf_alloc(ctx, 1, sizeof(*info));
-    AVFormatContext *fmt = avformat_alloc_context();
-    char *url = uf_av_url(ctx, path, false);
-    if (!info || !fmt || !url) {
-        err = uf_fail(ctx, UF_ENOMEM, "cannot open '%s': out of memory", path);
-        goto end;
-    }
-    uf_av_adopt_format(ctx, fmt);
-    if ((av = avformat_open_input(&fmt, url, NULL, NULL)) < 0 || (av = avformat_find_stream_info(fmt, NULL)) < 0) {
-        err = uf_fail(ctx, uf_av_code(av), "cannot read '%s': %s; is it a film, sound or picture?", path, uf_av_text(av, text));
-        goto end;
-    }
+    int err = info ? uf_av_open(&fmt, ctx, path) : UF_ENOMEM;
+    if (err < 0) goto end;
     copy(info->container, sizeof(info->container), fmt->iformat->name);
     info->seconds = fmt->duration != AV_NOPTS_VALUE ? (double)fmt->duration / AV_TIME_BASE : 0;
     info->bytes = fmt->pb && avio_size(fmt->pb) > 0 ? avio_size(fmt->pb) : 0;
@@ -90,7 +80,6 @@ int uf_media_info_open(uf_media_info **out, uf_ctx *ctx, const char *path)
     err = UF_OK;
 end:
     avformat_close_input(&fmt);
-    free(url);
     uf_media_info_close(&info);
     return err;
 }

@@ -89,6 +89,51 @@ void uf_av_adopt_codec(uf_ctx *ctx, AVCodecContext *codec)
     codec->opaque = ctx;
 }
 
+static int fail_open(uf_ctx *ctx, const char *path, int av)
+{
+    char text[128];
+    switch (av) {
+    case AVERROR(ENOMEM): return uf_fail(ctx, UF_ENOMEM, "cannot open '%s': out of memory", path);
+    case AVERROR(ENOENT): return uf_fail(ctx, UF_EIO, "cannot open '%s': there is no such file; check the name", path);
+    case AVERROR(EACCES): return uf_fail(ctx, UF_EIO, "cannot open '%s': you may not read it; change its permissions", path);
+    case AVERROR(EISDIR):
+        return uf_fail(ctx, UF_EIO, "cannot open '%s': it is a folder; give a file, or numbered pictures like '%s/%%05d.png'", path, path);
+    case AVERROR_INVALIDDATA:
+        return uf_fail(ctx, UF_EDATA, "cannot open '%s': it is no film, picture or sound, or its start or index is damaged; "
+                       "try another copy", path);
+    default:
+        return uf_fail(ctx, uf_av_code(av), "cannot open '%s': %s; give a film or a picture", path, uf_av_text(av, text));
+    }
+}
+
+int uf_av_open(AVFormatContext **out, uf_ctx *ctx, const char *path)
+{
+    AVDictionary *o = NULL;
+    AVFormatContext *fmt = avformat_alloc_context();
+    char *url = uf_av_url(ctx, path, false), text[128];
+    int av, err = UF_OK;
+    if (!url || !fmt) {
+        err = fail_open(ctx, path, AVERROR(ENOMEM));
+        goto end;
+    }
+    uf_av_adopt_format(ctx, fmt);
+    /* A film may name other files (playlists): never let it reach beyond this machine. */
+    av_dict_set(&o, "protocol_whitelist", "file,pipe", 0);
+    if (av_filename_number_test(path)) av_dict_set(&o, "start_number_range", "100000", 0);
+    if ((av = avformat_open_input(&fmt, url, NULL, &o)) < 0)
+        err = fail_open(ctx, path, av);
+    else if (strcmp(fmt->iformat->name, "tty") == 0)
+        err = uf_fail(ctx, UF_EDATA, "cannot open '%s': it is text; give a film or a picture", path);
+    else if ((av = avformat_find_stream_info(fmt, NULL)) < 0)
+        err = uf_fail(ctx, UF_EDATA, "cannot read '%s': %s; copy it again", path, uf_av_text(av, text));
+end:
+    if (err < 0) avformat_close_input(&fmt);
+    else *out = fmt;
+    av_dict_free(&o);
+    free(url);
+    return err;
+}
+
 char *uf_av_url(uf_ctx *ctx, const char *path, bool output)
 {
     if (strcmp(path, "-") == 0) return uf_format(ctx, "pipe:%d", output ? 1 : 0);

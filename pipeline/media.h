@@ -28,6 +28,8 @@ const char *uf_clock_text(double seconds, char buf[32]);
 /* Marks a context as ours, so that cancelling stops its input and output, and its messages reach uf_log at DEBUG. */
 void uf_av_adopt_format(uf_ctx *ctx, AVFormatContext *fmt);
 void uf_av_adopt_codec(uf_ctx *ctx, AVCodecContext *codec);
+/* Opens a film, sound file, picture, numbered sequence or "-" and reads its headers; end with avformat_close_input(). */
+int uf_av_open(AVFormatContext **out, uf_ctx *ctx, const char *path);
 /* The name FFmpeg opens: "pipe:N" for "-", "file:..." where a colon could be read as a protocol. free(). */
 char *uf_av_url(uf_ctx *ctx, const char *path, bool output);
 

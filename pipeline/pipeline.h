@@ -46,8 +46,7 @@ typedef int uf_paint_fn(void *user, const float *luma, int w, int h, float *chro
 
 typedef struct uf_film_options {
     uf_colorize_options colorize; /* as in unfade.h */
-    const char *weights_dir;      /* where the shipped weights lie when colorize.weights is NULL; NULL: $UNFADE_WEIGHTS,
-                                     then ../share/unfade beside the executable, then models/weights */
+    const char *weights_dir;      /* where the build left the weights, see uf_weights_find(); NULL: nowhere */
     uf_paint_fn *paint;           /* tests: instead of the network; NULL: the network */
     void *paint_user;
 } uf_film_options;
@@ -57,7 +56,9 @@ typedef struct uf_film_options {
  * callback runs on the encode thread. */
 int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film_options *options);
 
-/* The file of the shipped `color` weights by the search above: new memory (free()), NULL after uf_fail(UF_EIO). */
+/* The weights file `name` that comes with the program: in the folder that UNFADE_WEIGHTS names and only there; without
+ * that variable in ../share/unfade beside the program, in weights_dir, in models/weights. An installed program so finds
+ * its own weights even where it was built. New memory (free()), NULL after uf_fail(UF_EIO). */
 char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir);
 
 /* ---- which frames to colour by hand (suggest.c) ------------------------------------------------------------------ */

@@ -1,5 +1,6 @@
 /* Demuxing and decoding. A damaged or short film is an error with its time, never a skipped or grey frame. */
 #include "media.h"
+#include "tags.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,8 @@ struct uf_reader {
     AVCodecContext *dec;
     AVPacket *packet;
     AVFrame *first;
+    bool pictures;     /* each packet is a picture file: its tags travel in the opaque_ref of its frame */
+    AVBufferRef *tags; /* of the packet last sent to the decoder */
     uf_item *pending; /* what came before the first frame, then that frame: delivered first */
     int n_pending, head;
     int video;
@@ -138,6 +141,8 @@ static int feed(uf_reader *r, uf_item *item)
         av_packet_move_ref(item->packet, r->packet);
         return UF_OK;
     }
+    av_buffer_unref(&r->tags);
+    if (r->pictures) UF_TRY(uf_tags_read(&r->tags, r->ctx, r->dec->codec_id, r->packet->data, (size_t)r->packet->size));
     if (r->packet->flags & AV_PKT_FLAG_CORRUPT) av = AVERROR_INVALIDDATA;
     else av = avcodec_send_packet(r->dec, r->packet);
     av_packet_unref(r->packet);
@@ -157,6 +162,8 @@ static int advance(uf_reader *r, uf_item *item)
         } else if (av == 0) {
             err = check_frame(r, frame);
             if (err == UF_OK) {
+                frame->opaque_ref = r->tags;
+                r->tags = NULL;
                 item->frame = frame;
                 frame = NULL;
             } else if (err == UF_EOF) {
@@ -196,36 +203,6 @@ static int prime(uf_reader *r)
     return err == UF_EOF ? uf_fail(r->ctx, UF_EDATA, "'%s' holds no picture that can be decoded", r->path) : err;
 }
 
-static int open_format(uf_reader *r)
-{
-    char text[128];
-    AVDictionary *o = NULL;
-    char *url = uf_av_url(r->ctx, r->path, false);
-    int av;
-    r->fmt = avformat_alloc_context();
-    if (!url || !r->fmt) {
-        free(url);
-        return uf_fail(r->ctx, UF_ENOMEM, "cannot open '%s': out of memory", r->path);
-    }
-    uf_av_adopt_format(r->ctx, r->fmt);
-    /* A film may name other files (playlists): never let it reach beyond this machine. */
-    av_dict_set(&o, "protocol_whitelist", "file,pipe", 0);
-    if (av_filename_number_test(r->path)) av_dict_set(&o, "start_number_range", "100000", 0);
-    av = avformat_open_input(&r->fmt, url, NULL, &o);
-    av_dict_free(&o);
-    free(url);
-    if (av == AVERROR_INVALIDDATA)
-        return uf_fail(r->ctx, UF_EDATA, "cannot open '%s': it is no film or picture, or its start or index is damaged; "
-                       "try another copy", r->path);
-    if (av < 0)
-        return uf_fail(r->ctx, uf_av_code(av), "cannot open '%s': %s; give a film or a picture", r->path, uf_av_text(av, text));
-    if (strcmp(r->fmt->iformat->name, "tty") == 0)
-        return uf_fail(r->ctx, UF_EDATA, "cannot open '%s': it is text; give a film or a picture", r->path);
-    if ((av = avformat_find_stream_info(r->fmt, NULL)) < 0)
-        return uf_fail(r->ctx, UF_EDATA, "cannot read '%s': %s; copy it again", r->path, uf_av_text(av, text));
-    return UF_OK;
-}
-
 static int pick_video(uf_reader *r)
 {
     r->video = -1;
@@ -253,6 +230,7 @@ static int open_decoder(uf_reader *r)
     if (!r->dec || avcodec_parameters_to_context(r->dec, p) < 0)
         return uf_fail(r->ctx, UF_ENOMEM, "cannot decode '%s': out of memory", r->path);
     uf_av_adopt_codec(r->ctx, r->dec);
+    r->pictures = strncmp(r->fmt->iformat->name, "image2", 6) == 0 || strstr(r->fmt->iformat->name, "_pipe");
     r->dec->pkt_timebase = r->fmt->streams[r->video]->time_base;
     /* Threads a slice, not a frame: frame threads lose the errors of the last frames. */
     r->dec->thread_type = FF_THREAD_SLICE;
@@ -278,7 +256,7 @@ int uf_reader_open(uf_reader **out, uf_ctx *ctx, const char *path)
     r->path = uf_strdup(ctx, path);
     r->packet = av_packet_alloc();
     err = r->path && r->packet ? UF_OK : uf_fail(ctx, UF_ENOMEM, "cannot open '%s': out of memory", path);
-    if (err == UF_OK) err = open_format(r);
+    if (err == UF_OK) err = uf_av_open(&r->fmt, ctx, path);
     if (err == UF_OK) err = pick_video(r);
     if (err == UF_OK) {
         AVRational rate = r->fmt->streams[r->video]->avg_frame_rate;
@@ -299,6 +277,7 @@ void uf_reader_close(uf_reader **reader)
     for (; r->head < r->n_pending; r->head++) uf_item_clear(&r->pending[r->head]);
     free(r->pending);
     av_frame_free(&r->first);
+    av_buffer_unref(&r->tags);
     av_packet_free(&r->packet);
     avcodec_free_context(&r->dec);
     avformat_close_input(&r->fmt);

@@ -1,5 +1,6 @@
 /* Encoding and muxing: films and pipes through libavformat, pictures and sequences packet = file. */
 #include "media.h"
+#include "tags.h"
 
 #include <libavutil/avstring.h>
 #include <math.h>
@@ -31,6 +32,8 @@ struct uf_writer {
     int64_t start_us;  /* taken off all timestamps where the container has none of its own */
     int64_t first_pts, last_pts;
     int64_t n_frames, number;
+    AVBufferRef *tags, *icc; /* of the picture that is being encoded; NULL: none */
+    bool told_loss, told_profile;
     struct { int64_t pts, duration; } durations[N_DURATIONS];
 };
 
@@ -90,7 +93,7 @@ static int pick_format(uf_writer *w)
         codec = find_kind(film_kinds, UF_LEN(film_kinds), extension);
     }
     if (!w->format || (!codec && (w->format->flags & AVFMT_NOFILE)) || w->format->video_codec == AV_CODEC_ID_NONE)
-        return uf_fail(w->ctx, UF_EINVAL, "cannot tell the container of '%s'; end it in .mp4, .mkv, .mov, .avi, .webm, .png or .jpg",
+        return uf_fail(w->ctx, UF_EINVAL, "cannot tell the format of '%s' from its name; end it in .mp4, .mkv, .mov, .avi, .webm, .png or .jpg",
                        w->path);
     return pick_codec(w, codec);
 }
@@ -130,6 +133,8 @@ void uf_writer_close(uf_writer **writer)
     if (w->oc && w->oc->pb) avio_closep(&w->oc->pb);
     avformat_free_context(w->oc);
     av_packet_free(&w->packet);
+    av_buffer_unref(&w->tags);
+    av_buffer_unref(&w->icc);
     uf_whole_close(&w->whole);
     free(w->map);
     free(w->path);
@@ -187,6 +192,9 @@ static int open_encoder(uf_writer *w, const uf_reader *in)
     w->enc->color_trc = f->color_trc;
     w->enc->chroma_sample_location = f->chroma_location;
     w->enc->sample_aspect_ratio = av_guess_sample_aspect_ratio((AVFormatContext *)w->ic, st, (AVFrame *)f);
+    if (w->codec->id == AV_CODEC_ID_WEBP && w->enc->sample_aspect_ratio.num > 0 && av_cmp_q(w->enc->sample_aspect_ratio, (AVRational){ 1, 1 }))
+        uf_log(w->ctx, UF_LOG_WARN, "'%s' cannot say that its pixels are not square (%d:%d), it will look squeezed; write to .png or .jpg",
+               w->path, w->enc->sample_aspect_ratio.num, w->enc->sample_aspect_ratio.den);
     w->enc->thread_count = w->sink == UF_SINK_FILM ? uf_ctx_threads(w->ctx) : 1;
     if (f->interlaced_frame) {
         if (f->height % 2 == 0) w->enc->flags |= AV_CODEC_FLAG_INTERLACED_DCT | AV_CODEC_FLAG_INTERLACED_ME;
@@ -195,6 +203,10 @@ static int open_encoder(uf_writer *w, const uf_reader *in)
                uf_reader_path(in));
     }
     if (w->oc && (w->oc->oformat->flags & AVFMT_GLOBALHEADER)) w->enc->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
+    if (w->codec->id == AV_CODEC_ID_TIFF && f->opaque_ref) {
+        const uf_tags *t = (const void *)f->opaque_ref->data;
+        if (t->dpi[0] >= 1 && t->dpi[0] < 65536) av_dict_set_int(&o, "dpi", lround(t->dpi[0]), 0);
+    }
     if ((err = uf_encoder_setup(w->ctx, w->enc, w->crf, &o)) == UF_OK && (av = avcodec_open2(w->enc, w->codec, &o)) < 0)
         err = uf_fail(w->ctx, UF_EUNSUPPORTED, "encoder '%s' refuses %dx%d %s: %s; choose another with --codec", w->codec->name,
                       f->width, f->height, av_get_pix_fmt_name(w->target.format), uf_av_text(av, text));
@@ -269,8 +281,31 @@ int uf_writer_start(uf_writer *w, const uf_reader *in)
 
 /* ---- packets ------------------------------------------------------------------------------------------------ */
 
+static void tell_loss(uf_writer *w, const char *what)
+{
+    if (!w->told_loss && *what) uf_log(w->ctx, UF_LOG_WARN, "'%s' cannot hold what its source tells beside the picture (%s): left out", w->path, what);
+    w->told_loss |= *what != 0;
+}
+
+/* The encoded picture with its source's tags, as a new file. PNG's and JPEG's encoders write the colour profile
+ * themselves. */
+static int tag_picture(uf_writer *w, uf_bytes *file)
+{
+    char lost[128];
+    bool has_icc = w->codec->id == AV_CODEC_ID_PNG || w->codec->id == AV_CODEC_ID_MJPEG;
+    uf_bytes icc = { 0 };
+    if (w->icc && !has_icc) icc = (uf_bytes){ w->icc->data, (size_t)w->icc->size };
+    UF_TRY(uf_bytes_add(file, w->ctx, w->packet->data, (size_t)w->packet->size));
+    if (!w->tags && !icc.n) return UF_OK;
+    UF_TRY(uf_tags_write(file, w->ctx, w->codec->id, w->enc->width, w->enc->height,
+                         w->tags ? (const uf_tags *)(const void *)w->tags->data : NULL, icc.n ? &icc : NULL, lost, sizeof(lost)));
+    tell_loss(w, lost);
+    return UF_OK;
+}
+
 static int write_picture(uf_writer *w)
 {
+    uf_bytes tagged = { 0 };
     char name[4096];
     uf_whole *whole = w->whole;
     FILE *file;
@@ -283,8 +318,9 @@ static int write_picture(uf_writer *w)
     }
     file = uf_whole_file(whole);
     if (!file) err = UF_EIO;
-    else if (fwrite(w->packet->data, 1, (size_t)w->packet->size, file) != (size_t)w->packet->size)
+    else if ((err = tag_picture(w, &tagged)) == UF_OK && fwrite(tagged.data, 1, tagged.n, file) != tagged.n)
         err = fail_write(w, AVERROR(errno));
+    free(tagged.data);
     if (w->sink == UF_SINK_SEQUENCE) {
         if (err == UF_OK) err = uf_whole_commit(whole);
         uf_whole_close(&whole);
@@ -343,11 +379,34 @@ static int to_grid(uf_writer *w, AVFrame *f)
     return UF_OK;
 }
 
+/* Keeps what the encoder will not write. A profile for grey or CMYK samples fits no picture in colour. */
+static int keep_tags(uf_writer *w, AVFrame *f)
+{
+    const AVFrameSideData *profile = av_frame_get_side_data(f, AV_FRAME_DATA_ICC_PROFILE);
+    if (profile && (profile->size < 20 || memcmp(profile->data + 16, "RGB ", 4))) {
+        av_frame_remove_side_data(f, AV_FRAME_DATA_ICC_PROFILE);
+        profile = NULL;
+        if (!w->told_profile)
+            uf_log(w->ctx, UF_LOG_WARN, "'%s' cannot take the colour profile of its source, which is not for RGB: left out", w->path);
+        w->told_profile = true;
+    }
+    if (w->sink != UF_SINK_PICTURE && w->sink != UF_SINK_SEQUENCE) {
+        const uf_tags *t = f->opaque_ref ? (const void *)f->opaque_ref->data : NULL;
+        tell_loss(w, t && uf_exif_orientation(t->exif.data, t->exif.n) > 1 ? "which side is up, EXIF"
+                     : t && (t->exif.n || t->xmp.n) ? "EXIF or XMP" : profile ? "its colour profile" : "");
+        return UF_OK;
+    }
+    if (av_buffer_replace(&w->tags, f->opaque_ref) < 0 || av_buffer_replace(&w->icc, profile ? profile->buf : NULL) < 0)
+        return fail_write(w, AVERROR(ENOMEM));
+    return UF_OK;
+}
+
 static int write_frame(uf_writer *w, AVFrame *f)
 {
     int av;
+    UF_TRY(keep_tags(w, f));
     if (w->sink == UF_SINK_PICTURE && w->n_frames > 0)
-        return uf_fail(w->ctx, UF_EINVAL, "the input has more than one frame, '%s' holds one; name it like frame-%%05d.png", w->path);
+        return uf_fail(w->ctx, UF_EINVAL, "the input has more than one frame, '%s' holds one; name the output like frame-%%05d.png", w->path);
     if (w->first_pts == AV_NOPTS_VALUE) w->first_pts = f->pts;
     if (w->grid) UF_TRY(to_grid(w, f));
     w->durations[w->n_frames % N_DURATIONS].pts = f->pts;

@@ -1,4 +1,6 @@
-/* The smallest program that colours a film: restore_min IN OUT [WEIGHTS] */
+/* The smallest program that colours a film: restore_min IN OUT [WEIGHTS]
+ * Run it as OMP_WAIT_POLICY=passive restore_min IN OUT: compute threads that wait in a busy loop, OpenMP's default, slow
+ * down decoding and encoding. */
 #include <stdio.h>
 #include <unfade.h>
 

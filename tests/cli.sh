@@ -63,6 +63,8 @@ expect 65 text.mp4 "$unfade" colorize "$dir/text.mp4" "$dir/o1.mp4"
 absent "$dir/o1.mp4"
 expect 65 "damaged\|sha256" sh -c "cp '$weights' '$dir/w.safetensors'; printf XXXX | dd of='$dir/w.safetensors' bs=1 seek=900000 conv=notrunc 2>/dev/null; '$unfade' colorize --weights '$dir/w.safetensors' '$clip' '$dir/o2.mp4'"
 absent "$dir/o2.mp4"
+expect 1 "needs 2.. MB; raise --memory" "$unfade" colorize --memory 150M "$clip" "$dir/o3.mp4" # 207 MB were measured
+absent "$dir/o3.mp4"
 ffmpeg -v error -y -i "$clip" -t 0.4 -c:v ffv1 -c:a copy "$dir/short.mkv"
 expect 0 "10 frames" "$unfade" colorize --size 64 --codec ffv1 "$dir/short.mkv" "$dir/colour.mkv"
 expect 1 "overwrite" "$unfade" colorize "$dir/short.mkv" "$dir/colour.mkv"

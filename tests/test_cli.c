@@ -33,11 +33,11 @@ static void slurp(const char *name, char *to, size_t n)
     if (f) fclose(f);
 }
 
-/* Runs `unfade ARGS` by the shell, inside the test's folder. */
-static void unfade(said *s, const char *args)
+/* Runs a command by the shell, inside the test's folder. */
+static void shell(said *s, const char *command)
 {
     char line[2048];
-    snprintf(line, sizeof(line), "cd '%s' && '%s' %s >out 2>err </dev/null", dir, UNFADE_PROGRAM, args);
+    snprintf(line, sizeof(line), "cd '%s' && { %s; } >out 2>err </dev/null", dir, command);
     int status = system(line);
     s->code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     slurp("out", s->out, sizeof(s->out));
@@ -59,6 +59,13 @@ static bool is_there(const char *name)
     char path[128];
     snprintf(path, sizeof(path), "%s/%s", dir, name);
     return !access(path, F_OK);
+}
+
+static void unfade(said *s, const char *args)
+{
+    char line[1536];
+    snprintf(line, sizeof(line), "'%s' %s", UNFADE_PROGRAM, args);
+    shell(s, line);
 }
 
 /* An error is one line, "unfade: " and a sentence that names `subject`. */
@@ -105,7 +112,7 @@ static void check_help(const char *name)
     snprintf(line, sizeof(line), "--man %s", name);
     unfade(option, line);
     assert_int_equal(option->code, 0);
-    static const char *const parts[] = {"# NAME", "# SYNOPSIS", "# OPTIONS", "*--json*", "# EXIT STATUS"};
+    static const char *const parts[] = {"# NAME", "# SYNOPSIS", "# OPTIONS", "*--json*", "# JSON", "*done*", "# ENVIRONMENT", "UNFADE\\_WEIGHTS", "# EXIT STATUS"};
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
         if (!strstr(option->out, parts[i])) fail_msg("%s: the manual lacks %s", name, parts[i]);
 
@@ -181,7 +188,10 @@ static void test_bad_files(void **state)
 
     unfade(s, "colorize absent.mp4 out.mp4");
     assert_int_equal(s->code, 1);
-    check_sentence(s, "'absent.mp4'");
+    check_sentence(s, "'absent.mp4': there is no such file");
+    unfade(s, "colorize . out.mp4");
+    assert_int_equal(s->code, 1);
+    check_sentence(s, "'.': it is a folder");
     unfade(s, "colorize letter.mp4 out.mp4");
     assert_int_equal(s->code, 65);
     check_sentence(s, "letter.mp4");
@@ -191,14 +201,14 @@ static void test_bad_files(void **state)
     slurp("there.mp4", s->out, sizeof(s->out));
     assert_string_equal(s->out, "do not touch");
     unfade(s, "colorize -q --weights absent.safetensors " SOURCE "/samples/pictures/chelsea.jpg out.png");
-    assert_int_equal(s->code, 64); /* an option that names nothing */
+    assert_int_equal(s->code, 1);
     check_sentence(s, "'absent.safetensors'");
     unfade(s, "colorize -q --weights letter.safetensors " SOURCE "/samples/pictures/chelsea.jpg out.png");
     assert_int_equal(s->code, 65);
     check_sentence(s, "letter.safetensors");
     unfade(s, "info absent.mp4");
     assert_int_equal(s->code, 1);
-    check_sentence(s, "'absent.mp4'");
+    check_sentence(s, "'absent.mp4': there is no such file");
     unfade(s, "info letter.mp4");
     assert_int_equal(s->code, 65);
     unfade(s, "info letter.safetensors");
@@ -262,6 +272,35 @@ static void test_json(void **state)
     free(s);
 }
 
+/* The events of a whole job, by the names that the manual page promises. */
+static void test_json_of_a_job(void **state)
+{
+    static const char *const wanted[] = {"output", "frames", "seconds", "fps", "warnings"};
+    static const char *const progress[] = {"unit", "done", "total", "rate", "seconds", "seconds_left"};
+    (void)state;
+    if (access(SOURCE "/models/weights/color.safetensors", R_OK)) skip();
+    said *s = calloc(1, sizeof(*s));
+    unfade(s, "colorize --json --size 64 " SOURCE "/samples/clip/album.mp4 job.png");
+    assert_int_equal(s->code, 64); /* more frames than one picture holds */
+    json_t *v = parse_lines(s->out);
+    assert_string_equal(text_of(v, "event"), "error");
+    assert_string_equal(text_of(v, "code"), "invalid");
+    json_decref(v);
+    unfade(s, "colorize --json --size 64 " SOURCE "/samples/pictures/chelsea.jpg job.png");
+    assert_int_equal(s->code, 0);
+    char *line = strstr(s->out, "{\"event\":\"progress\"");
+    assert_non_null(line);
+    assert_non_null(v = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL));
+    for (size_t i = 0; i < sizeof(progress) / sizeof(*progress); i++) assert_non_null(json_object_get(v, progress[i]));
+    json_decref(v);
+    assert_non_null(v = parse_lines(s->out));
+    assert_string_equal(text_of(v, "event"), "done");
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++) assert_non_null(json_object_get(v, wanted[i]));
+    assert_int_equal(json_integer_value(json_object_get(v, "frames")), 1);
+    json_decref(v);
+    free(s);
+}
+
 static void test_weights_info(void **state)
 {
     (void)state;
@@ -296,6 +335,42 @@ static void test_weights_info(void **state)
     free(s);
 }
 
+/* The file of the network `name` that `PROGRAM models --json` tells, "" when none. */
+static void weights_of(const char *program, const char *name, char *to, size_t n)
+{
+    char line[512];
+    said *s = calloc(1, sizeof(*s));
+    snprintf(line, sizeof(line), "%s models --json", program);
+    shell(s, line);
+    assert_int_equal(s->code, 0);
+    *to = 0;
+    for (char *save, *at = strtok_r(s->out, "\n", &save); at; at = strtok_r(NULL, "\n", &save)) {
+        json_t *v = json_loads(at, 0, NULL);
+        const char *file = text_of(json_object_get(v, "about"), "file");
+        if (!strcmp(text_of(v, "name"), name)) snprintf(to, n, "%s", file);
+        json_decref(v);
+    }
+    free(s);
+}
+
+/* First the folder that the user names, then the one beside the program, then the one where it was built. */
+static void test_weights_search(void **state)
+{
+    (void)state;
+    char at[256];
+    said *s = calloc(1, sizeof(*s));
+    shell(s, "mkdir -p bin share/unfade mine && cp '" UNFADE_PROGRAM "' bin/ && touch share/unfade/color.safetensors "
+             "mine/color.safetensors");
+    assert_int_equal(s->code, 0);
+    weights_of("env -u UNFADE_WEIGHTS bin/unfade", "color", at, sizeof(at));
+    assert_non_null(strstr(at, "/share/unfade/color.safetensors"));
+    weights_of("env UNFADE_WEIGHTS=mine bin/unfade", "color", at, sizeof(at));
+    assert_string_equal(at, "mine/color.safetensors");
+    weights_of("env UNFADE_WEIGHTS=none bin/unfade", "color", at, sizeof(at));
+    assert_string_equal(at, ""); /* what is not there is not replaced in silence */
+    free(s);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -315,7 +390,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_help),  cmocka_unit_test(test_usage),        cmocka_unit_test(test_bad_files),
-        cmocka_unit_test(test_json),  cmocka_unit_test(test_weights_info),
+        cmocka_unit_test(test_json),  cmocka_unit_test(test_json_of_a_job), cmocka_unit_test(test_weights_info),
+        cmocka_unit_test(test_weights_search),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

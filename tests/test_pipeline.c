@@ -411,7 +411,7 @@ static void test_bad_input(void **state)
     const char *text = in_place(p, "text.mp4"), *out = in_place(p, "out.mkv"), *in = in_place(p, "in.y4m");
     struct stat st;
     write_text(text, "this is no film\n");
-    expect_failure(p, text, out, UF_EDATA, "no film or picture");
+    expect_failure(p, text, out, UF_EDATA, "no film, picture or sound");
     write_text(text, "");
     expect_failure(p, text, out, UF_EDATA, "text.mp4");
     expect_failure(p, in, out, UF_EIO, "in.y4m");
@@ -440,6 +440,19 @@ static void test_truncated_containers(void **state)
     }
 }
 
+/* A folder that may not be written to, by a user for whom that counts (root may write anywhere). */
+static void expect_locked(place *p, const char *in)
+{
+    const char *locked = in_place(p, "locked");
+    uid_t self = geteuid();
+    assert_int_equal(mkdir(locked, 0555), 0);
+    assert_int_equal(chmod(p->dir, 0755), 0);
+    if (self == 0) assert_int_equal(seteuid(65534), 0);
+    expect_failure(p, in, in_place(p, "locked/out.mkv"), UF_EIO, "not writable");
+    if (self == 0) assert_int_equal(seteuid(0), 0);
+    assert_int_equal(rmdir(locked), 0);
+}
+
 static void test_bad_output(void **state)
 {
     place *p = *state;
@@ -451,8 +464,10 @@ static void test_bad_output(void **state)
     expect_failure(p, in, out, UF_EEXIST, "out.mkv");
     o.colorize.overwrite = true;
     assert_int_equal(uf_film_colorize(p->ctx, in, out, &o), UF_OK);
-    expect_failure(p, in, in_place(p, "out.xyz"), UF_EINVAL, "container");
-    expect_failure(p, in, in_place(p, "none/out.mkv"), UF_EIO, "out.mkv");
+    expect_failure(p, in, in_place(p, "out.xyz"), UF_EINVAL, "cannot tell the format");
+    expect_failure(p, in, in_place(p, "none/out.mkv"), UF_EIO, "there is no folder");
+    expect_failure(p, in, in_place(p, "in.y4m/out.mkv"), UF_EIO, "there is no folder");
+    expect_locked(p, in);
     assert_int_equal(colorize(p, in, in_place(p, "new.mkv"), "nonsense"), UF_EINVAL);
     assert_non_null(strstr(uf_ctx_error(p->ctx), "nonsense"));
 }
@@ -465,7 +480,7 @@ static void test_bad_weights(void **state)
     write_y4m(in, 96, 64, 2, 8);
     o.colorize.weights = weights;
     o.colorize.size = 64;
-    assert_true(uf_film_colorize(p->ctx, in, out, &o) < 0);
+    assert_int_equal(uf_film_colorize(p->ctx, in, out, &o), UF_EIO);
     assert_non_null(strstr(uf_ctx_error(p->ctx), "w.safetensors"));
     write_text(weights, "not weights at all");
     uf_ctx_clear(p->ctx);

@@ -325,7 +325,7 @@ static void test_paths(void **state) {
     uf_params *set;
     uf_weights *w = NULL;
     make(&ctx, &set);
-    assert_int_equal(uf_weights_open(&w, ctx, "/nowhere/x.safetensors"), UF_EINVAL);
+    assert_int_equal(uf_weights_open(&w, ctx, "/nowhere/x.safetensors"), UF_EIO);
     assert_non_null(strstr(uf_ctx_error(ctx), "'/nowhere/x.safetensors'"));
     assert_int_equal(uf_weights_open(&w, ctx, path), UF_EDATA); /* a folder */
     assert_int_equal(try_bytes(ctx, set, "", 0), UF_EDATA);
@@ -335,6 +335,28 @@ static void test_paths(void **state) {
     o = (uf_weights_save){.dtype = "F64", .overwrite = true};
     assert_int_equal(uf_weights_write(ctx, file, set, &o), UF_EINVAL);
     uf_params_close(&set);
+    uf_ctx_close(&ctx);
+}
+
+/* Another program that replaces a file in place first cuts it to nothing. */
+static void test_cut_while_open(void **state) {
+    (void)state;
+    uf_ctx *ctx;
+    uf_params *a, *b;
+    uf_weights *w = NULL;
+    make(&ctx, &a);
+    assert_int_equal(uf_params_open(&b, ctx, 99), UF_OK);
+    for (int i = 0; i < uf_params_n(a); i++)
+        uf_params_add(b, uf_params_at(a, i)->name, uf_params_at(a, i)->shape, UF_INIT_ZERO);
+    write_file(ctx, a, "F32");
+    assert_int_equal(uf_weights_open(&w, ctx, file), UF_OK);
+    assert_int_equal(truncate(file, 0), 0);
+    assert_int_equal(uf_weights_load(w, b, true, NULL), UF_OK);
+    assert_memory_equal(uf_params_at(a, 0)->value, uf_params_at(b, 0)->value,
+                        uf_count(uf_params_at(a, 0)->shape) * sizeof(float));
+    uf_weights_close(&w);
+    uf_params_close(&a);
+    uf_params_close(&b);
     uf_ctx_close(&ctx);
 }
 
@@ -348,6 +370,7 @@ int main(void) {
         cmocka_unit_test(test_hostile_headers),
         cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_cut_while_open),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

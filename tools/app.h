@@ -17,6 +17,7 @@ typedef struct uf_app {
     int width;                  /* columns of the terminal */
     bool bar;                   /* a progress bar stands on the line */
     double last;                /* when progress was last shown */
+    int n_warnings;
 } uf_app;
 
 typedef struct uf_command {

@@ -8,8 +8,8 @@
 enum { SIZE = 0x100, ROUNDS, MAX_SHAPES = 64 };
 
 static const struct argp_option options[] = {
-    {"size", SIZE, "PIXELS", 0, "Short side that the network sees (default 256); the frame is 5:4", 0},
-    {"rounds", ROUNDS, "N", 0, "Bursts to take the best of (default 5)", 0},
+    {"size", SIZE, "PIXELS", 0, "Size of the network's picture: its shorter side in pixels, 64 to 1024 (default 256); the longer one is 5/4 of it", 0},
+    {"rounds", ROUNDS, "N", 0, "Measure this many times and keep the best (default 5)", 0},
     {0},
 };
 
@@ -36,7 +36,8 @@ static const struct argp argp = {
     .args_doc = "",
     .doc = "Measure this machine: every convolution of the colorizer alone, then the whole network, in float32 and, where the "
            "processor has it, bf16.\v"
-           "The share says how much of the convolutions' own speed the network keeps: the rest is everything around them.",
+           "Convolutions are most of the work. The share at the end says how much of their own speed the whole network keeps: "
+           "the rest of the time goes to everything around them.",
     .children = children,
 };
 
@@ -149,4 +150,4 @@ static int run(uf_app *app, int argc, char **argv) {
 }
 
 const uf_command uf_command_bench = {
-    .name = "bench", .summary = "measure this machine", .argp = &argp, .run = run};
+    .name = "bench", .summary = "measure how fast this machine is", .argp = &argp, .run = run};

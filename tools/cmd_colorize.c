@@ -8,16 +8,18 @@
 enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE };
 
 static const struct argp_option options[] = {
-    {"codec", CODEC, "NAME", 0, "Video encoder, by FFmpeg's name: libx264, ffv1, ... (default: by OUT's extension)", 0},
-    {"crf", CRF, "N", 0, "Quality of the encoder, 1 (best) to 51", 0},
-    {"size", SIZE, "PIXELS", 0, "Short side that the network sees, 64 to 1024; larger is slower, not always better (default 256)", 0},
-    {"strength", STRENGTH, "X", 0, "Saturation, 0.01 to 2 (default 1, as trained)", 0},
-    {"device", DEVICE, "NAME", 0, "auto or cpu", 0},
-    {"memory", MEMORY, "SIZE", 0, "Most memory to plan for: 512M, 2G", 0},
-    {"weights", WEIGHTS, "FILE", 0, "Network weights (.safetensors; default: the shipped ones)", 0},
+    {"codec", CODEC, "NAME", 0, "Video encoder, by FFmpeg's name: libx264, ffv1 (nothing is lost), ... (default: the usual one for OUT's extension)", 0},
+    {"crf", CRF, "N", 0, "Quality of a film: 1 is the best and the largest file, 51 the worst (default: good for the encoder, 18 for libx264)", 0},
+    {"size", SIZE, "PIXELS", 0, "The network looks at a copy of the picture whose shorter side has this many pixels, 64 to 1024; larger is slower and "
+     "not always better (default 256). OUT has the size of IN", 0},
+    {"strength", STRENGTH, "X", 0, "How strong the colours are, 0.01 to 2 (default 1, as trained)", 0},
+    {"device", DEVICE, "NAME", 0, "What computes: auto or cpu, which mean the same, as there is no GPU support yet", 0},
+    {"memory", MEMORY, "SIZE", 0, "Do not begin when more memory than this is needed: 512M, 2G", 0},
+    {"weights", WEIGHTS, "FILE", 0, "Weights of the network (default: color.safetensors in the folder that "
+     "UNFADE_WEIGHTS names; without that variable in ../share/unfade beside the program, or where it was built)", 0},
     {"tune", TUNE, "FILE", 0, "What 'unfade tune' has learnt of this film's colours", 0},
     {"overwrite", OVERWRITE, 0, 0, "Replace OUT when it exists", 0},
-    {"float32", FLOAT32, 0, 0, "Compute in float32 even where bf16 is faster", 0},
+    {"float32", FLOAT32, 0, 0, "Compute with 32-bit numbers even where the processor is faster with 16 bits (bf16)", 0},
     {"no-filter", NO_FILTER, 0, 0, "Leave out the filter that keeps colours steady from frame to frame", 0},
     {0},
 };
@@ -56,7 +58,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         *(state->arg_num ? &a->out : &a->in) = arg;
         return 0;
     case ARGP_KEY_END:
-        if (!a->out) argp_error(state, "give the film or picture to colour, and the name of the result");
+        if (!a->out) argp_error(state, "give the film or picture to colour, and the name of the result: unfade colorize old.mp4 new.mp4");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -68,9 +70,10 @@ static const struct argp argp = {
     .parser = parse,
     .args_doc = "IN OUT",
     .doc = "Colour the black-and-white film, picture or numbered picture sequence IN and write OUT. Brightness is copied sample "
-           "for sample; sound, subtitles, chapters and timestamps are kept.\v"
-           "The extensions choose the formats: mp4, mkv, mov, avi, webm, y4m; jpg, png, tif, webp; frames/%05d.png. A single - "
-           "is a pipe of yuv4mpeg. OUT appears only when it is complete.\n\n"
+           "for sample; sound, subtitles, chapters and timestamps are kept, and of pictures EXIF, XMP and colour profile.\v"
+           "The end of a name chooses the format: .mp4, .mkv, .mov, .avi, .webm, .y4m; .jpg, .png, .tif, .webp. A sequence of "
+           "numbered pictures, 00001.png, 00002.png and so on, is written %05d.png. The name - stands for standard input or "
+           "output, as a stream of yuv4mpeg. OUT appears only when it is complete.\n\n"
            "Examples:\n  unfade colorize reel.mp4 reel-colour.mp4\n  unfade colorize --codec ffv1 reel.avi reel.mkv\n"
            "  unfade colorize grandma.jpg grandma-colour.jpg",
     .children = children,
@@ -102,10 +105,12 @@ static int run(uf_app *app, int argc, char **argv) {
     uf_film_options film = {.colorize = a.o, .weights_dir = UNFADE_WEIGHTS_DIR};
     UF_TRY(uf_film_colorize(app->ctx, a.in, a.out, &film));
     double seconds = uf_now() - start;
-    uf_report_event(app, "done", json_pack("{s:s,s:I,s:f}", "output", a.out, "frames", (json_int_t)t.last.n_done, "seconds", seconds));
+    double fps = (double)t.last.n_done / (seconds > 0 ? seconds : 1);
+    uf_report_event(app, "done", json_pack("{s:s,s:I,s:f,s:f,s:i}", "output", a.out, "frames", (json_int_t)t.last.n_done, "seconds",
+                                           seconds, "fps", fps, "warnings", app->n_warnings));
     if (!app->stdout_busy)
         uf_report_line(app, "%s: %lld frame%s in %.1f s (%.1f a second)", a.out, (long long)t.last.n_done,
-                       t.last.n_done == 1 ? "" : "s", seconds, (double)t.last.n_done / (seconds > 0 ? seconds : 1));
+                       t.last.n_done == 1 ? "" : "s", seconds, fps);
     return UF_OK;
 }
 

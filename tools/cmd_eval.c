@@ -4,9 +4,9 @@
 enum { SHEET = 0x100, SIZE, STRENGTH, TUNE };
 
 static const struct argp_option options[] = {
-    {"sheet", SHEET, "FILE.png", 0, "Draw a contact sheet: grey, coloured, original", 0},
-    {"size", SIZE, "PIXELS", 0, "Short side that the network sees (default 256)", 0},
-    {"strength", STRENGTH, "X", 0, "Saturation (default 1)", 0},
+    {"sheet", SHEET, "FILE.png", 0, "Also write a picture that shows them side by side: grey, coloured, original", 0},
+    {"size", SIZE, "PIXELS", 0, "The network looks at copies whose shorter side has this many pixels, 64 to 1024 (default 256)", 0},
+    {"strength", STRENGTH, "X", 0, "How strong the colours are, 0.01 to 4 (default 1)", 0},
     {"tune", TUNE, "FILE", 0, "Measure the weights as 'unfade tune' has changed them", 0},
     {0},
 };
@@ -45,8 +45,10 @@ static const struct argp argp = {
     .parser = parse,
     .args_doc = "WEIGHTS PICTURES...",
     .doc = "Measure a colorizer on colour pictures: they are greyed, coloured again and compared with what they were.\v"
-           "PICTURES are folders, plain .tar archives or single files. CIEDE2000: smaller is better; PSNR of a*b*: larger is "
-           "better (of the set's mean squared error, and as the mean of the pictures' own); colourfulness: near the originals' is better.",
+           "PICTURES are folders, .tar archives (not compressed) or single files; the network must not have seen them in "
+           "training. CIEDE2000 is the distance between colours as eyes see it: smaller is better. PSNR of ab is the accuracy of "
+           "the colours in dB, larger is better: of the errors of all pictures together, and the mean of theirs. "
+           "Colourfulness: as the originals have it is best.",
     .children = children,
 };
 
@@ -80,4 +82,4 @@ static int run(uf_app *app, int argc, char **argv) {
 }
 
 const uf_command uf_command_eval = {
-    .name = "eval", .summary = "measure a colorizer on held-out pictures", .argp = &argp, .run = run};
+    .name = "eval", .summary = "measure how well a network colours", .argp = &argp, .run = run};

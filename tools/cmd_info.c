@@ -30,7 +30,7 @@ static const struct argp argp = {
     .parser = parse,
     .args_doc = "FILE",
     .doc = "Tell what is in a film, picture, sound file or weights file (.safetensors).\v"
-           "Of weights, every claim and the checksum are verified.",
+           "Of weights, the whole file is checked, with its checksum.",
     .children = children,
 };
 

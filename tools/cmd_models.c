@@ -16,7 +16,8 @@ static const struct argp_child children[] = {{&uf_common_argp, 0, 0, 90}, {0}};
 static const struct argp argp = {
     .parser = parse,
     .args_doc = "",
-    .doc = "List the networks: their size, their work for a 720x576 frame, and the weights that are here.",
+    .doc = "List the networks: their size, their work for a frame of 720x576 pixels in GMAC (thousand million multiplications and "
+           "additions), and where their weights lie.",
     .children = children,
 };
 

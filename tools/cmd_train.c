@@ -5,10 +5,10 @@ enum { OUT = 0x100, RESUME, OVERWRITE, SECONDS, NO_FINISH };
 
 static const struct argp_option options[] = {
     {"out", OUT, "FOLDER", 0, "Where log, checkpoint, samples, curve and weights go (default: ./run)", 0},
-    {"resume", RESUME, 0, 0, "Go on from FOLDER's checkpoint; ends in the same bits as a run that never stopped", 0},
-    {"overwrite", OVERWRITE, 0, 0, "Begin again where a run exists", 0},
+    {"resume", RESUME, 0, 0, "Go on where a run in FOLDER stopped; the result is the same as without the stop", 0},
+    {"overwrite", OVERWRITE, 0, 0, "Begin again from the start when FOLDER holds a run already", 0},
     {"no-finish", NO_FINISH, 0, 0, "Leave out the recipe's adversarial finish", 0},
-    {"max-seconds", SECONDS, "N", 0, "Stop with a checkpoint after this long", 0},
+    {"max-seconds", SECONDS, "N", 0, "Stop after this many seconds; --resume goes on from there", 0},
     {0},
 };
 

@@ -116,7 +116,7 @@ static int run(const uf_command *c, int argc, char **argv) {
     uf_report_end(&app);
     if (err < 0) {
         const char *why = *uf_ctx_error(app.ctx) ? uf_ctx_error(app.ctx) : "failed";
-        fprintf(stderr, "unfade: %s\n", why);
+        if (!app.json || !app.stdout_busy) fprintf(stderr, "unfade: %s\n", why); /* else the event below goes there */
         uf_report_event(&app, "error", json_pack("{s:s,s:s}", "code", code_name(err), "message", why));
     }
     signal(SIGINT, SIG_DFL);

@@ -8,9 +8,9 @@
 enum { KEY_JSON = 0x1000, KEY_THREADS };
 
 static const struct argp_option common[] = {
-    {"json", KEY_JSON, 0, 0, "Write one JSON object a line to standard output", 90},
-    {"quiet", 'q', 0, 0, "Say nothing but errors", 90},
-    {"threads", KEY_THREADS, "N", 0, "Compute threads (default: one a core)", 90},
+    {"json", KEY_JSON, 0, 0, "Write one JSON object a line to standard output; the manual page lists them", 90},
+    {"quiet", 'q', 0, 0, "Say nothing but warnings and errors", 90},
+    {"threads", KEY_THREADS, "N", 0, "How many processor cores may compute (default: all)", 90},
     {0},
 };
 
@@ -80,6 +80,31 @@ static void options_print(FILE *to, const struct argp_option *o) {
     }
 }
 
+static const struct {
+    const char *names, *fields;
+} events[] = {
+    {"start", "colorize begins: input, output."},
+    {"progress", "At most twice a second: unit (frames or steps), done, total (null when unknown), rate (of the last seconds, "
+                 "a second), seconds (since the start), seconds_left (null when unknown)."},
+    {"log", "level (warning, info or debug), message."},
+    {"media, weights, model, bench", "What info, models and bench have to tell."},
+    {"done", "The last line of colorize, train and eval when they succeed. colorize: output, frames, seconds, fps (over the whole film), warnings (how many); "
+             "train: folder; eval: pictures and the scores."},
+    {"error", "The last line of a failure: code (invalid, memory, io, data, unsupported, exists or interrupted), message (a "
+              "sentence; the remedy stands at its end)."},
+};
+
+static void events_print(FILE *to) {
+    fputs("# JSON\n\nWith *--json* each line of standard output is an object with a field *event*, whose other fields are named "
+          "here; later versions may add more. When the film goes to standard output, the lines go to standard error. Wrong "
+          "options are told in words on standard error only.\n\n", to);
+    for (int i = 0; i < UF_LEN(events); i++) {
+        fprintf(to, "*%s*\n\t", events[i].names);
+        text(to, events[i].fields);
+        fputs("\n\n", to);
+    }
+}
+
 void uf_man_print(const uf_command *c, FILE *to) {
     char name[64];
     snprintf(name, sizeof name, "unfade-%s", c->name);
@@ -92,5 +117,10 @@ void uf_man_print(const uf_command *c, FILE *to) {
     fputs("\n\n# OPTIONS\n\n", to);
     options_print(to, c->argp->options);
     options_print(to, uf_common_argp.options);
-    fputs("# EXIT STATUS\n\n0 done; 64 wrong usage; 65 damaged or unsuitable input; 75 interrupted, worth another try; 1 any other failure.\n", to);
+    events_print(to);
+    fputs("# ENVIRONMENT\n\n*UNFADE\\_WEIGHTS*\n\tThe folder in which the weights lie that come with the program.\n\n"
+          "*UNFADE\\_DEBUG*\n\tWhen set, to anything, more is told about what goes on.\n\n"
+          "*OMP\\_WAIT\\_POLICY*\n\tHow compute threads wait for each other; *passive* when it is not set.\n\n", to);
+    fputs("# EXIT STATUS\n\n0 done; 64 wrong options or names; 65 the input is damaged or of the wrong kind; 75 interrupted, worth "
+          "another try; 1 any other failure, such as a missing file or a full disk.\n", to);
 }

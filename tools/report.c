@@ -15,10 +15,12 @@ void uf_report_end(uf_app *app) { clear(app); }
 void uf_report_event(uf_app *app, const char *event, json_t *v) {
     if (app->json && v) {
         FILE *to = app->stdout_busy ? stderr : stdout;
-        json_object_set_new(v, "event", json_string(event));
-        json_dumpf(v, to, JSON_COMPACT | JSON_REAL_PRECISION(8));
+        json_t *line = json_pack("{s:s}", "event", event);
+        json_object_update(line, v);
+        json_dumpf(line, to, JSON_COMPACT | JSON_REAL_PRECISION(8));
         fputc('\n', to);
         fflush(to);
+        json_decref(line);
     }
     json_decref(v);
 }
@@ -36,11 +38,12 @@ void uf_report_line(uf_app *app, const char *fmt, ...) {
 void uf_report_log(void *user, uf_level level, const char *message) {
     static const char *const names[] = {"error", "warning", "info", "debug"};
     uf_app *app = user;
+    if (level == UF_LOG_WARN) app->n_warnings++;
+    if (app->quiet && level > UF_LOG_WARN) return;
     if (app->json) {
         uf_report_event(app, "log", json_pack("{s:s,s:s}", "level", names[level], "message", message));
         return;
     }
-    if (app->quiet && level > UF_LOG_WARN) return;
     clear(app);
     fprintf(stderr, level <= UF_LOG_WARN ? "unfade: %s: %s\n" : "%.0s%s\n", names[level], message);
 }
@@ -73,10 +76,9 @@ void uf_report_progress(uf_app *app, const char *unit, int64_t n_done, int64_t n
     app->last = now;
     double left = n_total > 0 && rate > 0 ? (double)(n_total - n_done) / rate : -1;
     if (app->json) {
-        json_t *v = json_pack("{s:s,s:I,s:f,s:f}", "unit", unit, "done", (json_int_t)n_done, "rate", rate, "seconds", seconds);
-        if (v && n_total > 0) json_object_set_new(v, "total", json_integer(n_total));
-        if (v && left >= 0) json_object_set_new(v, "seconds_left", json_real(left));
-        uf_report_event(app, "progress", v);
+        uf_report_event(app, "progress", json_pack("{s:s,s:I,s:o,s:f,s:f,s:o}", "unit", unit, "done", (json_int_t)n_done, "total",
+                                                   n_total > 0 ? json_integer(n_total) : json_null(), "rate", rate, "seconds",
+                                                   seconds, "seconds_left", left >= 0 ? json_real(left) : json_null()));
         return;
     }
     char text[256], time[32] = "";
