@@ -16,7 +16,7 @@ int uf_run_save(uf_run *u, const char *name, bool state) {
     strftime(date, sizeof date, "%Y-%m-%d", gmtime_r(&now, &tm));
     snprintf(loss, sizeof loss, "%.5f", u->n_valid ? u->valid_loss[u->n_valid - 1] : NAN);
     snprintf(accuracy, sizeof accuracy, "%.4f", u->accuracy);
-    snprintf(size, sizeof size, "%d", u->r->stages[u->r->stages_count - 1].size);
+    snprintf(size, sizeof size, "%d", uf_run_size(u, true));
     bool classes = !strcmp(u->r->model, "features");
     uf_meta meta[] = {{"format", "pt"}, {"model", u->r->model}, {"unfade", UF_VERSION}, {"step", step}, {"date", date},
                       {"held_out_loss", loss}, {"held_out_accuracy", classes ? accuracy : NULL}, {"trained_at", size},

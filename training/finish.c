@@ -9,7 +9,6 @@
 #include "probe.h"
 #include "schedule.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,32 +161,24 @@ static int take_check(finish *s) {
     return UF_OK;
 }
 
-/* Lines that the checkpoint has not seen are dropped; the others are the history that the stop looks at. */
+/* The history that the stop looks at. */
+static bool keep_check(void *user, const char *line) {
+    finish *s = user;
+    check c;
+    long long step;
+    if (sscanf(line, "%lld,%*d,%*f,%lf,%lf,%lf,%lf,%lf,%lf", &step, &c.probe.ciede2000, &c.probe.feature, &c.probe.histogram,
+               &c.probe.colorfulness, &c.probe.flicker, &c.score) != 7 ||
+        step > s->u->step || step < s->joint || s->n_checks > s->f->steps / s->f->check_every)
+        return false;
+    c.step = step;
+    add_check(s, c);
+    return true;
+}
+
 static int open_csv(finish *s) {
-    uf_run *u = s->u;
-    char *path = uf_run_path(u, "finish.csv"), *fresh = uf_run_path(u, "finish.csv.new"), line[512];
-    FILE *old = path ? fopen(path, "r") : NULL;
-    s->csv = fresh ? fopen(fresh, "w") : NULL;
-    if (s->csv)
-        fprintf(s->csv, "step,generator_steps,critic_loss,ciede2000,feature,histogram,colorfulness,flicker,score\n");
-    while (s->csv && old && fgets(line, sizeof line, old)) {
-        check c;
-        long long step;
-        if (sscanf(line, "%lld,%*d,%*f,%lf,%lf,%lf,%lf,%lf,%lf", &step, &c.probe.ciede2000, &c.probe.feature,
-                   &c.probe.histogram, &c.probe.colorfulness, &c.probe.flicker, &c.score) != 7 ||
-            step > u->step || step < s->joint || s->n_checks > s->f->steps / s->f->check_every)
-            continue;
-        c.step = step;
-        add_check(s, c);
-        fputs(line, s->csv);
-    }
-    if (old) fclose(old);
-    int err = s->csv && !fflush(s->csv) && !rename(fresh, path)
-                  ? UF_OK
-                  : uf_fail(u->ctx, UF_EIO, "cannot write the log in '%s': %s", u->dir, strerror(errno));
-    free(path);
-    free(fresh);
-    return err;
+    s->csv = uf_run_csv(s->u, "finish.csv",
+                        "step,generator_steps,critic_loss,ciede2000,feature,histogram,colorfulness,flicker,score\n", keep_check, s);
+    return s->csv ? UF_OK : UF_EIO;
 }
 
 /* ---- steps --------------------------------------------------------------------------------------------------------------- */

@@ -5,35 +5,42 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The losses that the recipe weighs have a column each, unweighted. */
-static void header(const uf_run *u) {
-    fprintf(u->csv, "step,stage,size,rate,loss,gradient,samples_per_second");
-    for (int i = 0; uf_losses[i]; i++)
-        if (u->r->losses[i] > 0) fprintf(u->csv, ",%s", uf_losses[i]->name);
-    fputc('\n', u->csv);
-}
-
-/* Lines of steps that the checkpoint has not seen are dropped, and the curve so far is read back. */
-int uf_run_log_open(uf_run *u) {
-    char *path = uf_run_path(u, "log.csv"), *fresh = uf_run_path(u, "log.csv.new"), line[256];
-    FILE *old = path ? fopen(path, "r") : NULL;
-    u->csv = fresh ? fopen(fresh, "w") : NULL;
-    if (u->csv) header(u);
-    while (u->csv && old && u->step > 0 && fgets(line, sizeof line, old)) {
-        long long step;
-        double loss;
-        if (sscanf(line, "%lld,%*d,%*d,%*f,%lf", &step, &loss) != 2 || step > u->step) continue;
-        fputs(line, u->csv);
-        u->curve_step[u->n_curve] = (double)step;
-        u->curve_loss[u->n_curve++] = loss;
-    }
+FILE *uf_run_csv(uf_run *u, const char *name, const char *head, bool (*keep)(void *user, const char *line), void *user) {
+    char *path = uf_run_path(u, name), *fresh = path ? uf_format(u->ctx, "%s.new", path) : NULL, line[512];
+    FILE *old = path ? fopen(path, "r") : NULL, *to = fresh ? fopen(fresh, "w") : NULL;
+    if (to) fputs(head, to);
+    while (to && old && u->step > 0 && fgets(line, sizeof line, old))
+        if (keep(user, line)) fputs(line, to);
     if (old) fclose(old);
-    int err = u->csv && !fflush(u->csv) && !rename(fresh, path)
-                  ? UF_OK
-                  : uf_fail(u->ctx, UF_EIO, "cannot write the log in '%s': %s", u->dir, strerror(errno));
+    if (!to || fflush(to) || rename(fresh, path)) {
+        uf_fail(u->ctx, UF_EIO, "cannot write the log '%s/%s': %s; choose another folder, or make room", u->dir, name,
+                strerror(errno));
+        if (to) fclose(to);
+        to = NULL;
+    }
     free(path);
     free(fresh);
-    return err;
+    return to;
+}
+
+static bool keep_step(void *user, const char *line) {
+    uf_run *u = user;
+    long long step;
+    double loss;
+    if (sscanf(line, "%lld,%*d,%*d,%*f,%lf", &step, &loss) != 2 || step > u->step) return false;
+    u->curve_step[u->n_curve] = (double)step;
+    u->curve_loss[u->n_curve++] = loss;
+    return true;
+}
+
+/* The losses that the recipe weighs have a column each, unweighted. */
+int uf_run_log_open(uf_run *u) {
+    char head[1024] = "step,stage,size,rate,loss,gradient,samples_per_second";
+    for (int i = 0; uf_losses[i]; i++)
+        if (u->r->losses[i] > 0) snprintf(head + strlen(head), sizeof head - strlen(head), ",%s", uf_losses[i]->name);
+    snprintf(head + strlen(head), sizeof head - strlen(head), "\n");
+    u->csv = uf_run_csv(u, "log.csv", head, keep_step, u);
+    return u->csv ? UF_OK : UF_EIO;
 }
 
 int uf_run_log(uf_run *u, int stage, const uf_stage *s, const uf_stepped *t) {

@@ -64,7 +64,7 @@ static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_UINT("seed", OPT, uf_recipe, seed),
     CYAML_FIELD_SEQUENCE("train", CYAML_FLAG_POINTER, uf_recipe, train, &source_value, 1, 256),
     CYAML_FIELD_SEQUENCE("valid", CYAML_FLAG_POINTER, uf_recipe, valid, &source_value, 1, 256),
-    CYAML_FIELD_SEQUENCE("stages", CYAML_FLAG_POINTER, uf_recipe, stages, &stage_value, 1, 64),
+    CYAML_FIELD_SEQUENCE("stages", CYAML_FLAG_POINTER | OPT, uf_recipe, stages, &stage_value, 0, 64),
     CYAML_FIELD_MAPPING_PTR("finish", CYAML_FLAG_POINTER | OPT, uf_recipe, finish, finish_fields),
     CYAML_FIELD_MAPPING("losses", CYAML_FLAG_DEFAULT, uf_recipe, losses, NULL), /* its keys are the losses' table */
     CYAML_FIELD_SEQUENCE("feature_layers", CYAML_FLAG_POINTER | OPT, uf_recipe, feature_layers, &float_value, 1,
@@ -187,6 +187,8 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     UF_TRY(range(ctx, path, "gain", (double)r->gain, 0, 3));
     UF_TRY(range(ctx, path, "workers", r->workers, 1, 256));
     UF_TRY(check_losses(ctx, path, r, r->losses));
+    if (!r->stages_count && !r->finish)
+        return uf_fail(ctx, UF_EINVAL, "recipe '%s': there is nothing to do; give 'stages', a 'finish' or both", path);
     return r->finish ? check_finish(ctx, path, r, m) : UF_OK;
 }
 

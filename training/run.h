@@ -23,6 +23,7 @@ typedef struct uf_run {
 } uf_run;
 
 bool uf_run_out_of_time(const uf_run *u); /* cancelled, or over max_seconds */
+int uf_run_size(const uf_run *u, bool last); /* of the pictures in the first or the last stretch of the run */
 char *uf_run_path(const uf_run *u, const char *name); /* DIR/name; free() it. NULL: out of memory */
 
 /* checkpoint.c: the parameters as a file of the run's folder, with `state` (a checkpoint) or averaged and small. */
@@ -34,6 +35,8 @@ typedef struct uf_stepped { /* what one step tells */
     double loss, term[UF_MAX_LOSSES], rate, norm, samples_per_second;
 } uf_stepped;
 int uf_run_log_open(uf_run *u);
+/* A log of the run's folder, written anew with the lines that the checkpoint has seen (keep). NULL after uf_fail(). */
+FILE *uf_run_csv(uf_run *u, const char *name, const char *head, bool (*keep)(void *user, const char *line), void *user);
 int uf_run_log(uf_run *u, int stage, const uf_stage *s, const uf_stepped *t);
 
 /* held_out.c: loss (and pictures) of the averaged weights on the pictures of `valid`. */

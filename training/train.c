@@ -41,6 +41,12 @@ static int one_step(uf_run *u, uf_network *n, const uf_stage *s, int64_t at, con
 
 static bool due(int64_t step, int every) { return every > 0 && step % every == 0; }
 
+int uf_run_size(const uf_run *u, bool last) {
+    const uf_recipe *r = u->r;
+    if (r->finish && (last || !r->stages_count)) return r->finish->size;
+    return r->stages[last ? r->stages_count - 1 : 0].size;
+}
+
 bool uf_run_out_of_time(const uf_run *u) {
     return uf_ctx_cancelled(u->ctx) || (u->o->max_seconds > 0 && uf_now() - u->started > (double)u->o->max_seconds);
 }
@@ -156,7 +162,7 @@ static int read_text(uf_run *u, const char *path) {
 static int load_start(uf_run *u) {
     uf_network n; /* built once, so that all parameters exist */
     UF_TRY(uf_network_open(&n, u->ctx, &(uf_network_options){.r = u->r, .params = u->params, .judge = u->judge, .batch = 1,
-                                                             .size = u->r->stages[0].size}));
+                                                             .size = uf_run_size(u, false)}));
     uf_network_close(&n);
     uf_weights *w = NULL;
     int err = UF_OK;
