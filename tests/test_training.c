@@ -205,6 +205,40 @@ static void test_tune(void **state) {
     uf_ctx_close(&ctx);
 }
 
+/* A decoder holds nothing of the picture before, though both are PNG and of one size. */
+static void test_pictures_are_apart(void **state) {
+    (void)state;
+    enum { SIDE = 64 };
+    uf_ctx *ctx;
+    uf_sheet *sheet = NULL;
+    uf_decoder *d = NULL;
+    uint8_t rgb[3 * SIDE * SIDE];
+    static char file[65536];
+    static float luma[2][SIDE * SIDE], chroma[2][SIDE * SIDE / 2];
+    char path[128];
+    int w, h;
+    for (int i = 0; i < UF_LEN(rgb); i++) rgb[i] = (uint8_t)(i * 7 % 251);
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    snprintf(path, sizeof path, "%s/sheet.png", folder);
+    assert_int_equal(uf_sheet_open(&sheet, ctx, 1, 1, SIDE, SIDE), UF_OK);
+    uf_sheet_put(sheet, 0, 0, SIDE, SIDE, rgb);
+    assert_int_equal(uf_sheet_write(sheet, path), UF_OK);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    size_t n = fread(file, 1, sizeof file, f);
+    fclose(f);
+    assert_int_equal(uf_decoder_open(&d, ctx), UF_OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(uf_decoder_decode(d, file, n, &w, &h), UF_OK);
+        assert_int_equal(uf_decoder_planes(d, 0, 0, w, h, SIDE, SIDE, luma[i], chroma[i]), UF_OK);
+    }
+    assert_memory_equal(luma[0], luma[1], sizeof luma[0]);
+    assert_memory_equal(chroma[0], chroma[1], sizeof chroma[0]);
+    uf_decoder_close(&d);
+    uf_sheet_close(&sheet);
+    uf_ctx_close(&ctx);
+}
+
 static void test_no_pictures(void **state) {
     (void)state;
     uf_ctx *ctx;
@@ -266,6 +300,7 @@ int main(void) {
         cmocka_unit_test(test_recipes),
         cmocka_unit_test(test_no_pictures),
         cmocka_unit_test(test_excluded_pictures),
+        cmocka_unit_test(test_pictures_are_apart),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_resume_to_the_same_bits),
         cmocka_unit_test(test_tune),

@@ -142,7 +142,7 @@ static void add_check(finish *s, check c) {
 
 static bool turned(const finish *s) { return s->n_checks && s->n_checks - 1 - s->best >= s->f->patience; }
 
-static int take_check(finish *s) {
+static int take_check(finish *s, int64_t saved) {
     check c = {.step = s->u->step};
     int64_t best_before = s->n_checks ? s->checks[s->best].step : 0;
     UF_TRY(uf_probe_take(s->u, s->f->size, &c.probe));
@@ -156,7 +156,7 @@ static int take_check(finish *s) {
     if (better) UF_TRY(write_params(s, "best", s->u->params, false));
     UF_TRY(write_check(s, &c));
     s->n_generator = 0;
-    UF_TRY(checkpoint(s, s->u->step > s->joint ? s->u->step - s->f->check_every : 0));
+    UF_TRY(checkpoint(s, saved));
     if (better && best_before != c.step) forget(s, "best", best_before);
     return UF_OK;
 }
@@ -252,7 +252,7 @@ static int after_step(finish *s, int64_t *saved) {
     bool due = u->step >= s->joint ? !((u->step - s->joint) % s->f->check_every)
                                    : !((u->step - s->base) % u->r->checkpoint_every);
     if (u->step >= s->joint && due) {
-        UF_TRY(take_check(s));
+        UF_TRY(take_check(s, *saved));
     } else if (due || uf_run_out_of_time(u)) {
         UF_TRY(checkpoint(s, *saved));
     }

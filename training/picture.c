@@ -88,6 +88,7 @@ int uf_decoder_decode(uf_decoder *d, const void *data, size_t n, int *w, int *h)
     UF_TRY(codec_open(d, k));
     if (av_new_packet(d->packet, (int)n) < 0) return uf_fail(d->ctx, UF_ENOMEM, "out of memory for a picture");
     memcpy(d->packet->data, data, n);
+    d->packet->flags |= AV_PKT_FLAG_KEY; /* or FFmpeg adds a PNG to the one before when they are of one size */
     av_frame_unref(d->frame);
     int err = avcodec_send_packet(d->codec[k], d->packet);
     av_packet_unref(d->packet);

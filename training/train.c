@@ -140,11 +140,9 @@ static int run_stages(uf_run *u) {
         base += steps;
     }
     UF_TRY(draw_curve(u));
-    if (u->step <= base) { /* after the stages' last checkpoint: a resumed run does it once too */
-        settle(u->params);
-        apply_gain(u);
-    }
+    if (u->step <= base) settle(u->params); /* after the stages' last checkpoint: a resumed run does it once too */
     if (u->finish) UF_TRY(uf_finish_run(u, base, sample));
+    apply_gain(u); /* no checkpoint has it */
     return uf_run_save(u, u->r->out, false);
 }
 
