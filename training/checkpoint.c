@@ -1,7 +1,6 @@
 /* Checkpoints of a run, and the weights that it ends with. */
 #include "run.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -12,14 +11,14 @@ int uf_run_save(uf_run *u, const char *name, bool state) {
     char step[32], date[32], loss[32], accuracy[32], size[32];
     time_t now = time(NULL);
     struct tm tm;
-    snprintf(step, sizeof step, "%lld", (long long)u->step);
+    snprintf(step, sizeof step, "%lld", (long long)(u->best_step ? u->best_step : u->step));
     strftime(date, sizeof date, "%Y-%m-%d", gmtime_r(&now, &tm));
-    snprintf(loss, sizeof loss, "%.5f", u->n_valid ? u->valid_loss[u->n_valid - 1] : NAN);
+    snprintf(loss, sizeof loss, "%.5f", u->n_valid ? u->valid_loss[u->n_valid - 1] : 0);
     snprintf(accuracy, sizeof accuracy, "%.4f", u->accuracy);
     snprintf(size, sizeof size, "%d", uf_run_size(u, true));
     bool classes = !strcmp(u->r->model, "features");
     uf_meta meta[] = {{"format", "pt"}, {"model", u->r->model}, {"unfade", UF_VERSION}, {"step", step}, {"date", date},
-                      {"held_out_loss", loss}, {"held_out_accuracy", classes ? accuracy : NULL}, {"trained_at", size},
+                      {"held_out_loss", u->n_valid ? loss : NULL}, {"held_out_accuracy", classes ? accuracy : NULL}, {"trained_at", size},
                       {"licence", u->r->licence}, {"recipe", u->recipe_text}};
     uf_weights_save o = {.meta = meta, .n_meta = UF_LEN(meta), .dtype = state ? "F32" : "F16", .average = !state,
                          .state = state, .overwrite = true};

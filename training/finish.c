@@ -306,6 +306,7 @@ static int conclude(finish *s) {
         return uf_fail(s->u->ctx, UF_EDATA, "'%s/finish.csv' is not of this run; start again with --overwrite", s->u->dir);
     const check *best = &s->checks[s->best];
     UF_TRY(read_params(s, "best", best->step, s->u->params));
+    s->u->best_step = best->step;
     uf_log(s->u->ctx, UF_LOG_INFO, "%s; the best step is %lld: CIEDE2000 %.2f -> %.2f, histogram %.3f -> %.3f, colourfulness "
            "%.0f -> %.0f %%, flicker %.1f -> %.1f %%", turned(s) ? "the measures have turned" : "the finish is over",
            (long long)best->step, s->checks[0].probe.ciede2000, best->probe.ciede2000, s->checks[0].probe.histogram,

@@ -20,6 +20,7 @@ typedef struct uf_run {
     double *curve_step, *curve_loss, *valid_step, *valid_loss;
     int n_curve, n_valid;
     double smoothed, accuracy;
+    int64_t best_step; /* of the finish: what is shipped; 0: none */
 } uf_run;
 
 bool uf_run_out_of_time(const uf_run *u); /* cancelled, or over max_seconds */
