@@ -125,6 +125,21 @@ static void listen(cyaml_log_t level, void *user, const char *fmt, va_list args)
         if (*p == '\n') *p = ' ';
 }
 
+static void cut_out(char *text, const char *what) {
+    size_t n = strlen(what);
+    for (char *p = text; (p = strstr(p, what));) memmove(p, p + n, strlen(p + n) + 1);
+}
+
+/* The library's words without its own furniture. */
+static const char *reason(complaint *c, cyaml_err_t e) {
+    cut_out(c->text, "Load: ");
+    cut_out(c->text, "Backtrace: ");
+    cut_out(c->text, "libyaml: ");
+    size_t n = strlen(c->text);
+    while (n > 0 && c->text[n - 1] == ' ') c->text[--n] = 0;
+    return n ? c->text : cyaml_strerror(e);
+}
+
 static const cyaml_config_t *config(cyaml_config_t *c, complaint *to) {
     *c = (cyaml_config_t){.log_fn = listen, .log_ctx = to, .mem_fn = cyaml_mem, .log_level = CYAML_LOG_WARNING};
     return c;
@@ -235,7 +250,8 @@ int uf_recipe_open(uf_recipe **out, uf_ctx *ctx, const char *path) {
     cyaml_err_t e = cyaml_load_file(path, config(&c, &why), schema_fill(&s), (cyaml_data_t **)&r, NULL);
     if (e == CYAML_ERR_FILE_OPEN) return uf_fail(ctx, UF_EINVAL, "cannot open recipe '%s'; check the path", path);
     if (e != CYAML_OK)
-        return uf_fail(ctx, UF_EINVAL, "recipe '%s': %s", path, why.text[0] ? why.text : cyaml_strerror(e));
+        return uf_fail(ctx, UF_EINVAL, "cannot read recipe '%s': %s; a recipe is a YAML file, samples/recipes/ has some", path,
+                       reason(&why, e));
     defaults(r);
     int err = check(ctx, path, r);
     if (err == UF_OK) err = locate_all(ctx, path, r);
