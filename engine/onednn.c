@@ -205,12 +205,14 @@ static int move(uf_dconv *c, primitive *p, dnnl_memory_t from, dnnl_memory_t to,
 
 static MD query(const primitive *p, dnnl_query_t q) { return dnnl_primitive_desc_query_md(p->desc, q, 0); }
 
-/* oneDNN before 3.6: AMX bf16 backward-weights writes out of bounds, or answers wrongly, on pictures 360 or more wide;
- * 352 ran clean. Those shapes compute this one direction in float32. */
+/* oneDNN before 3.6 answers wrongly for some bf16 weight gradients. With AMX: on pictures 360 or more wide, out of bounds at
+ * that (352 ran clean). With bf16 dot products alone (2.6.3, found by test_conv_sweep): with a dilation, and on pictures
+ * narrower than the kernel, where it reads what it never wrote. Those shapes compute this one direction in float32. */
 static bool weights_need_f32(const uf_dconv_spec *s) {
     const dnnl_version_t *v = dnnl_version();
     bool old = v->major < 3 || (v->major == 3 && v->minor < 6);
-    return s->dtype == UF_BF16 && old && s->x.w > 352 && dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_amx;
+    bool wide = s->x.w > 352 && dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_amx;
+    return s->dtype == UF_BF16 && old && (wide || s->dilation > 1 || s->x.w < s->kw || s->x.h < s->kh);
 }
 
 static int open_weights(uf_dconv *c, layouts *l) {
