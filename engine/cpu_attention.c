@@ -3,7 +3,6 @@
 #include "onednn.h"
 #include "plan.h"
 
-#include <math.h>
 #include <string.h>
 
 enum { BLOCK = 256, Q = 0, K, V, Y, WORK, DY, DQ, DK, DV };
@@ -26,13 +25,7 @@ static size_t work_floats(sizes s, bool back) {
 /* Scores of `rows` queries against all keys, then softmax along each row. */
 static int scores(sizes s, int rows, float scale, const float *q, const float *k, float *out) {
     UF_TRY(uf_sgemm(false, true, rows, s.n, s.d, scale, q, s.d, k, s.d, 0.f, out, s.n));
-#pragma omp parallel for
-    for (int i = 0; i < rows; i++) {
-        float *r = out + (size_t)i * (size_t)s.n, top = r[0], sum = 0;
-        for (int j = 1; j < s.n; j++) top = fmaxf(top, r[j]);
-        for (int j = 0; j < s.n; j++) sum += r[j] = expf(r[j] - top);
-        for (int j = 0; j < s.n; j++) r[j] /= sum;
-    }
+    uf_softmax_rows((size_t)rows, (size_t)s.n, out);
     return UF_OK;
 }
 

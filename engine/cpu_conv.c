@@ -1,6 +1,8 @@
-/* Convolutions on the cpu: conv + folded norm + bias + residual + relu as one oneDNN primitive, and its gradients. */
+/* Convolutions on the cpu: conv + folded norm + bias + residual + relu as one step, and its gradients. Each direction is
+ * Winograd's where that fits, and oneDNN's otherwise. */
 #include "onednn.h"
 #include "plan.h"
+#include "winograd.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -9,7 +11,8 @@
 enum { X, Y, W, BIAS, SCRATCH, RESIDUAL, G };
 
 typedef struct conv_keep {
-    uf_dconv *conv;
+    uf_dconv *conv;       /* NULL where the next two do all of it */
+    uf_wino *fast, *fast_data;
     bool constant;        /* weights change only when the caller says so (uf_plan_stale) */
     float *scale, *bias;  /* of a folded norm, (C) each; NULL without */
 } conv_keep;
@@ -18,6 +21,8 @@ static void keep_close(void *priv) {
     conv_keep *k = priv;
     if (!k) return;
     uf_dconv_close(&k->conv);
+    uf_wino_close(&k->fast);
+    uf_wino_close(&k->fast_data);
     free(k->scale);
     free(k->bias);
     free(k);
@@ -40,16 +45,52 @@ static void fold(const uf_group *g, conv_keep *k) {
     }
 }
 
+static int pack(conv_keep *k, const float *w) {
+    if (k->fast) uf_wino_pack(k->fast, w, k->scale);
+    if (k->fast_data) uf_wino_pack(k->fast_data, w, k->scale);
+    return k->conv ? uf_dconv_pack(k->conv, w, k->scale) : UF_OK;
+}
+
 static int run_forward(uf_plan *p, uf_step *s) {
     conv_keep *k = s->priv;
     if (!k->constant || p->stale) {
         uf_group g = group_of(p, s->node);
         if (k->scale) fold(&g, k);
-        UF_TRY(uf_dconv_pack(k->conv, uf_use(p, s, W), k->scale));
+        UF_TRY(pack(k, uf_use(p, s, W)));
     }
     void *y = uf_use(p, s, Y), *residual = uf_use(p, s, RESIDUAL);
+    if (k->fast) {
+        uf_wino_run(k->fast, uf_use(p, s, X), k->bias ? k->bias : uf_use(p, s, BIAS), residual,
+                    uf_tensor_of(p, s->node)->group.act, y, uf_use(p, s, SCRATCH));
+        return UF_OK;
+    }
     if (residual && residual != y) memcpy(y, residual, uf_bytes(p, s->shape, UF_NATIVE));
     return uf_dconv_forward(k->conv, uf_use(p, s, X), k->bias ? k->bias : uf_use(p, s, BIAS), y, uf_use(p, s, SCRATCH));
+}
+
+static int open_fast(uf_plan *p, conv_keep *k, const uf_dconv_spec *d) {
+    if (d->kh != 3 || d->kw != 3 || d->stride != 1 || d->dilation != 1 || d->groups != 1) return UF_OK;
+    uf_wino_spec forward = {.x = d->x, .y = d->y, .pad = d->pad, .dtype = d->dtype};
+    uf_wino_spec back = {.x = d->y, .y = d->x, .pad = 2 - d->pad, .dtype = d->dtype, .to_data = true};
+    if (uf_wino_fits(&forward)) UF_TRY(uf_wino_open(&k->fast, p->ctx, &forward));
+    if (d->backward_data && uf_wino_fits(&back)) UF_TRY(uf_wino_open(&k->fast_data, p->ctx, &back));
+    return UF_OK;
+}
+
+static int open_directions(uf_plan *p, conv_keep *k, uf_dconv_spec d) {
+    UF_TRY(open_fast(p, k, &d));
+    d.forward = !k->fast;
+    d.backward_data = d.backward_data && !k->fast_data;
+    if (!d.forward && !d.backward_data && !d.backward_weights) return UF_OK;
+    return uf_dconv_open(&k->conv, p->ctx, &d);
+}
+
+static size_t scratch_of(const conv_keep *k) {
+    size_t n[] = {k->conv ? uf_dconv_scratch(k->conv) : 0, k->fast ? uf_wino_scratch(k->fast) : 0,
+                  k->fast_data ? uf_wino_scratch(k->fast_data) : 0}, most = 0;
+    for (int i = 0; i < UF_LEN(n); i++)
+        if (n[i] > most) most = n[i];
+    return most;
 }
 
 static int keep_open(uf_plan *p, const uf_node *n, const uf_group *g, conv_keep **out) {
@@ -66,10 +107,10 @@ static int keep_open(uf_plan *p, const uf_node *n, const uf_group *g, conv_keep 
                           .bias = b || g->norm, .sum = g->add, .relu = g->act,
                           .backward_data = uf_wants_grad(p, conv->in[0]),
                           .backward_weights = uf_wants_grad(p, w) || (b && uf_wants_grad(p, b))};
-    err = uf_dconv_open(&k->conv, p->ctx, &spec);
+    err = open_directions(p, k, spec);
     if (err == UF_EUNSUPPORTED && !g->norm && !g->add && !g->act) uf_ctx_clear(p->ctx); /* the oracle takes over */
     if (err < 0) goto fail;
-    if (strstr(uf_dconv_impl(k->conv), "ref"))
+    if (k->conv && strstr(uf_dconv_impl(k->conv), "ref"))
         uf_log(p->ctx, UF_LOG_DEBUG, "oneDNN computes '%s' by its slow reference", n->name);
     *out = k;
     return UF_OK;
@@ -95,7 +136,7 @@ int uf_conv_forward(uf_plan *p, const uf_node *n) {
     int x = uf_value(p, conv->in[0], UF_NATIVE), w = uf_value(p, conv->in[1], UF_PLAIN);
     int bias = conv->n_in > 2 ? uf_value(p, conv->in[2], UF_PLAIN) : UF_NO_BUF;
     int residual = g.residual ? uf_value(p, g.residual, UF_NATIVE) : UF_NO_BUF;
-    size_t n_scratch = uf_dconv_scratch(k->conv);
+    size_t n_scratch = scratch_of(k);
     int scratch = n_scratch ? uf_plan_buf(p, n_scratch) : UF_NO_BUF;
     int y = destination(p, n, &g, residual);
     uf_step *s = y < 0 ? NULL : uf_plan_step(p, n, run_forward);
@@ -131,6 +172,10 @@ static int masked(uf_plan *p, const uf_node *n, int dy) {
 
 static int run_data(uf_plan *p, uf_step *s) {
     conv_keep *k = s->priv;
+    if (k->fast_data) {
+        uf_wino_run(k->fast_data, uf_use(p, s, 0), NULL, NULL, false, uf_use(p, s, 1), uf_use(p, s, 2));
+        return UF_OK;
+    }
     return uf_dconv_backward_data(k->conv, uf_use(p, s, 0), uf_use(p, s, 1), uf_use(p, s, 2));
 }
 
@@ -165,7 +210,7 @@ int uf_conv_backward(uf_plan *p, const uf_node *n) {
     if (dy >= 0 && g.act) dy = masked(p, n, dy);
     if (dy < 0) return dy;
     if (g.residual && uf_wants_grad(p, g.residual)) UF_TRY(uf_grad_add(p, g.residual, dy, UF_NATIVE));
-    size_t n_scratch = uf_dconv_scratch(k->conv);
+    size_t n_scratch = scratch_of(k);
     int scratch = n_scratch ? uf_plan_buf(p, n_scratch) : UF_NO_BUF;
     const uf_node *conv = g.conv, *x = conv->in[0];
     if (uf_wants_grad(p, conv->in[1]) || (conv->n_in > 2 && uf_wants_grad(p, conv->in[2])))

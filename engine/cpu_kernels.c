@@ -14,6 +14,8 @@
 #define KERNEL
 #endif
 
+enum { POOL_AT_ONCE = 256 }; /* channels */
+
 static size_t piece(size_t n, int i) { return n * (size_t)i / UF_PIECES; }
 
 typedef uint16_t bf16;
@@ -34,6 +36,9 @@ static inline bf16 bf16_from_float(float f) {
     return (bf16)(nan ? (u >> 16) | 0x40u : r);
 }
 
+/* As a comparison, which the compiler turns into vector code; fmaxf it calls. A NaN gives b. */
+static inline float larger(float a, float b) { return a > b ? a : b; }
+
 static inline float plain_ld(float x) { return x; }
 
 #define T float
@@ -51,3 +56,31 @@ static inline float plain_ld(float x) { return x; }
 #define ST(x) bf16_from_float(x)
 #define NAME(x) x##_bf16
 #include "cpu_kernels.inc"
+
+/* e^x for x <= 0 in plain arithmetic, so that loops of it become vector code: 2^n (1 + r + ...), with the polynomial of
+ * Cephes' expf (Moshier), within 2 units in the last place. */
+static inline float exp_negative(float x) {
+    x = larger(x, -87.f);
+    float n = rintf(x * 1.44269504f), r = x - n * .693359375f + n * 2.12194440e-4f;
+    float p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r +
+               1.6666665459e-1f) * r + 5.0000001201e-1f;
+    uint32_t bits = (uint32_t)((int)n + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return (p * r * r + r + 1.f) * power;
+}
+
+KERNEL static void softmax_row(size_t n, float *restrict x) {
+    float top = x[0], sum = 0;
+#pragma omp simd reduction(max : top)
+    for (size_t j = 0; j < n; j++) top = x[j] > top ? x[j] : top;
+#pragma omp simd reduction(+ : sum)
+    for (size_t j = 0; j < n; j++) sum += x[j] = exp_negative(x[j] - top);
+    float f = 1.f / sum;
+    for (size_t j = 0; j < n; j++) x[j] *= f;
+}
+
+void uf_softmax_rows(size_t rows, size_t n, float *x) {
+#pragma omp parallel for
+    for (size_t i = 0; i < rows; i++) softmax_row(n, x + i * n);
+}

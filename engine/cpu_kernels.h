@@ -45,6 +45,8 @@ typedef struct uf_kernels {
     void (*distance_grad)(size_t n, const void *a, const void *b, bool square, float factor, void *da);
 } uf_kernels;
 
+void uf_softmax_rows(size_t rows, size_t n, float *x); /* each row of n, in place; n >= 1 */
+
 extern const uf_kernels uf_kernels_f32, uf_kernels_bf16;
 
 #endif

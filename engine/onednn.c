@@ -211,7 +211,7 @@ static MD query(const primitive *p, dnnl_query_t q) { return dnnl_primitive_desc
 static bool weights_need_f32(const uf_dconv_spec *s) {
     const dnnl_version_t *v = dnnl_version();
     bool old = v->major < 3 || (v->major == 3 && v->minor < 6);
-    bool wide = s->x.w > 352 && dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_amx;
+    bool wide = s->x.w > 352 && uf_cpu_has_amx();
     return s->dtype == UF_BF16 && old && (wide || s->dilation > 1 || s->x.w < s->kw || s->x.h < s->kh);
 }
 
@@ -250,11 +250,13 @@ static int open_all(uf_dconv *c, layouts *l) {
     UF_TRY(direction(c, &c->forward, 0, l));
     UF_TRY(memory(c, &c->x, desc_ref(&l->x), DNNL_MEMORY_NONE));
     UF_TRY(memory(c, &c->y, desc_ref(&l->y), DNNL_MEMORY_NONE));
-    if (c->spec.bias) UF_TRY(memory(c, &c->bias, desc_ref(&l->bias), DNNL_MEMORY_NONE));
-    UF_TRY(memory(c, &c->w, query(&c->forward, dnnl_query_weights_md), DNNL_MEMORY_ALLOCATE));
     if (!(c->scaled = uf_alloc(c->ctx, c->n_w, sizeof(float)))) return UF_ENOMEM;
     UF_TRY(memory(c, &c->w_plain, desc_ref(&l->w_plain), c->scaled));
-    UF_TRY(reorder(c, &c->pack_forward, desc_ref(&l->w_plain), query(&c->forward, dnnl_query_weights_md)));
+    if (c->spec.forward) {
+        if (c->spec.bias) UF_TRY(memory(c, &c->bias, desc_ref(&l->bias), DNNL_MEMORY_NONE));
+        UF_TRY(memory(c, &c->w, query(&c->forward, dnnl_query_weights_md), DNNL_MEMORY_ALLOCATE));
+        UF_TRY(reorder(c, &c->pack_forward, desc_ref(&l->w_plain), query(&c->forward, dnnl_query_weights_md)));
+    }
     if (c->spec.backward_data) {
         UF_TRY(direction(c, &c->data, 1, l));
         UF_TRY(memory(c, &c->dx, desc_ref(&l->x), DNNL_MEMORY_NONE));
@@ -314,13 +316,14 @@ const char *uf_dconv_impl(const uf_dconv *c) {
 
 int uf_dconv_pack(uf_dconv *c, const float *w, const float *scale) {
     size_t per = c->n_w / (size_t)c->spec.y.c;
+    if (!c->spec.forward && !c->spec.backward_data) return UF_OK; /* gradients of the weights do not read them */
     for (int o = 0; o < c->spec.y.c; o++)
         for (size_t i = 0; i < per; i++)
             c->scaled[(size_t)o * per + i] = w[(size_t)o * per + i] * (scale ? scale[o] : 1.f);
     void *scratch = NULL; /* reorders of weights need little; only ask when one does */
     if (c->pack_forward.scratch || c->pack_data.scratch)
         if (!(scratch = uf_alloc(c->ctx, 1, c->n_scratch))) return UF_ENOMEM;
-    int err = move(c, &c->pack_forward, c->w_plain, c->w, scratch);
+    int err = c->spec.forward ? move(c, &c->pack_forward, c->w_plain, c->w, scratch) : UF_OK;
     if (err == UF_OK && c->spec.backward_data) err = move(c, &c->pack_data, c->w_plain, c->w_data, scratch);
     free(scratch);
     return err;
@@ -371,8 +374,9 @@ int uf_sgemm(bool ta, bool tb, int m, int n, int k, float alpha, const float *a,
     return s == dnnl_success ? UF_OK : UF_EUNSUPPORTED;
 }
 
-bool uf_cpu_has_bf16(void) {
-    /* The library's own view: it honours ONEDNN_MAX_CPU_ISA, and every newer set contains this one. */
-    int isa = (int)dnnl_get_effective_cpu_isa();
-    return (isa & (int)dnnl_cpu_isa_avx512_core_bf16) == (int)dnnl_cpu_isa_avx512_core_bf16;
-}
+/* The library's own view: it honours ONEDNN_MAX_CPU_ISA, and every newer set contains the older ones. */
+static bool has(dnnl_cpu_isa_t set) { return ((int)dnnl_get_effective_cpu_isa() & (int)set) == (int)set; }
+
+bool uf_cpu_has_bf16(void) { return has(dnnl_cpu_isa_avx512_core_bf16); }
+bool uf_cpu_has_amx(void) { return has(dnnl_cpu_isa_avx512_core_amx); }
+bool uf_cpu_has_avx512(void) { return has(dnnl_cpu_isa_avx512_core); }

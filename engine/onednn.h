@@ -11,7 +11,7 @@ typedef struct uf_dconv_spec {
     int kh, kw, stride, pad, dilation, groups;
     uf_dtype dtype;           /* of activations and packed weights; bias and weight gradients are float32 */
     bool bias, sum, relu;     /* y = relu(conv(x) + bias + what y held before) */
-    bool backward_data, backward_weights;
+    bool forward, backward_data, backward_weights; /* the directions that will run */
 } uf_dconv_spec;
 
 /* UF_EUNSUPPORTED: the library has no primitive for it. */

@@ -23,6 +23,8 @@ typedef struct op_case {
     }
 
 BUILD(b_conv, uf_conv2d(x[0], "c", (uf_conv){.out = 9}))
+BUILD(b_wino, uf_conv2d(x[0], "c", (uf_conv){.out = 48}))
+BUILD(b_wino_wide, uf_conv2d(x[0], "c", (uf_conv){.out = 80, .pad = -1}))
 BUILD(b_conv1, uf_conv2d(x[0], "c", (uf_conv){.out = 20, .k = 1, .no_bias = true}))
 BUILD(b_conv_s2, uf_conv2d(x[0], "c", (uf_conv){.out = 8, .stride = 2}))
 BUILD(b_conv_d2, uf_conv2d(x[0], "c", (uf_conv){.out = 5, .dilation = 2}))
@@ -92,6 +94,13 @@ static uf_node *b_block(uf_graph *g, uf_node **x) { /* the residual block */
     return uf_binary(y, "add", uf_conv2d(y, "c", (uf_conv){.out = 6, .k = 1}));
 }
 
+static uf_node *b_wide_block(uf_graph *g, uf_node **x) { /* a residual block whose convolutions are Winograd's */
+    (void)g;
+    uf_node *y = uf_unary(uf_batch_norm(uf_conv2d(x[0], "a", (uf_conv){.out = 32, .no_bias = true}), "an"), "relu");
+    y = uf_batch_norm(uf_conv2d(y, "b", (uf_conv){.out = 32, .no_bias = true}), "bn");
+    return uf_unary(uf_binary(uf_scale(x[0], .5f, 0.f), "add", y), "relu");
+}
+
 static uf_node *b_frozen(uf_graph *g, uf_node **x) { /* a norm with fixed statistics, as in a frozen network */
     uf_graph_training(g, false);
     uf_node *y = b_block(g, x);
@@ -114,6 +123,9 @@ static uf_node *b_two(uf_graph *g, uf_node **x) { /* two convolutions of one inp
 
 static const op_case cases[] = {
     {"conv2d/3x3", {{2, 17, 9, 11}}, b_conv, 0, 0, 0},
+    {"conv2d/winograd", {{2, 32, 7, 9}}, b_wino, 0, 0, 0},          /* odd sides: half tiles; a last block of 48 channels */
+    {"conv2d/winograd one", {{1, 64, 1, 1}}, b_wino, 0, 0, 0},      /* a single tile, three quarters outside */
+    {"conv2d/winograd valid", {{3, 32, 6, 5}}, b_wino_wide, 0, 0, 0}, /* two blocks of channels; the gradient pads by 2 */
     {"conv2d/1x1", {{2, 17, 5, 7}}, b_conv1, 0, 0, 0},
     {"conv2d/stride", {{1, 16, 9, 12}}, b_conv_s2, 0, 0, 0},
     {"conv2d/dilated", {{1, 6, 9, 11}}, b_conv_d2, 0, 0, 0},
@@ -176,6 +188,7 @@ static const op_case cases[] = {
     {"hinge", {{2, 5, 3, 7}, {2, 5, 3, 7}}, b_hinge, -.9f, .9f, .05f},
     {"cross_entropy", {{2, 7, 2, 3}, {2, 1, 2, 3}}, b_ce, 0, 0, 0},
     {"chain/residual block", {{3, 6, 9, 7}}, b_block, 0, 0, 1e-3f},
+    {"chain/wide residual block", {{2, 32, 9, 7}}, b_wide_block, 0, 0, 5e-3f},
     {"chain/frozen block", {{2, 6, 9, 7}}, b_frozen, 0, 0, 1e-3f},
     {"chain/decoder block", {{2, 7, 3, 5}, {2, 4, 6, 10}}, b_up, 0, 0, 1e-3f},
     {"chain/two convolutions", {{2, 7, 9, 5}}, b_two, 0, 0, 1e-3f},

@@ -1,0 +1,198 @@
+/* Winograd's inner loops in AVX-512: transforms of a tile, and the products of one point for many tiles. */
+#include "winograd.h"
+
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma")))
+#define BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
+#define ALWAYS inline __attribute__((always_inline))
+
+enum { P = UF_WINO_POINTS, WIDE = UF_WINO_WIDE, ROW = 6 };
+
+bool uf_wino_cpu(uf_dtype t) { return t == UF_BF16 ? uf_cpu_has_bf16() : uf_cpu_has_avx512(); }
+
+/* B'dB of 16 lanes, in place. */
+static ALWAYS AVX512 void input_transform(__m512 d[P]) {
+    for (int j = 0; j < 4; j++) { /* columns */
+        __m512 a = d[j], b = d[4 + j], c = d[8 + j], e = d[12 + j];
+        d[j] = _mm512_sub_ps(a, c);
+        d[4 + j] = _mm512_add_ps(b, c);
+        d[8 + j] = _mm512_sub_ps(c, b);
+        d[12 + j] = _mm512_sub_ps(b, e);
+    }
+    for (int i = 0; i < P; i += 4) { /* rows */
+        __m512 a = d[i], b = d[i + 1], c = d[i + 2], e = d[i + 3];
+        d[i] = _mm512_sub_ps(a, c);
+        d[i + 1] = _mm512_add_ps(b, c);
+        d[i + 2] = _mm512_sub_ps(c, b);
+        d[i + 3] = _mm512_sub_ps(b, e);
+    }
+}
+
+/* A'mA of 16 channels: y, the 2x2 pixels. */
+static ALWAYS AVX512 void output_transform(const float *m, size_t step, __m512 y[4]) {
+    __m512 s[8];
+    for (int j = 0; j < 4; j++) {
+        __m512 a = _mm512_load_ps(m + (size_t)j * step), b = _mm512_load_ps(m + (size_t)(4 + j) * step);
+        __m512 c = _mm512_load_ps(m + (size_t)(8 + j) * step), d = _mm512_load_ps(m + (size_t)(12 + j) * step);
+        s[j] = _mm512_add_ps(_mm512_add_ps(a, b), c);
+        s[4 + j] = _mm512_sub_ps(_mm512_sub_ps(b, c), d);
+    }
+    for (int i = 0; i < 2; i++) {
+        y[2 * i] = _mm512_add_ps(_mm512_add_ps(s[4 * i], s[4 * i + 1]), s[4 * i + 2]);
+        y[2 * i + 1] = _mm512_sub_ps(_mm512_sub_ps(s[4 * i + 1], s[4 * i + 2]), s[4 * i + 3]);
+    }
+}
+
+/* The sums of `rows` tiles by `vectors` x 16 channels stay in registers: 24 of 32 at the most. */
+#define PRODUCT(NAME, TARGET, ELEMENT, STEP, LOAD, SPREAD, MULTIPLY)                                                  \
+    static ALWAYS TARGET void NAME##_rows(const int rows, const int vectors, int c, const ELEMENT *v,                 \
+                                          const ELEMENT *u, float *m) {                                               \
+        __m512 sum[ROW][4];                                                                                           \
+        for (int r = 0; r < rows; r++)                                                                                \
+            for (int n = 0; n < vectors; n++) sum[r][n] = _mm512_setzero_ps();                                        \
+        for (int k = 0; k < c; k += STEP, u += 16 * STEP * vectors) {                                                 \
+            LOAD                                                                                                      \
+            for (int r = 0; r < rows; r++) {                                                                          \
+                SPREAD                                                                                                \
+                for (int n = 0; n < vectors; n++) sum[r][n] = MULTIPLY;                                               \
+            }                                                                                                         \
+        }                                                                                                             \
+        for (int r = 0; r < rows; r++)                                                                                \
+            for (int n = 0; n < vectors; n++) _mm512_store_ps(m + r * WIDE + 16 * n, sum[r][n]);                      \
+    }                                                                                                                 \
+    static ALWAYS TARGET void NAME##_wide(const int vectors, int n_tiles, int c, const ELEMENT *v, const ELEMENT *u,  \
+                                          float *m) {                                                                 \
+        for (; n_tiles >= ROW; n_tiles -= ROW, v += ROW * c, m += ROW * WIDE) NAME##_rows(ROW, vectors, c, v, u, m);  \
+        switch (n_tiles) {                                                                                            \
+        case 1: NAME##_rows(1, vectors, c, v, u, m); break;                                                           \
+        case 2: NAME##_rows(2, vectors, c, v, u, m); break;                                                           \
+        case 3: NAME##_rows(3, vectors, c, v, u, m); break;                                                           \
+        case 4: NAME##_rows(4, vectors, c, v, u, m); break;                                                           \
+        case 5: NAME##_rows(5, vectors, c, v, u, m); break;                                                           \
+        }                                                                                                             \
+    }                                                                                                                 \
+    static TARGET void NAME(int n_tiles, int n_vectors, int c, const void *v, const void *u, float *m) {              \
+        switch (n_vectors) {                                                                                          \
+        case 1: NAME##_wide(1, n_tiles, c, v, u, m); break;                                                           \
+        case 2: NAME##_wide(2, n_tiles, c, v, u, m); break;                                                           \
+        case 3: NAME##_wide(3, n_tiles, c, v, u, m); break;                                                           \
+        case 4: NAME##_wide(4, n_tiles, c, v, u, m); break;                                                           \
+        }                                                                                                             \
+    }
+
+/* ---- float32 --------------------------------------------------------------------------------------------------- */
+
+static int channel_f32(int position) { return position; }
+static void store_f32(int n, const float *u, void *to) { memcpy(to, u, (size_t)n * sizeof *u); }
+
+static AVX512 void in_f32(const void *const x[P], int c, void *v, size_t step) {
+    for (int k = 0; k < c; k += 16) {
+        __m512 d[P];
+        for (int i = 0; i < P; i++) d[i] = _mm512_loadu_ps((const float *)x[i] + k);
+        input_transform(d);
+        for (int i = 0; i < P; i++) _mm512_store_ps((float *)v + (size_t)i * step + k, d[i]);
+    }
+}
+
+static AVX512 void out_f32(const float *m, size_t step, int n_vectors, const float *bias, bool relu,
+                           const void *const residual[4], void *const y[4]) {
+    for (int k = 0; k < 16 * n_vectors; k += 16) {
+        __m512 t[4], b = bias ? _mm512_loadu_ps(bias + k) : _mm512_setzero_ps();
+        output_transform(m + k, step, t);
+        for (int i = 0; i < 4; i++) {
+            if (!y[i]) continue;
+            t[i] = _mm512_add_ps(t[i], b);
+            if (residual[i]) t[i] = _mm512_add_ps(t[i], _mm512_loadu_ps((const float *)residual[i] + k));
+            if (relu) t[i] = _mm512_max_ps(t[i], _mm512_setzero_ps());
+            _mm512_storeu_ps((float *)y[i] + k, t[i]);
+        }
+    }
+}
+
+PRODUCT(product_f32, AVX512, float, 1,
+        __m512 w[4]; for (int n = 0; n < vectors; n++) w[n] = _mm512_load_ps(u + 16 * n);,
+        __m512 a = _mm512_set1_ps(v[r * c + k]);,
+        _mm512_fmadd_ps(a, w[n], sum[r][n]))
+
+/* ---- bf16 ------------------------------------------------------------------------------------------------------ */
+
+/* Of 32 neighbouring channels the even ones come first, then the odd ones: a shift and a mask widen them. */
+static int channel_bf16(int position) {
+    int lane = position % 32;
+    return position - lane + (lane < 16 ? 2 * lane : 2 * (lane - 16) + 1);
+}
+
+static BF16 void store_bf16(int n, const float *u, void *to) {
+    uint16_t *out = to, one[16];
+    for (int i = 0; i < n; i += 16) {
+        __m256bh b = _mm512_cvtneps_pbh(_mm512_loadu_ps(u + i));
+        memcpy(one, &b, sizeof one);
+        for (int k = 0; k < 16; k++) out[2 * (i + k)] = one[k];
+    }
+}
+
+static BF16 void in_bf16(const void *const x[P], int c, void *v, size_t step) {
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000u);
+    for (int k = 0; k < c; k += 16) {
+        __m512 d[P];
+        for (int i = 0; i < P; i++) {
+            __m512i pair = _mm512_loadu_si512((const uint16_t *)x[i] + (k & ~31));
+            d[i] = _mm512_castsi512_ps(k & 16 ? _mm512_and_si512(pair, high) : _mm512_slli_epi32(pair, 16));
+        }
+        input_transform(d);
+        for (int i = 0; i < P; i++) {
+            __m256bh b = _mm512_cvtneps_pbh(d[i]);
+            memcpy((uint16_t *)v + (size_t)i * step + k, &b, sizeof b);
+        }
+    }
+}
+
+static ALWAYS BF16 __m512 widen(const void *x) {
+    __m256i h;
+    memcpy(&h, x, sizeof h);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
+static BF16 void out_bf16(const float *m, size_t step, int n_vectors, const float *bias, bool relu,
+                          const void *const residual[4], void *const y[4]) {
+    for (int k = 0; k < 16 * n_vectors; k += 16) {
+        __m512 t[4], b = bias ? _mm512_loadu_ps(bias + k) : _mm512_setzero_ps();
+        output_transform(m + k, step, t);
+        for (int i = 0; i < 4; i++) {
+            if (!y[i]) continue;
+            t[i] = _mm512_add_ps(t[i], b);
+            if (residual[i]) t[i] = _mm512_add_ps(t[i], widen((const uint16_t *)residual[i] + k));
+            if (relu) t[i] = _mm512_max_ps(t[i], _mm512_setzero_ps());
+            __m256bh h = _mm512_cvtneps_pbh(t[i]);
+            memcpy((uint16_t *)y[i] + k, &h, sizeof h);
+        }
+    }
+}
+
+static ALWAYS BF16 __m512bh bh(__m512i x) {
+    __m512bh y;
+    memcpy(&y, &x, sizeof y);
+    return y;
+}
+
+PRODUCT(product_bf16, BF16, uint16_t, 2,
+        __m512bh w[4]; for (int n = 0; n < vectors; n++) w[n] = bh(_mm512_load_si512(u + 32 * n));,
+        int pair; memcpy(&pair, v + r * c + k, sizeof pair); __m512bh a = bh(_mm512_set1_epi32(pair));,
+        _mm512_dpbf16_ps(sum[r][n], a, w[n]))
+
+const uf_wino_kernels uf_wino_f32 = {.size = sizeof(float), .multiple = 16, .channel = channel_f32, .store = store_f32,
+                                     .in = in_f32, .product = product_f32, .out = out_f32};
+const uf_wino_kernels uf_wino_bf16 = {.size = 2, .multiple = 32, .pairs = true, .channel = channel_bf16,
+                                      .store = store_bf16, .in = in_bf16, .product = product_bf16, .out = out_bf16};
+
+#else
+bool uf_wino_cpu(uf_dtype t) {
+    (void)t;
+    return false;
+}
+const uf_wino_kernels uf_wino_f32, uf_wino_bf16;
+#endif
