@@ -13,6 +13,7 @@ enum { X, Y, W, BIAS, SCRATCH, RESIDUAL, G };
 typedef struct conv_keep {
     uf_dconv *conv;       /* NULL where the next two do all of it */
     uf_wino *fast, *fast_data;
+    uf_wino_grad *fast_weights;
     bool constant;        /* weights change only when the caller says so (uf_plan_stale) */
     float *scale, *bias;  /* of a folded norm, (C) each; NULL without */
 } conv_keep;
@@ -23,6 +24,7 @@ static void keep_close(void *priv) {
     uf_dconv_close(&k->conv);
     uf_wino_close(&k->fast);
     uf_wino_close(&k->fast_data);
+    uf_wino_grad_close(&k->fast_weights);
     free(k->scale);
     free(k->bias);
     free(k);
@@ -74,6 +76,8 @@ static int open_fast(uf_plan *p, conv_keep *k, const uf_dconv_spec *d) {
     uf_wino_spec back = {.x = d->y, .y = d->x, .pad = 2 - d->pad, .dtype = d->dtype, .to_data = true};
     if (uf_wino_fits(&forward)) UF_TRY(uf_wino_open(&k->fast, p->ctx, &forward));
     if (d->backward_data && uf_wino_fits(&back)) UF_TRY(uf_wino_open(&k->fast_data, p->ctx, &back));
+    if (d->backward_weights && !d->bias && uf_wino_grad_fits(&forward)) /* the bias's gradient is the library's */
+        UF_TRY(uf_wino_grad_open(&k->fast_weights, p->ctx, &forward));
     return UF_OK;
 }
 
@@ -81,13 +85,15 @@ static int open_directions(uf_plan *p, conv_keep *k, uf_dconv_spec d) {
     UF_TRY(open_fast(p, k, &d));
     d.forward = !k->fast;
     d.backward_data = d.backward_data && !k->fast_data;
+    d.backward_weights = d.backward_weights && !k->fast_weights;
     if (!d.forward && !d.backward_data && !d.backward_weights) return UF_OK;
     return uf_dconv_open(&k->conv, p->ctx, &d);
 }
 
 static size_t scratch_of(const conv_keep *k) {
     size_t n[] = {k->conv ? uf_dconv_scratch(k->conv) : 0, k->fast ? uf_wino_scratch(k->fast) : 0,
-                  k->fast_data ? uf_wino_scratch(k->fast_data) : 0}, most = 0;
+                  k->fast_data ? uf_wino_scratch(k->fast_data) : 0,
+                  k->fast_weights ? uf_wino_grad_scratch(k->fast_weights) : 0}, most = 0;
     for (int i = 0; i < UF_LEN(n); i++)
         if (n[i] > most) most = n[i];
     return most;
@@ -183,6 +189,10 @@ static int run_weights(uf_plan *p, uf_step *s) {
     conv_keep *k = s->priv;
     float *dw = uf_use(p, s, 2);
     if (s->i[0]) memset(dw, 0, (size_t)s->i[0] * sizeof *dw);
+    if (k->fast_weights) {
+        uf_wino_grad_run(k->fast_weights, uf_use(p, s, 0), uf_use(p, s, 1), dw, uf_use(p, s, 4));
+        return UF_OK;
+    }
     return uf_dconv_backward_weights(k->conv, uf_use(p, s, 0), uf_use(p, s, 1), dw, uf_use(p, s, 3), uf_use(p, s, 4));
 }
 

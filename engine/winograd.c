@@ -116,7 +116,7 @@ static void gather(const uf_wino *w, const float *weights, const float *scale, i
 }
 
 void uf_wino_pack(uf_wino *w, const float *weights, const float *scale) {
-    int c = w->spec.x.c, per = w->k->pairs ? 2 : 1;
+    int c = w->spec.x.c, per = w->k->group;
 #pragma omp parallel for collapse(2)
     for (int wide = 0; wide < w->n_wide; wide++)
         for (int position = 0; position < c; position++) {
@@ -187,8 +187,10 @@ void uf_wino_run(const uf_wino *w, const void *x, const float *bias, const void 
                 int width = width_of(w, wide);
                 for (int p = 0; p < P; p++) {
                     size_t u = (size_t)(wide * WIDE * P) * c + (size_t)p * c * (size_t)width;
-                    w->k->product(n, width / 16, (int)c, v + (size_t)p * v_step * size, (char *)w->u + u * size,
-                                  m + (size_t)p * m_step);
+                    uf_wino_product a = {.rows = n, .n_vectors = width / 16, .k = (int)c, .v = v + (size_t)p * v_step * size,
+                                         .u = (char *)w->u + u * size, .m = m + (size_t)p * m_step, .next_row = c, .ldv = c,
+                                         .ldu = (size_t)(width * w->k->group), .ldm = WIDE};
+                    w->k->product(&a);
                 }
                 for (int t = 0; t < n; t++)
                     write_tile(w, m + t * WIDE, m_step, wide, place_of(w, first + t), bias, residual, relu, y);

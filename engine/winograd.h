@@ -27,21 +27,43 @@ void uf_wino_pack(uf_wino *w, const float *weights, const float *scale);
 void uf_wino_run(const uf_wino *w, const void *x, const float *bias, const void *residual, bool relu, void *y,
                  void *scratch);
 
+/* The gradient of such a convolution's weights: the same tiles, summed over (16 products for 36 again). */
+typedef struct uf_wino_grad uf_wino_grad;
+bool uf_wino_grad_fits(const uf_wino_spec *s); /* s: of the forward convolution */
+int uf_wino_grad_open(uf_wino_grad **out, uf_ctx *ctx, const uf_wino_spec *s);
+void uf_wino_grad_close(uf_wino_grad **w);
+size_t uf_wino_grad_scratch(const uf_wino_grad *w);
+/* dw (y.c, x.c, 3, 3) float32 += ...; the result does not depend on the number of threads. */
+void uf_wino_grad_run(const uf_wino_grad *w, const void *x, const void *dy, float *dw, void *scratch);
+
 /* The inner loops for one element type; winograd_avx512.c. A tile is 4x4 of x and 2x2 of y; its 16 points are kept `step`
- * elements apart. Channels are taken in the order that uf_wino_channel tells. */
+ * elements apart. */
 enum { UF_WINO_POINTS = 16, UF_WINO_WIDE = 64 };
+
+/* m (rows, 16*n_vectors) = or += v by u, summed over k. Leading dimensions in elements, of a step of `group` in k (v, u) and
+ * of a row (m); next_row: from one row of v to the next. */
+typedef struct uf_wino_product {
+    int rows, n_vectors, k;
+    const void *v, *u;
+    float *m;
+    size_t next_row, ldv, ldu, ldm;
+    bool add;
+} uf_wino_product;
+
 typedef struct uf_wino_kernels {
     size_t size;
-    int multiple;                       /* of the input's channels */
-    bool pairs;                         /* packed weights hold two neighbouring channels side by side */
+    int multiple;                       /* of the channels that are summed over */
+    int group;                          /* elements of the sum that stand side by side: pairs for bf16 */
     int (*channel)(int position);       /* the channel that stands at this place of a transformed tile */
-    void (*store)(int n, const float *u, void *to); /* a packed row; with pairs, every second element */
+    void (*store)(int n, const float *u, void *to); /* a packed row, every `group`th element */
     void (*in)(const void *const x[UF_WINO_POINTS], int c, void *v, size_t step);
-    /* m (n_tiles, UF_WINO_WIDE) = v (n_tiles, c) by u (c, 16*n_vectors) */
-    void (*product)(int n_tiles, int n_vectors, int c, const void *v, const void *u, float *m);
+    void (*product)(const uf_wino_product *a);   /* v: rows of k; ldv: a row */
     /* residual and y: the four pixels of the tile, NULL where outside */
     void (*out)(const float *m, size_t step, int n_vectors, const float *bias, bool relu, const void *const residual[4],
                 void *const y[4]);
+    /* points of `group` tiles side by side, out of 16 pixels of x each (B'dB) or of 4 of dy (A dy A') */
+    void (*points)(const void *const x[2][UF_WINO_POINTS], int n_pixels, int c, void *v, size_t step);
+    void (*product_t)(const uf_wino_product *a); /* v: groups of k, each a row; ldv: of one element of k */
 } uf_wino_kernels;
 extern const uf_wino_kernels uf_wino_f32, uf_wino_bf16;
 bool uf_wino_cpu(uf_dtype t); /* the processor can run them */

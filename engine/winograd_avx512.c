@@ -47,14 +47,15 @@ static ALWAYS AVX512 void output_transform(const float *m, size_t step, __m512 y
     }
 }
 
-/* The sums of `rows` tiles by `vectors` x 16 channels stay in registers: 24 of 32 at the most. */
+/* m (rows, vectors x 16) = or += the sums over k of v by u, in registers: 24 of 32 at the most. */
 #define PRODUCT(NAME, TARGET, ELEMENT, STEP, LOAD, SPREAD, MULTIPLY)                                                  \
-    static ALWAYS TARGET void NAME##_rows(const int rows, const int vectors, int c, const ELEMENT *v,                 \
-                                          const ELEMENT *u, float *m) {                                               \
+    static ALWAYS TARGET void NAME##_rows(const int rows, const int vectors, int k_end, const ELEMENT *v, size_t ldv, \
+                                          const ELEMENT *u, size_t ldu, float *m, size_t ldm, bool add) {             \
         __m512 sum[ROW][4];                                                                                           \
         for (int r = 0; r < rows; r++)                                                                                \
-            for (int n = 0; n < vectors; n++) sum[r][n] = _mm512_setzero_ps();                                        \
-        for (int k = 0; k < c; k += STEP, u += 16 * STEP * vectors) {                                                 \
+            for (int n = 0; n < vectors; n++)                                                                         \
+                sum[r][n] = add ? _mm512_load_ps(m + (size_t)r * ldm + 16 * n) : _mm512_setzero_ps();                 \
+        for (int k = 0; k < k_end; k += STEP, u += ldu) {                                                             \
             LOAD                                                                                                      \
             for (int r = 0; r < rows; r++) {                                                                          \
                 SPREAD                                                                                                \
@@ -62,27 +63,48 @@ static ALWAYS AVX512 void output_transform(const float *m, size_t step, __m512 y
             }                                                                                                         \
         }                                                                                                             \
         for (int r = 0; r < rows; r++)                                                                                \
-            for (int n = 0; n < vectors; n++) _mm512_store_ps(m + r * WIDE + 16 * n, sum[r][n]);                      \
+            for (int n = 0; n < vectors; n++) _mm512_store_ps(m + (size_t)r * ldm + 16 * n, sum[r][n]);               \
     }                                                                                                                 \
-    static ALWAYS TARGET void NAME##_wide(const int vectors, int n_tiles, int c, const ELEMENT *v, const ELEMENT *u,  \
-                                          float *m) {                                                                 \
-        for (; n_tiles >= ROW; n_tiles -= ROW, v += ROW * c, m += ROW * WIDE) NAME##_rows(ROW, vectors, c, v, u, m);  \
-        switch (n_tiles) {                                                                                            \
-        case 1: NAME##_rows(1, vectors, c, v, u, m); break;                                                           \
-        case 2: NAME##_rows(2, vectors, c, v, u, m); break;                                                           \
-        case 3: NAME##_rows(3, vectors, c, v, u, m); break;                                                           \
-        case 4: NAME##_rows(4, vectors, c, v, u, m); break;                                                           \
-        case 5: NAME##_rows(5, vectors, c, v, u, m); break;                                                           \
+    static ALWAYS TARGET void NAME##_wide(const int vectors, const uf_wino_product *a) {                              \
+        const ELEMENT *v = a->v;                                                                                      \
+        float *m = a->m;                                                                                              \
+        int left = a->rows;                                                                                           \
+        for (; left >= ROW; left -= ROW, v += ROW * a->next_row, m += ROW * a->ldm)                                   \
+            NAME##_rows(ROW, vectors, a->k, v, a->ldv, a->u, a->ldu, m, a->ldm, a->add);                              \
+        switch (left) {                                                                                               \
+        case 1: NAME##_rows(1, vectors, a->k, v, a->ldv, a->u, a->ldu, m, a->ldm, a->add); break;                     \
+        case 2: NAME##_rows(2, vectors, a->k, v, a->ldv, a->u, a->ldu, m, a->ldm, a->add); break;                     \
+        case 3: NAME##_rows(3, vectors, a->k, v, a->ldv, a->u, a->ldu, m, a->ldm, a->add); break;                     \
+        case 4: NAME##_rows(4, vectors, a->k, v, a->ldv, a->u, a->ldu, m, a->ldm, a->add); break;                     \
+        case 5: NAME##_rows(5, vectors, a->k, v, a->ldv, a->u, a->ldu, m, a->ldm, a->add); break;                     \
         }                                                                                                             \
     }                                                                                                                 \
-    static TARGET void NAME(int n_tiles, int n_vectors, int c, const void *v, const void *u, float *m) {              \
-        switch (n_vectors) {                                                                                          \
-        case 1: NAME##_wide(1, n_tiles, c, v, u, m); break;                                                           \
-        case 2: NAME##_wide(2, n_tiles, c, v, u, m); break;                                                           \
-        case 3: NAME##_wide(3, n_tiles, c, v, u, m); break;                                                           \
-        case 4: NAME##_wide(4, n_tiles, c, v, u, m); break;                                                           \
+    static TARGET void NAME(const uf_wino_product *a) {                                                               \
+        switch (a->n_vectors) {                                                                                       \
+        case 1: NAME##_wide(1, a); break;                                                                             \
+        case 2: NAME##_wide(2, a); break;                                                                             \
+        case 3: NAME##_wide(3, a); break;                                                                             \
+        case 4: NAME##_wide(4, a); break;                                                                             \
         }                                                                                                             \
     }
+
+/* A dy A' of 16 channels: the 2x2 gradients of a tile to its 16 points. */
+static ALWAYS AVX512 void gradient_transform(const __m512 y[4], __m512 q[P]) {
+    __m512 zero = _mm512_setzero_ps();
+    for (int j = 0; j < 2; j++) { /* columns, into places 0 and 1 of each row */
+        __m512 a = y[j], b = y[2 + j];
+        q[j] = a;
+        q[4 + j] = _mm512_add_ps(a, b);
+        q[8 + j] = _mm512_sub_ps(a, b);
+        q[12 + j] = _mm512_sub_ps(zero, b);
+    }
+    for (int i = 0; i < P; i += 4) {
+        __m512 a = q[i], b = q[i + 1];
+        q[i + 1] = _mm512_add_ps(a, b);
+        q[i + 2] = _mm512_sub_ps(a, b);
+        q[i + 3] = _mm512_sub_ps(zero, b);
+    }
+}
 
 /* ---- float32 --------------------------------------------------------------------------------------------------- */
 
@@ -113,9 +135,21 @@ static AVX512 void out_f32(const float *m, size_t step, int n_vectors, const flo
     }
 }
 
-PRODUCT(product_f32, AVX512, float, 1,
-        __m512 w[4]; for (int n = 0; n < vectors; n++) w[n] = _mm512_load_ps(u + 16 * n);,
-        __m512 a = _mm512_set1_ps(v[r * c + k]);,
+/* Points of one tile: channels in their order. */
+static AVX512 void point_rows_f32(const void *const x[2][P], int n_pixels, int c, void *v, size_t step) {
+    for (int k = 0; k < c; k += 16) {
+        __m512 d[P], q[P];
+        for (int i = 0; i < n_pixels; i++) d[i] = _mm512_loadu_ps((const float *)x[0][i] + k);
+        if (n_pixels == P) input_transform(d);
+        else gradient_transform(d, q);
+        for (int i = 0; i < P; i++) _mm512_store_ps((float *)v + (size_t)i * step + k, n_pixels == P ? d[i] : q[i]);
+    }
+}
+
+#define LOAD_F32 __m512 w[4]; for (int n = 0; n < vectors; n++) w[n] = _mm512_load_ps(u + 16 * n);
+PRODUCT(product_f32, AVX512, float, 1, LOAD_F32, __m512 a = _mm512_set1_ps(v[(size_t)r * ldv + (size_t)k]);,
+        _mm512_fmadd_ps(a, w[n], sum[r][n]))
+PRODUCT(product_t_f32, AVX512, float, 1, LOAD_F32, __m512 a = _mm512_set1_ps(v[(size_t)k * ldv + (size_t)r]);,
         _mm512_fmadd_ps(a, w[n], sum[r][n]))
 
 /* ---- bf16 ------------------------------------------------------------------------------------------------------ */
@@ -179,15 +213,45 @@ static ALWAYS BF16 __m512bh bh(__m512i x) {
     return y;
 }
 
-PRODUCT(product_bf16, BF16, uint16_t, 2,
-        __m512bh w[4]; for (int n = 0; n < vectors; n++) w[n] = bh(_mm512_load_si512(u + 32 * n));,
-        int pair; memcpy(&pair, v + r * c + k, sizeof pair); __m512bh a = bh(_mm512_set1_epi32(pair));,
+/* Points of two tiles, side by side channel by channel. */
+static BF16 void point_rows_bf16(const void *const x[2][P], int n_pixels, int c, void *v, size_t step) {
+    uint16_t order[32];
+    for (int i = 0; i < 32; i++) order[i] = (uint16_t)(i / 2 + 16 * (i % 2));
+    __m512i interleave = _mm512_loadu_si512(order);
+    for (int k = 0; k < c; k += 16) {
+        __m512 d[P], q[2][P];
+        for (int t = 0; t < 2; t++) {
+            for (int i = 0; i < n_pixels; i++) d[i] = widen((const uint16_t *)x[t][i] + k);
+            if (n_pixels == P) {
+                input_transform(d);
+                memcpy(q[t], d, sizeof d);
+            } else {
+                gradient_transform(d, q[t]);
+            }
+        }
+        for (int i = 0; i < P; i++) {
+            __m512bh both = _mm512_cvtne2ps_pbh(q[1][i], q[0][i]);
+            __m512i b;
+            memcpy(&b, &both, sizeof b);
+            _mm512_store_si512((uint16_t *)v + (size_t)i * step + 2 * k, _mm512_permutexvar_epi16(interleave, b));
+        }
+    }
+}
+
+#define LOAD_BF16 __m512bh w[4]; for (int n = 0; n < vectors; n++) w[n] = bh(_mm512_load_si512(u + 32 * n));
+PRODUCT(product_bf16, BF16, uint16_t, 2, LOAD_BF16,
+        int pair; memcpy(&pair, v + (size_t)r * ldv + (size_t)k, sizeof pair); __m512bh a = bh(_mm512_set1_epi32(pair));,
+        _mm512_dpbf16_ps(sum[r][n], a, w[n]))
+PRODUCT(product_t_bf16, BF16, uint16_t, 2, LOAD_BF16,
+        int pair; memcpy(&pair, v + (size_t)k * ldv + (size_t)(2 * r), sizeof pair); __m512bh a = bh(_mm512_set1_epi32(pair));,
         _mm512_dpbf16_ps(sum[r][n], a, w[n]))
 
-const uf_wino_kernels uf_wino_f32 = {.size = sizeof(float), .multiple = 16, .channel = channel_f32, .store = store_f32,
-                                     .in = in_f32, .product = product_f32, .out = out_f32};
-const uf_wino_kernels uf_wino_bf16 = {.size = 2, .multiple = 32, .pairs = true, .channel = channel_bf16,
-                                      .store = store_bf16, .in = in_bf16, .product = product_bf16, .out = out_bf16};
+const uf_wino_kernels uf_wino_f32 = {
+    .size = sizeof(float), .multiple = 16, .group = 1, .channel = channel_f32, .store = store_f32, .in = in_f32,
+    .product = product_f32, .out = out_f32, .points = point_rows_f32, .product_t = product_t_f32};
+const uf_wino_kernels uf_wino_bf16 = {
+    .size = 2, .multiple = 32, .group = 2, .channel = channel_bf16, .store = store_bf16, .in = in_bf16,
+    .product = product_bf16, .out = out_bf16, .points = point_rows_bf16, .product_t = product_t_bf16};
 
 #else
 bool uf_wino_cpu(uf_dtype t) {
