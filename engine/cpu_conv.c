@@ -99,20 +99,32 @@ static size_t scratch_of(const conv_keep *k) {
     return most;
 }
 
-static int keep_open(uf_plan *p, const uf_node *n, const uf_group *g, conv_keep **out) {
-    const uf_node *conv = g->conv, *w = conv->in[1], *b = conv->n_in > 2 ? conv->in[2] : NULL;
+static uf_dconv_spec spec_of(const uf_plan *p, const uf_node *conv, const uf_group *g) {
+    const uf_node *w = conv->in[1], *b = conv->n_in > 2 ? conv->in[2] : NULL;
     uf_attr a = conv->attr;
+    return (uf_dconv_spec){.x = conv->in[0]->shape, .y = conv->shape, .kh = a.kh, .kw = a.kw, .stride = a.stride,
+                           .pad = a.pad, .dilation = a.dilation, .groups = a.groups, .dtype = p->dtype,
+                           .bias = b || g->norm, .sum = g->add, .relu = g->act,
+                           .backward_data = uf_wants_grad(p, conv->in[0]),
+                           .backward_weights = uf_wants_grad(p, w) || (b && uf_wants_grad(p, b))};
+}
+
+bool uf_conv_fusible(const uf_plan *p, const uf_node *n) {
+    uf_dconv_spec s = spec_of(p, n, &(uf_group){0});
+    return uf_dconv_trusted(&s);
+}
+
+static int keep_open(uf_plan *p, const uf_node *n, const uf_group *g, conv_keep **out) {
+    const uf_node *w = g->conv->in[1];
     conv_keep *k = uf_alloc(p->ctx, 1, sizeof *k);
     if (!k) return UF_ENOMEM;
     int err = UF_ENOMEM;
     k->constant = w->param && (p->options.mode == UF_INFER || w->param->frozen);
     if (g->norm && !(k->scale = uf_alloc(p->ctx, (size_t)n->shape.c, sizeof(float)))) goto fail;
     if (g->norm && !(k->bias = uf_alloc(p->ctx, (size_t)n->shape.c, sizeof(float)))) goto fail;
-    uf_dconv_spec spec = {.x = conv->in[0]->shape, .y = conv->shape, .kh = a.kh, .kw = a.kw, .stride = a.stride,
-                          .pad = a.pad, .dilation = a.dilation, .groups = a.groups, .dtype = p->dtype,
-                          .bias = b || g->norm, .sum = g->add, .relu = g->act,
-                          .backward_data = uf_wants_grad(p, conv->in[0]),
-                          .backward_weights = uf_wants_grad(p, w) || (b && uf_wants_grad(p, b))};
+    uf_dconv_spec spec = spec_of(p, g->conv, g);
+    err = UF_EUNSUPPORTED;
+    if (!uf_dconv_trusted(&spec)) goto fail; /* alone in its group: the oracle takes over */
     err = open_directions(p, k, spec);
     if (err == UF_EUNSUPPORTED && !g->norm && !g->add && !g->act) uf_ctx_clear(p->ctx); /* the oracle takes over */
     if (err < 0) goto fail;

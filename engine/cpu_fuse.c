@@ -82,6 +82,7 @@ void uf_cpu_fuse(uf_plan *p) {
         uf_group g = {0};
         const uf_node *last = n;
         if (is(n, "conv2d")) {
+            if (!uf_conv_fusible(p, n)) continue;
             g.conv = n;
             const uf_node *norm = only_reader(p, n);
             if (norm && foldable(p, n, norm)) {

@@ -26,9 +26,9 @@ struct uf_dconv {
     dnnl_stream_t stream;
     primitive forward, data, weights;
     primitive pack_forward, pack_data, unpack;
-    primitive widen_x, widen_dy;    /* to float32, where bf16 weight gradients cannot be trusted */
+    primitive widen_x, widen_dy, narrow_dx; /* to and from float32, where bf16 gradients cannot be trusted */
     dnnl_memory_t x, y, bias, w, w_data, w_plain, dx, dy, dw, dw_plain, db;
-    dnnl_memory_t x32, dy32;
+    dnnl_memory_t x32, dy32, dx32;
     float *scaled, *dw_sum, *db_sum; /* OIHW work space */
     size_t n_w, n_scratch;
 };
@@ -205,38 +205,52 @@ static int move(uf_dconv *c, primitive *p, dnnl_memory_t from, dnnl_memory_t to,
 
 static MD query(const primitive *p, dnnl_query_t q) { return dnnl_primitive_desc_query_md(p->desc, q, 0); }
 
-/* oneDNN before 3.6 answers wrongly for some bf16 weight gradients. With AMX: on pictures 360 or more wide, out of bounds at
- * that (352 ran clean). With bf16 dot products alone (2.6.3, found by test_conv_sweep): with a dilation, and on pictures
- * narrower than the kernel, where it reads what it never wrote. Those shapes compute this one direction in float32. */
-static bool weights_need_f32(const uf_dconv_spec *s) {
+/* oneDNN before 3.6 answers wrongly for some bf16 gradients. With AMX: of the weights, on pictures 360 or more wide, out of
+ * bounds at that (352 ran clean). With bf16 dot products alone (2.6.3, found by test_conv_sweep): of the weights, with a
+ * dilation, and on pictures narrower than the kernel, where it reads what it never wrote; of 1x1 kernels, to an odd number of
+ * channels. Those shapes compute the direction in float32. */
+static bool distrusted(const uf_dconv_spec *s) {
     const dnnl_version_t *v = dnnl_version();
-    bool old = v->major < 3 || (v->major == 3 && v->minor < 6);
-    bool wide = s->x.w > 352 && uf_cpu_has_amx();
-    return s->dtype == UF_BF16 && old && (wide || s->dilation > 1 || s->x.w < s->kw || s->x.h < s->kh);
+    return s->dtype == UF_BF16 && (v->major < 3 || (v->major == 3 && v->minor < 6));
 }
 
-static int open_weights(uf_dconv *c, layouts *l) {
-    layouts wide = {0};
-    bool widen = weights_need_f32(&c->spec);
-    int err = UF_OK;
-    if (widen) {
-        err = layouts_init(c, &wide, UF_F32);
-        primitive forward32 = {0}, saved = c->forward; /* the hint must be of the same type */
-        c->forward = (primitive){0};
-        if (err == UF_OK) err = direction(c, &forward32, 0, &wide);
-        c->forward = forward32;
-        if (err == UF_OK) err = direction(c, &c->weights, 2, &wide);
-        c->forward = saved;
-        primitive_close(&forward32);
-        if (err == UF_OK) err = reorder(c, &c->widen_x, desc_ref(&l->x), desc_ref(&wide.x));
-        if (err == UF_OK) err = reorder(c, &c->widen_dy, desc_ref(&l->y), desc_ref(&wide.y));
-        if (err == UF_OK) err = memory(c, &c->x32, desc_ref(&wide.x), DNNL_MEMORY_ALLOCATE);
-        if (err == UF_OK) err = memory(c, &c->dy32, desc_ref(&wide.y), DNNL_MEMORY_ALLOCATE);
-        layouts_free(&wide);
+static bool pointwise_needs_f32(const uf_dconv_spec *s) {
+    return s->kh == 1 && s->kw == 1 && s->y.c % 2;
+}
+
+static bool weights_need_f32(const uf_dconv_spec *s) {
+    bool wide = s->x.w > 352 && uf_cpu_has_amx();
+    return distrusted(s) && (wide || s->dilation > 1 || s->x.w < s->kw || s->x.h < s->kh || pointwise_needs_f32(s));
+}
+
+static bool data_needs_f32(const uf_dconv_spec *s) { return distrusted(s) && pointwise_needs_f32(s); }
+
+/* A direction in float32 whatever the convolution's type; its hint must be of the same type. */
+static int direction_f32(uf_dconv *c, primitive *p, int dir, layouts *wide) {
+    primitive forward32 = {0}, saved = c->forward;
+    c->forward = (primitive){0};
+    int err = direction(c, &forward32, 0, wide);
+    c->forward = forward32;
+    if (err == UF_OK) err = direction(c, p, dir, wide);
+    c->forward = saved;
+    primitive_close(&forward32);
+    return err;
+}
+
+static int widen(uf_dconv *c, primitive *p, dnnl_memory_t *m, desc *from, desc *to) {
+    if (*m) return UF_OK;
+    UF_TRY(reorder(c, p, desc_ref(from), desc_ref(to)));
+    return memory(c, m, desc_ref(to), DNNL_MEMORY_ALLOCATE);
+}
+
+static int open_weights(uf_dconv *c, layouts *l, layouts *wide) {
+    if (weights_need_f32(&c->spec)) {
+        UF_TRY(direction_f32(c, &c->weights, 2, wide));
+        UF_TRY(widen(c, &c->widen_x, &c->x32, &l->x, &wide->x));
+        UF_TRY(widen(c, &c->widen_dy, &c->dy32, &l->y, &wide->y));
     } else {
-        err = direction(c, &c->weights, 2, l);
+        UF_TRY(direction(c, &c->weights, 2, l));
     }
-    if (err < 0) return err;
     if (!(c->dw_sum = uf_alloc(c->ctx, c->n_w, sizeof(float)))) return UF_ENOMEM;
     if (!(c->db_sum = uf_alloc(c->ctx, (size_t)c->spec.y.c, sizeof(float)))) return UF_ENOMEM;
     UF_TRY(memory(c, &c->dw, query(&c->weights, dnnl_query_diff_weights_md), DNNL_MEMORY_ALLOCATE));
@@ -245,7 +259,21 @@ static int open_weights(uf_dconv *c, layouts *l) {
     return reorder(c, &c->unpack, query(&c->weights, dnnl_query_diff_weights_md), desc_ref(&l->w_plain));
 }
 
-static int open_all(uf_dconv *c, layouts *l) {
+static int open_data(uf_dconv *c, layouts *l, layouts *wide) {
+    if (data_needs_f32(&c->spec)) {
+        UF_TRY(direction_f32(c, &c->data, 1, wide));
+        UF_TRY(widen(c, &c->widen_dy, &c->dy32, &l->y, &wide->y));
+        UF_TRY(reorder(c, &c->narrow_dx, desc_ref(&wide->x), desc_ref(&l->x)));
+        UF_TRY(memory(c, &c->dx32, desc_ref(&wide->x), DNNL_MEMORY_ALLOCATE));
+    } else {
+        UF_TRY(direction(c, &c->data, 1, l));
+    }
+    UF_TRY(memory(c, &c->dx, desc_ref(&l->x), DNNL_MEMORY_NONE));
+    UF_TRY(memory(c, &c->w_data, query(&c->data, dnnl_query_weights_md), DNNL_MEMORY_ALLOCATE));
+    return reorder(c, &c->pack_data, desc_ref(&l->w_plain), query(&c->data, dnnl_query_weights_md));
+}
+
+static int open_all(uf_dconv *c, layouts *l, layouts *wide) {
     UF_TRY(layouts_init(c, l, c->spec.dtype));
     UF_TRY(direction(c, &c->forward, 0, l));
     UF_TRY(memory(c, &c->x, desc_ref(&l->x), DNNL_MEMORY_NONE));
@@ -257,15 +285,16 @@ static int open_all(uf_dconv *c, layouts *l) {
         UF_TRY(memory(c, &c->w, query(&c->forward, dnnl_query_weights_md), DNNL_MEMORY_ALLOCATE));
         UF_TRY(reorder(c, &c->pack_forward, desc_ref(&l->w_plain), query(&c->forward, dnnl_query_weights_md)));
     }
-    if (c->spec.backward_data) {
-        UF_TRY(direction(c, &c->data, 1, l));
-        UF_TRY(memory(c, &c->dx, desc_ref(&l->x), DNNL_MEMORY_NONE));
-        UF_TRY(memory(c, &c->w_data, query(&c->data, dnnl_query_weights_md), DNNL_MEMORY_ALLOCATE));
-        UF_TRY(reorder(c, &c->pack_data, desc_ref(&l->w_plain), query(&c->data, dnnl_query_weights_md)));
-    }
-    if (c->spec.backward_data || c->spec.backward_weights)
+    if (c->spec.backward_data || c->spec.backward_weights) {
+        UF_TRY(layouts_init(c, wide, UF_F32));
         UF_TRY(memory(c, &c->dy, desc_ref(&l->y), DNNL_MEMORY_NONE));
-    return c->spec.backward_weights ? open_weights(c, l) : UF_OK;
+    }
+    if (c->spec.backward_data) UF_TRY(open_data(c, l, wide));
+    return c->spec.backward_weights ? open_weights(c, l, wide) : UF_OK;
+}
+
+bool uf_dconv_trusted(const uf_dconv_spec *s) {
+    return s->kh > 1 || s->kw > 1 || s->stride == 1 || (s->x.c % 16 == 0 && s->y.c % 16 == 0);
 }
 
 int uf_dconv_open(uf_dconv **out, uf_ctx *ctx, const uf_dconv_spec *spec) {
@@ -274,11 +303,12 @@ int uf_dconv_open(uf_dconv **out, uf_ctx *ctx, const uf_dconv_spec *spec) {
     c->ctx = ctx;
     c->spec = *spec;
     c->n_w = (size_t)spec->y.c * (size_t)(spec->x.c / spec->groups) * (size_t)(spec->kh * spec->kw);
-    layouts l = {0};
+    layouts l = {0}, wide = {0};
     int err = check(c, dnnl_engine_create(&c->engine, dnnl_cpu, 0), "engine");
     if (err == UF_OK) err = check(c, dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags), "stream");
-    if (err == UF_OK) err = open_all(c, &l);
+    if (err == UF_OK) err = open_all(c, &l, &wide);
     layouts_free(&l);
+    layouts_free(&wide);
     if (err < 0) {
         uf_dconv_close(&c);
         return err;
@@ -291,10 +321,10 @@ void uf_dconv_close(uf_dconv **pc) {
     uf_dconv *c = *pc;
     if (!c) return;
     primitive *all[] = {&c->forward, &c->data,    &c->weights, &c->pack_forward, &c->pack_data,
-                        &c->unpack,  &c->widen_x, &c->widen_dy};
+                        &c->unpack,  &c->widen_x, &c->widen_dy, &c->narrow_dx};
     for (int i = 0; i < UF_LEN(all); i++) primitive_close(all[i]);
     dnnl_memory_t m[] = {c->x,  c->y,  c->bias, c->w,  c->w_data, c->w_plain, c->dx,
-                         c->dy, c->dw, c->dw_plain, c->db, c->x32, c->dy32};
+                         c->dy, c->dw, c->dw_plain, c->db, c->x32, c->dy32, c->dx32};
     for (int i = 0; i < UF_LEN(m); i++)
         if (m[i]) dnnl_memory_destroy(m[i]);
     if (c->stream) dnnl_stream_destroy(c->stream);
@@ -341,11 +371,22 @@ int uf_dconv_forward(uf_dconv *c, const void *x, const float *bias, void *y, voi
     return execute(c, &c->forward, n, a, scratch);
 }
 
+static void clear(const uf_dconv *c, void *dx) {
+    void *to = dx;
+    if (c->dx32) dnnl_memory_get_data_handle(c->dx32, &to);
+    memset(to, 0, uf_count(c->spec.x) * (c->dx32 || c->spec.dtype != UF_BF16 ? sizeof(float) : 2));
+}
+
 int uf_dconv_backward_data(uf_dconv *c, const void *dy, void *dx, void *scratch) {
     at(c->dy, dy);
     at(c->dx, dx);
-    dnnl_exec_arg_t a[5] = {{DNNL_ARG_DIFF_DST, c->dy}, {DNNL_ARG_WEIGHTS, c->w_data}, {DNNL_ARG_DIFF_SRC, c->dx}};
-    return execute(c, &c->data, 3, a, scratch);
+    bool wide = c->dx32 != NULL;
+    if (wide) UF_TRY(move(c, &c->widen_dy, c->dy, c->dy32, scratch));
+    if (c->spec.stride > c->spec.kh) clear(c, dx); /* some kernels leave the pixels that no window touches as they were */
+    dnnl_exec_arg_t a[5] = {{DNNL_ARG_DIFF_DST, wide ? c->dy32 : c->dy}, {DNNL_ARG_WEIGHTS, c->w_data},
+                            {DNNL_ARG_DIFF_SRC, wide ? c->dx32 : c->dx}};
+    UF_TRY(execute(c, &c->data, 3, a, scratch));
+    return wide ? move(c, &c->narrow_dx, c->dx32, c->dx, scratch) : UF_OK;
 }
 
 int uf_dconv_backward_weights(uf_dconv *c, const void *x, const void *dy, float *dw, float *db, void *scratch) {
@@ -355,8 +396,7 @@ int uf_dconv_backward_weights(uf_dconv *c, const void *x, const void *dy, float 
         UF_TRY(move(c, &c->widen_x, c->x, c->x32, scratch));
         UF_TRY(move(c, &c->widen_dy, c->dy, c->dy32, scratch));
     }
-    dnnl_exec_arg_t a[6] = {{DNNL_ARG_SRC, c->x32 ? c->x32 : c->x},
-                            {DNNL_ARG_DIFF_DST, c->dy32 ? c->dy32 : c->dy},
+    dnnl_exec_arg_t a[6] = {{DNNL_ARG_SRC, c->x32 ? c->x32 : c->x}, {DNNL_ARG_DIFF_DST, c->x32 ? c->dy32 : c->dy},
                             {DNNL_ARG_DIFF_WEIGHTS, c->dw}};
     int n = 3;
     if (c->spec.bias) a[n++] = (dnnl_exec_arg_t){DNNL_ARG_DIFF_BIAS, c->db};

@@ -14,6 +14,9 @@ typedef struct uf_dconv_spec {
     bool forward, backward_data, backward_weights; /* the directions that will run */
 } uf_dconv_spec;
 
+/* False where the library is known to answer wrongly in every direction and type: 1x1 kernels with a stride and channels that do
+ * not fill a vector (2.6.3 reads what it never wrote). */
+bool uf_dconv_trusted(const uf_dconv_spec *spec);
 /* UF_EUNSUPPORTED: the library has no primitive for it. */
 int uf_dconv_open(uf_dconv **out, uf_ctx *ctx, const uf_dconv_spec *spec);
 void uf_dconv_close(uf_dconv **c);

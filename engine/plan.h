@@ -101,6 +101,7 @@ void uf_cpu_fuse(uf_plan *p);
 /* cpu_conv.c, cpu_lower.c: UF_EUNSUPPORTED, before anything was appended, sends the node to the oracle. */
 int uf_cpu_forward(uf_plan *p, const uf_node *n);
 int uf_cpu_backward(uf_plan *p, const uf_node *n);
+bool uf_conv_fusible(const uf_plan *p, const uf_node *n); /* false: the oracle must compute it, alone */
 int uf_conv_forward(uf_plan *p, const uf_node *n);
 int uf_conv_backward(uf_plan *p, const uf_node *n);
 int uf_norm_forward(uf_plan *p, const uf_node *n);

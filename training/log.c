@@ -52,7 +52,8 @@ int uf_run_log(uf_run *u, int stage, const uf_stage *s, const uf_stepped *t) {
     if (fflush(u->csv)) return uf_fail(u->ctx, UF_EIO, "cannot write the log in '%s': disk full?", u->dir);
     u->curve_step[u->n_curve] = (double)u->step;
     u->curve_loss[u->n_curve++] = t->loss;
-    u->smoothed = u->n_curve == 1 ? t->loss : .98 * u->smoothed + .02 * t->loss;
+    u->smoothed = u->smoothing ? .98 * u->smoothed + .02 * t->loss : t->loss;
+    u->smoothing = true;
     double now = uf_now();
     if (u->o->progress) {
         uf_train_progress p = {u->step, u->n_steps, u->smoothed, t->rate, t->samples_per_second, now - u->started};

@@ -20,6 +20,7 @@ typedef struct uf_run {
     double *curve_step, *curve_loss, *valid_step, *valid_loss;
     int n_curve, n_valid;
     double smoothed, accuracy;
+    bool smoothing; /* `smoothed` has begun */
     int64_t best_step; /* of the finish: what is shipped; 0: none */
 } uf_run;
 
