@@ -19,6 +19,15 @@ typedef struct primitive {
     dnnl_memory_t scratch;
 } primitive;
 
+/* The gradient of the weights is summed over slices of the batch, each by one thread: shared among threads by the library, it
+ * waits in loops that never sleep, and beside another busy program each of them costs a turn of the scheduler. The slices
+ * depend on the batch alone, so that the sum does not change with the number of threads. */
+enum { MOST_SLICES = 8 };
+typedef struct slice {
+    dnnl_stream_t stream;
+    dnnl_memory_t x, dy, dw, db, scratch;
+} slice;
+
 struct uf_dconv {
     uf_ctx *ctx;
     uf_dconv_spec spec;
@@ -27,10 +36,12 @@ struct uf_dconv {
     primitive forward, data, weights;
     primitive pack_forward, pack_data, unpack;
     primitive widen_x, widen_dy, narrow_dx; /* to and from float32, where bf16 gradients cannot be trusted */
-    dnnl_memory_t x, y, bias, w, w_data, w_plain, dx, dy, dw, dw_plain, db;
+    slice slices[MOST_SLICES];
+    int n_slices;
+    dnnl_memory_t x, y, bias, w, w_data, w_plain, dx, dy, dw_plain;
     dnnl_memory_t x32, dy32, dx32;
-    float *scaled, *dw_sum, *db_sum; /* OIHW work space */
-    size_t n_w, n_scratch;
+    float *scaled, *dw_sum, *db_sum; /* OIHW work space; db_sum: a row a slice */
+    size_t n_w, n_scratch, slice_scratch;
 };
 
 static int check(uf_dconv *c, dnnl_status_t status, const char *what) {
@@ -74,10 +85,10 @@ static void layouts_free(layouts *l) {
     for (int i = 0; i < UF_LEN(all); i++) desc_free(all[i]);
 }
 
-static int layouts_init(uf_dconv *c, layouts *l, uf_dtype dtype) {
+static int layouts_init(uf_dconv *c, layouts *l, uf_dtype dtype, int n) {
     const uf_dconv_spec *s = &c->spec;
     dnnl_data_type_t t = type_of(dtype);
-    dnnl_dim_t x[DNNL_MAX_NDIMS] = {s->x.n, s->x.c, s->x.h, s->x.w}, y[DNNL_MAX_NDIMS] = {s->y.n, s->y.c, s->y.h, s->y.w};
+    dnnl_dim_t x[DNNL_MAX_NDIMS] = {n, s->x.c, s->x.h, s->x.w}, y[DNNL_MAX_NDIMS] = {n, s->y.c, s->y.h, s->y.w};
     dnnl_dim_t w4[DNNL_MAX_NDIMS] = {s->y.c, s->x.c, s->kh, s->kw}, bias[DNNL_MAX_NDIMS] = {s->y.c};
     dnnl_dim_t w5[DNNL_MAX_NDIMS] = {s->groups, s->y.c / s->groups, s->x.c / s->groups, s->kh, s->kw};
     const dnnl_dim_t *w = s->groups > 1 ? w5 : w4;
@@ -225,15 +236,15 @@ static bool weights_need_f32(const uf_dconv_spec *s) {
 
 static bool data_needs_f32(const uf_dconv_spec *s) { return distrusted(s) && pointwise_needs_f32(s); }
 
-/* A direction in float32 whatever the convolution's type; its hint must be of the same type. */
-static int direction_f32(uf_dconv *c, primitive *p, int dir, layouts *wide) {
-    primitive forward32 = {0}, saved = c->forward;
+/* A direction with another type or batch than the convolution's own; its hint must be of the same. */
+static int direction_apart(uf_dconv *c, primitive *p, int dir, layouts *l) {
+    primitive forward = {0}, saved = c->forward;
     c->forward = (primitive){0};
-    int err = direction(c, &forward32, 0, wide);
-    c->forward = forward32;
-    if (err == UF_OK) err = direction(c, p, dir, wide);
+    int err = direction(c, &forward, 0, l);
+    c->forward = forward;
+    if (err == UF_OK) err = direction(c, p, dir, l);
     c->forward = saved;
-    primitive_close(&forward32);
+    primitive_close(&forward);
     return err;
 }
 
@@ -243,25 +254,57 @@ static int widen(uf_dconv *c, primitive *p, dnnl_memory_t *m, desc *from, desc *
     return memory(c, m, desc_ref(to), DNNL_MEMORY_ALLOCATE);
 }
 
+static int slices_of(int n) {
+    int most = n < MOST_SLICES ? n : MOST_SLICES;
+    while (n % most) most--;
+    return most;
+}
+
+static int open_slice(uf_dconv *c, slice *s, layouts *l, float *db) {
+    UF_TRY(check(c, dnnl_stream_create(&s->stream, c->engine, dnnl_stream_default_flags), "stream"));
+    UF_TRY(memory(c, &s->x, desc_ref(&l->x), DNNL_MEMORY_NONE));
+    UF_TRY(memory(c, &s->dy, desc_ref(&l->y), DNNL_MEMORY_NONE));
+    UF_TRY(memory(c, &s->dw, query(&c->weights, dnnl_query_diff_weights_md), DNNL_MEMORY_ALLOCATE));
+    if (c->spec.bias) UF_TRY(memory(c, &s->db, desc_ref(&l->bias), db));
+    MD scratch = query(&c->weights, dnnl_query_scratchpad_md);
+    return c->slice_scratch ? memory(c, &s->scratch, scratch, DNNL_MEMORY_NONE) : UF_OK;
+}
+
+static int open_slices(uf_dconv *c, layouts *l) {
+    int n_threads = omp_get_max_threads();
+    omp_set_num_threads(1);
+    int err = direction_apart(c, &c->weights, 2, l);
+    omp_set_num_threads(n_threads);
+    if (err < 0) return err;
+    MD scratch = query(&c->weights, dnnl_query_scratchpad_md);
+    c->slice_scratch = scratch ? (dnnl_memory_desc_get_size(scratch) + 63) / 64 * 64 : 0;
+    size_t all = c->slice_scratch * (size_t)n_threads;
+    if (all > c->n_scratch) c->n_scratch = all;
+    if (!(c->db_sum = uf_alloc(c->ctx, (size_t)(c->n_slices * c->spec.y.c), sizeof(float)))) return UF_ENOMEM;
+    for (int i = 0; i < c->n_slices; i++) UF_TRY(open_slice(c, &c->slices[i], l, c->db_sum + i * c->spec.y.c));
+    return UF_OK;
+}
+
 static int open_weights(uf_dconv *c, layouts *l, layouts *wide) {
-    if (weights_need_f32(&c->spec)) {
-        UF_TRY(direction_f32(c, &c->weights, 2, wide));
+    layouts part = {0};
+    bool f32 = weights_need_f32(&c->spec);
+    if (f32) {
         UF_TRY(widen(c, &c->widen_x, &c->x32, &l->x, &wide->x));
         UF_TRY(widen(c, &c->widen_dy, &c->dy32, &l->y, &wide->y));
-    } else {
-        UF_TRY(direction(c, &c->weights, 2, l));
     }
+    c->n_slices = slices_of(c->spec.x.n);
+    int err = layouts_init(c, &part, f32 ? UF_F32 : c->spec.dtype, c->spec.x.n / c->n_slices);
+    if (err == UF_OK) err = open_slices(c, &part);
+    layouts_free(&part);
+    if (err < 0) return err;
     if (!(c->dw_sum = uf_alloc(c->ctx, c->n_w, sizeof(float)))) return UF_ENOMEM;
-    if (!(c->db_sum = uf_alloc(c->ctx, (size_t)c->spec.y.c, sizeof(float)))) return UF_ENOMEM;
-    UF_TRY(memory(c, &c->dw, query(&c->weights, dnnl_query_diff_weights_md), DNNL_MEMORY_ALLOCATE));
     UF_TRY(memory(c, &c->dw_plain, desc_ref(&l->w_plain), c->dw_sum));
-    if (c->spec.bias) UF_TRY(memory(c, &c->db, desc_ref(&l->bias), c->db_sum));
     return reorder(c, &c->unpack, query(&c->weights, dnnl_query_diff_weights_md), desc_ref(&l->w_plain));
 }
 
 static int open_data(uf_dconv *c, layouts *l, layouts *wide) {
     if (data_needs_f32(&c->spec)) {
-        UF_TRY(direction_f32(c, &c->data, 1, wide));
+        UF_TRY(direction_apart(c, &c->data, 1, wide));
         UF_TRY(widen(c, &c->widen_dy, &c->dy32, &l->y, &wide->y));
         UF_TRY(reorder(c, &c->narrow_dx, desc_ref(&wide->x), desc_ref(&l->x)));
         UF_TRY(memory(c, &c->dx32, desc_ref(&wide->x), DNNL_MEMORY_ALLOCATE));
@@ -274,7 +317,7 @@ static int open_data(uf_dconv *c, layouts *l, layouts *wide) {
 }
 
 static int open_all(uf_dconv *c, layouts *l, layouts *wide) {
-    UF_TRY(layouts_init(c, l, c->spec.dtype));
+    UF_TRY(layouts_init(c, l, c->spec.dtype, c->spec.x.n));
     UF_TRY(direction(c, &c->forward, 0, l));
     UF_TRY(memory(c, &c->x, desc_ref(&l->x), DNNL_MEMORY_NONE));
     UF_TRY(memory(c, &c->y, desc_ref(&l->y), DNNL_MEMORY_NONE));
@@ -286,7 +329,7 @@ static int open_all(uf_dconv *c, layouts *l, layouts *wide) {
         UF_TRY(reorder(c, &c->pack_forward, desc_ref(&l->w_plain), query(&c->forward, dnnl_query_weights_md)));
     }
     if (c->spec.backward_data || c->spec.backward_weights) {
-        UF_TRY(layouts_init(c, wide, UF_F32));
+        UF_TRY(layouts_init(c, wide, UF_F32, c->spec.x.n));
         UF_TRY(memory(c, &c->dy, desc_ref(&l->y), DNNL_MEMORY_NONE));
     }
     if (c->spec.backward_data) UF_TRY(open_data(c, l, wide));
@@ -317,14 +360,21 @@ int uf_dconv_open(uf_dconv **out, uf_ctx *ctx, const uf_dconv_spec *spec) {
     return UF_OK;
 }
 
+static void slice_close(slice *s) {
+    dnnl_memory_t m[] = {s->x, s->dy, s->dw, s->db, s->scratch};
+    for (int i = 0; i < UF_LEN(m); i++)
+        if (m[i]) dnnl_memory_destroy(m[i]);
+    if (s->stream) dnnl_stream_destroy(s->stream);
+}
+
 void uf_dconv_close(uf_dconv **pc) {
     uf_dconv *c = *pc;
     if (!c) return;
     primitive *all[] = {&c->forward, &c->data,    &c->weights, &c->pack_forward, &c->pack_data,
                         &c->unpack,  &c->widen_x, &c->widen_dy, &c->narrow_dx};
     for (int i = 0; i < UF_LEN(all); i++) primitive_close(all[i]);
-    dnnl_memory_t m[] = {c->x,  c->y,  c->bias, c->w,  c->w_data, c->w_plain, c->dx,
-                         c->dy, c->dw, c->dw_plain, c->db, c->x32, c->dy32, c->dx32};
+    for (int i = 0; i < c->n_slices; i++) slice_close(&c->slices[i]);
+    dnnl_memory_t m[] = {c->x, c->y, c->bias, c->w, c->w_data, c->w_plain, c->dx, c->dy, c->dw_plain, c->x32, c->dy32, c->dx32};
     for (int i = 0; i < UF_LEN(m); i++)
         if (m[i]) dnnl_memory_destroy(m[i]);
     if (c->stream) dnnl_stream_destroy(c->stream);
@@ -389,22 +439,58 @@ int uf_dconv_backward_data(uf_dconv *c, const void *dy, void *dx, void *scratch)
     return wide ? move(c, &c->narrow_dx, c->dx32, c->dx, scratch) : UF_OK;
 }
 
+/* Slice i of x and dy, whose elements are `size` bytes. Called by several threads at once. */
+static dnnl_status_t run_slice(uf_dconv *c, int i, const char *x, const char *dy, size_t size, char *scratch) {
+    slice *s = &c->slices[i];
+    size_t n = (size_t)c->n_slices, before = (size_t)i * size;
+    at(s->x, x + uf_count(c->spec.x) / n * before);
+    at(s->dy, dy + uf_count(c->spec.y) / n * before);
+    dnnl_exec_arg_t a[6] = {{DNNL_ARG_SRC, s->x}, {DNNL_ARG_DIFF_DST, s->dy}, {DNNL_ARG_DIFF_WEIGHTS, s->dw}};
+    int n_args = 3;
+    if (c->spec.bias) a[n_args++] = (dnnl_exec_arg_t){DNNL_ARG_DIFF_BIAS, s->db};
+    if (s->scratch) {
+        at(s->scratch, scratch);
+        a[n_args++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, s->scratch};
+    }
+    dnnl_status_t e = dnnl_primitive_execute(c->weights.run, s->stream, n_args, a);
+    return e ? e : dnnl_stream_wait(s->stream);
+}
+
+/* All slices into the first: in the library's own layout, which they share. */
+static void sum_slices(uf_dconv *c) {
+    float *part[MOST_SLICES];
+    size_t n = dnnl_memory_desc_get_size(query(&c->weights, dnnl_query_diff_weights_md)) / sizeof(float);
+    for (int i = 0; i < c->n_slices; i++) dnnl_memory_get_data_handle(c->slices[i].dw, (void **)&part[i]);
+#pragma omp parallel for
+    for (size_t k = 0; k < n; k++)
+        for (int i = 1; i < c->n_slices; i++) part[0][k] += part[i][k];
+}
+
 int uf_dconv_backward_weights(uf_dconv *c, const void *x, const void *dy, float *dw, float *db, void *scratch) {
-    at(c->x, x);
-    at(c->dy, dy);
+    void *x32 = NULL, *dy32 = NULL;
+    dnnl_status_t worst = dnnl_success;
     if (c->x32) {
+        at(c->x, x);
+        at(c->dy, dy);
         UF_TRY(move(c, &c->widen_x, c->x, c->x32, scratch));
         UF_TRY(move(c, &c->widen_dy, c->dy, c->dy32, scratch));
+        dnnl_memory_get_data_handle(c->x32, &x32);
+        dnnl_memory_get_data_handle(c->dy32, &dy32);
     }
-    dnnl_exec_arg_t a[6] = {{DNNL_ARG_SRC, c->x32 ? c->x32 : c->x}, {DNNL_ARG_DIFF_DST, c->x32 ? c->dy32 : c->dy},
-                            {DNNL_ARG_DIFF_WEIGHTS, c->dw}};
-    int n = 3;
-    if (c->spec.bias) a[n++] = (dnnl_exec_arg_t){DNNL_ARG_DIFF_BIAS, c->db};
-    UF_TRY(execute(c, &c->weights, n, a, scratch));
-    UF_TRY(move(c, &c->unpack, c->dw, c->dw_plain, scratch));
+    size_t size = x32 || c->spec.dtype != UF_BF16 ? sizeof(float) : 2;
+#pragma omp parallel for schedule(dynamic)
+    for (int i = 0; i < c->n_slices; i++) {
+        char *own = (char *)scratch + (size_t)omp_get_thread_num() * c->slice_scratch;
+        dnnl_status_t e = run_slice(c, i, x32 ? x32 : x, dy32 ? dy32 : dy, size, own);
+#pragma omp critical
+        if (e) worst = e;
+    }
+    UF_TRY(check(c, worst, "run"));
+    sum_slices(c);
+    UF_TRY(move(c, &c->unpack, c->slices[0].dw, c->dw_plain, scratch));
     for (size_t i = 0; i < c->n_w; i++) dw[i] += c->dw_sum[i];
-    if (db)
-        for (int i = 0; i < c->spec.y.c; i++) db[i] += c->db_sum[i];
+    for (int k = 0; db && k < c->n_slices; k++)
+        for (int i = 0; i < c->spec.y.c; i++) db[i] += c->db_sum[k * c->spec.y.c + i];
     return UF_OK;
 }
 

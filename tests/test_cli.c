@@ -160,6 +160,8 @@ static void test_usage(void **state)
         {"colorize --device toaster a b", "'toaster'"},
         {"train", "recipe"},
         {"train --resume --overwrite r", "exclude"},
+        {"lr-find", "recipe"},
+        {"lr-find --from 1 --to 0.1 r", "above"},
         {"eval w.safetensors", "pictures"},
         {"info", "film"},
         {"info a b", "one"},

@@ -1,6 +1,5 @@
 /* Runs: the schedule, recipes that are refused, and a run that is stopped and resumed to the same bits. */
-#include "schedule.h"
-#include "training.h"
+#include "step.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -114,7 +113,7 @@ static void test_resume_to_the_same_bits(void **state) {
     (void)state;
     char whole[80], again[80], resumed[80];
     assert_int_equal(train("whole", 2, 0, false), UF_OK);
-    assert_int_equal(train("again", 2, 0, false), UF_OK);
+    assert_int_equal(train("again", 1, 0, false), UF_OK); /* nor does the number of threads change them */
     assert_int_equal(train("resumed", 2, 2, false), UF_EINTR);
     assert_int_equal(train("resumed", 2, 4, true), UF_EINTR);
     assert_int_equal(train("resumed", 2, 0, true), UF_OK);
@@ -124,6 +123,107 @@ static void test_resume_to_the_same_bits(void **state) {
     assert_string_equal(whole, again);
     assert_string_equal(whole, resumed);
     assert_int_equal(train("whole", 2, 0, false), UF_EEXIST);
+}
+
+static void set_stages(uf_recipe *r, int batch, int accumulate) {
+    r->stages_count = 1;
+    r->stages[0].batch = batch;
+    r->stages[0].accumulate = accumulate;
+}
+
+/* The first step's gradients, with norms that do not look at the batch. */
+static void gradients(int batch, int accumulate, uf_params **out, uf_ctx *ctx) {
+    uf_recipe *r;
+    uf_data *data = NULL;
+    uf_loader *loader = NULL;
+    uf_network n;
+    uf_stepped t;
+    assert_int_equal(uf_recipe_open(&r, ctx, recipe("", 3)), UF_OK);
+    set_stages(r, batch, accumulate);
+    r->clip = 0;
+    assert_int_equal(uf_data_open(&data, ctx, r->train, (int)r->train_count), UF_OK);
+    assert_int_equal(uf_params_open(out, ctx, 3), UF_OK);
+    uf_loader_options o = {.seed = 5, .size = 32, .batch = batch, .workers = 1, .n = accumulate, .smallest = .5f};
+    assert_int_equal(uf_network_open(&n, ctx, &(uf_network_options){.r = r, .params = *out, .batch = batch, .size = 32,
+                                                                    .train = true, .fixed = true}), UF_OK);
+    assert_int_equal(uf_loader_open(&loader, ctx, data, &o), UF_OK);
+    uf_learner l = {ctx, r, *out, &n, loader, accumulate};
+    assert_int_equal(uf_learn(&l, 0, (uf_cycle){1e-3f, .9f}, &t), UF_OK);
+    uf_loader_close(&loader);
+    uf_network_close(&n);
+    uf_data_close(&data);
+    uf_recipe_close(&r);
+}
+
+static void test_accumulate(void **state) {
+    (void)state;
+    uf_ctx *ctx;
+    uf_params *one, *two;
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    gradients(4, 1, &one, ctx);
+    gradients(2, 2, &two, ctx);
+    double difference = 0, length = 0;
+    for (int i = 0; i < uf_params_n(one); i++) {
+        const uf_param *a = uf_params_at(one, i), *b = uf_params_at(two, i);
+        for (size_t k = 0; a->grad && k < uf_count(a->shape); k++) {
+            double d = (double)a->grad[k] - (double)b->grad[k];
+            difference += d * d;
+            length += (double)a->grad[k] * (double)a->grad[k];
+        }
+    }
+    assert_true(length > 0);
+    if (difference > 4e-4 * length) fail_msg("gradients differ by %.2g of their length", sqrt(difference / length));
+    uf_params_close(&one);
+    uf_params_close(&two);
+    uf_ctx_close(&ctx);
+}
+
+/* The plot, the two rates, and a batch chosen for the memory. */
+static void test_lr_find(void **state) {
+    (void)state;
+    uf_ctx *ctx;
+    uf_lr_found f;
+    char plot[96], line[96];
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    snprintf(plot, sizeof plot, "%s/rates.svg", folder);
+    uf_lr_find_options o = {.steps = 40, .from = 1e-6, .to = 30, .plot = plot};
+    if (uf_lr_find(ctx, recipe("", 3), &o, &f) < 0) fail_msg("%s", uf_ctx_error(ctx));
+    assert_true(f.n >= 20 && f.n <= 40);
+    assert_true(f.valley > 1e-6 && f.valley < .1 && f.steepest > 1e-6);
+    uf_lr_found_free(&f);
+    FILE *svg = fopen(plot, "r");
+    assert_non_null(svg);
+    assert_non_null(fgets(line, sizeof line, svg));
+    assert_non_null(strstr(line, "<?xml"));
+    fclose(svg);
+    assert_int_equal(uf_lr_find(ctx, recipe("", 3), &o, &f), UF_EEXIST);
+    o.stage = 2;
+    o.plot = NULL;
+    uf_ctx_clear(ctx);
+    assert_int_equal(uf_lr_find(ctx, recipe("", 3), &o, &f), UF_EINVAL);
+    uf_ctx_close(&ctx);
+}
+
+static void test_chosen_batch(void **state) {
+    (void)state;
+    uf_ctx *ctx;
+    uf_lr_found f;
+    char path[96];
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    snprintf(path, sizeof path, "%s/memory.yaml", folder);
+    for (int mb = 1; mb <= 40; mb += 39) {
+        FILE *to = fopen(path, "w");
+        fprintf(to, "model: color\nout: w.safetensors\ntrain: [{path: %s/samples/pictures}]\nvalid: [{path: %s/samples/pictures}]\n"
+                    "stages: [{size: 64, steps: 3, rate: 0.001}]\nlosses: {l1: 1}\nmemory: %d\n",
+                UNFADE_SOURCE_DIR, UNFADE_SOURCE_DIR, mb);
+        fclose(to);
+        int err = uf_lr_find(ctx, path, &(uf_lr_find_options){.steps = 20, .from = 1e-6, .to = 1e-3}, &f);
+        assert_int_equal(err, mb == 1 ? UF_EINVAL : UF_OK);
+        if (mb == 1) assert_non_null(strstr(uf_ctx_error(ctx), "memory"));
+        else uf_lr_found_free(&f);
+        uf_ctx_clear(ctx);
+    }
+    uf_ctx_close(&ctx);
 }
 
 static int count_lines(const char *file) {
@@ -303,6 +403,9 @@ int main(void) {
         cmocka_unit_test(test_pictures_are_apart),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_resume_to_the_same_bits),
+        cmocka_unit_test(test_accumulate),
+        cmocka_unit_test(test_lr_find),
+        cmocka_unit_test(test_chosen_batch),
         cmocka_unit_test(test_tune),
         cmocka_unit_test(test_finish_resumes_to_the_same_bits),
     };

@@ -25,7 +25,8 @@ static const cyaml_schema_value_t source_value = {
 
 static const cyaml_schema_field_t stage_fields[] = {
     CYAML_FIELD_INT("size", CYAML_FLAG_DEFAULT, uf_stage, size),
-    CYAML_FIELD_INT("batch", CYAML_FLAG_DEFAULT, uf_stage, batch),
+    CYAML_FIELD_INT("batch", OPT, uf_stage, batch),
+    CYAML_FIELD_INT("accumulate", OPT, uf_stage, accumulate),
     CYAML_FIELD_INT("steps", CYAML_FLAG_DEFAULT, uf_stage, steps),
     CYAML_FIELD_FLOAT("rate", CYAML_FLAG_DEFAULT, uf_stage, rate),
     CYAML_FIELD_STRING_PTR("freeze", CYAML_FLAG_POINTER | OPT, uf_stage, freeze, 0, 64),
@@ -78,6 +79,7 @@ static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_FLOAT("smoothing", OPT, uf_recipe, smoothing),
     CYAML_FIELD_FLOAT("gain", OPT, uf_recipe, gain),
     CYAML_FIELD_FLOAT("saturation_min", OPT, uf_recipe, saturation_min),
+    CYAML_FIELD_INT("memory", OPT, uf_recipe, memory),
     CYAML_FIELD_INT("checkpoint_every", OPT, uf_recipe, checkpoint_every),
     CYAML_FIELD_INT("sample_every", OPT, uf_recipe, sample_every),
     CYAML_FIELD_INT("valid_every", OPT, uf_recipe, valid_every),
@@ -189,7 +191,8 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
         UF_TRY(range(ctx, path, "size", s->size, m->multiple, 1024));
         if (s->size % m->multiple)
             return uf_fail(ctx, UF_EINVAL, "recipe '%s': size %d is not a multiple of %d", path, s->size, m->multiple);
-        UF_TRY(range(ctx, path, "batch", s->batch, 1, 4096));
+        UF_TRY(range(ctx, path, "batch", s->batch, 0, 4096));
+        UF_TRY(range(ctx, path, "accumulate", s->accumulate, 1, 4096));
         UF_TRY(range(ctx, path, "steps", s->steps, 1, 1e8));
         UF_TRY(range(ctx, path, "rate", (double)s->rate, 1e-9, 1));
         UF_TRY(range(ctx, path, "noise", (double)s->noise, 0, .3));
@@ -200,6 +203,7 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     UF_TRY(range(ctx, path, "grey", (double)r->grey, 0, 1));
     UF_TRY(range(ctx, path, "smoothing", (double)r->smoothing, 0, .9));
     UF_TRY(range(ctx, path, "gain", (double)r->gain, 0, 3));
+    UF_TRY(range(ctx, path, "memory", r->memory, 1, 1e8));
     UF_TRY(range(ctx, path, "workers", r->workers, 1, 256));
     UF_TRY(check_losses(ctx, path, r, r->losses));
     if (!r->stages_count && !r->finish)
@@ -229,6 +233,9 @@ static int locate_all(uf_ctx *ctx, const char *path, uf_recipe *r) {
 static void defaults(uf_recipe *r) {
     if (r->beta2 == 0) r->beta2 = .99f;
     if (r->workers == 0) r->workers = 1;
+    if (r->memory == 0) r->memory = 4000;
+    for (unsigned i = 0; i < r->stages_count; i++)
+        if (r->stages[i].accumulate == 0) r->stages[i].accumulate = 1;
     if (r->checkpoint_every == 0) r->checkpoint_every = 500;
     if (r->sample_every == 0) r->sample_every = 500;
     if (r->valid_every == 0) r->valid_every = 500;

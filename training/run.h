@@ -2,7 +2,7 @@
 #ifndef UF_RUN_H
 #define UF_RUN_H
 
-#include "network.h"
+#include "step.h"
 
 #include <stdio.h>
 
@@ -28,14 +28,17 @@ bool uf_run_out_of_time(const uf_run *u); /* cancelled, or over max_seconds */
 int uf_run_size(const uf_run *u, bool last); /* of the pictures in the first or the last stretch of the run */
 char *uf_run_path(const uf_run *u, const char *name); /* DIR/name; free() it. NULL: out of memory */
 
+/* train.c: a run without its log, up to where its first step would begin: recipe, data, parameters, starting weights. */
+int uf_run_open(uf_run *u, const char *recipe);
+void uf_run_close(uf_run *u);
+/* The network and the loader of a stage, from its step `from` on; first_sample counts the samples of the stages before. */
+int uf_run_stage_open(uf_run *u, const uf_stage *s, int64_t from, int64_t first_sample, uf_network *n, uf_loader **l);
+
 /* checkpoint.c: the parameters as a file of the run's folder, with `state` (a checkpoint) or averaged and small. */
 int uf_run_save(uf_run *u, const char *name, bool state);
 int uf_run_resume(uf_run *u);
 
 /* log.c: log.csv, a line a step, and the progress that the caller is told. */
-typedef struct uf_stepped { /* what one step tells */
-    double loss, term[UF_MAX_LOSSES], rate, norm, samples_per_second;
-} uf_stepped;
 int uf_run_log_open(uf_run *u);
 /* A log of the run's folder, written anew with the lines that the checkpoint has seen (keep). NULL after uf_fail(). */
 FILE *uf_run_csv(uf_run *u, const char *name, const char *head, bool (*keep)(void *user, const char *line), void *user);

@@ -93,7 +93,7 @@ static double place_y(const axes *a, double y) {
     return HEIGHT - MARGIN - (y - a->y0) / (a->y1 - a->y0) * (HEIGHT - 2 * MARGIN);
 }
 
-static void frame(cairo_t *cr, const axes *a, const char *title) {
+static void frame(cairo_t *cr, const axes *a, const char *title, bool powers) {
     char label[32];
     cairo_set_source_rgb(cr, 1, 1, 1);
     cairo_paint(cr);
@@ -110,7 +110,8 @@ static void frame(cairo_t *cr, const axes *a, const char *title) {
         snprintf(label, sizeof label, "%.3g", y);
         cairo_move_to(cr, 4, place_y(a, y) + 4);
         cairo_show_text(cr, label);
-        snprintf(label, sizeof label, "%.0f", x);
+        if (powers) snprintf(label, sizeof label, "%.1e", pow(10, x));
+        else snprintf(label, sizeof label, "%.0f", x);
         cairo_move_to(cr, place_x(a, x) - 12, HEIGHT - MARGIN + 18);
         cairo_show_text(cr, label);
     }
@@ -131,6 +132,42 @@ static void smooth(int n, const double *y, double *to) {
     }
 }
 
+/* An SVG that appears whole; `draw` gets the drawing and its own argument. */
+static int write_svg(uf_ctx *ctx, const char *path, bool overwrite, void (*draw)(cairo_t *cr, const void *arg), const void *arg) {
+    uf_whole *w = NULL;
+    int err = uf_whole_open(&w, ctx, path, overwrite);
+    FILE *f = err == UF_OK ? uf_whole_file(w) : NULL;
+    if (err == UF_OK && !f) err = UF_EIO;
+    if (err == UF_OK) {
+        cairo_surface_t *s = cairo_svg_surface_create_for_stream(to_file, f, WIDTH, HEIGHT);
+        cairo_t *cr = cairo_create(s);
+        draw(cr, arg);
+        cairo_surface_finish(s);
+        if (cairo_status(cr) || cairo_surface_status(s)) err = uf_fail(ctx, UF_EIO, "cannot write '%s'; is the disk full?", path);
+        cairo_destroy(cr);
+        cairo_surface_destroy(s);
+    }
+    if (err == UF_OK) err = uf_whole_commit(w);
+    uf_whole_close(&w);
+    return err;
+}
+
+typedef struct curve {
+    const char *title;
+    axes a;
+    int n, n_valid;
+    const double *step, *mean, *valid_step, *valid;
+} curve;
+
+static void draw_curve(cairo_t *cr, const void *arg) {
+    const curve *c = arg;
+    frame(cr, &c->a, c->title, false);
+    cairo_set_source_rgb(cr, .1, .35, .7);
+    line(cr, &c->a, c->n, c->step, c->mean);
+    cairo_set_source_rgb(cr, .8, .2, .1);
+    line(cr, &c->a, c->n_valid, c->valid_step, c->valid);
+}
+
 int uf_curve_write(uf_ctx *ctx, const char *path, const char *title, int n, const double *step, const double *loss,
                    int n_valid, const double *valid_step, const double *valid) {
     if (n < 2) return UF_OK;
@@ -145,25 +182,48 @@ int uf_curve_write(uf_ctx *ctx, const char *path, const char *title, int n, cons
     for (int i = 0; i < n_valid; i++) a.y0 = fmin(a.y0, valid[i]);
     a.y1 += .05 * (a.y1 - a.y0) + 1e-9;
     a.y0 -= .05 * (a.y1 - a.y0);
-    uf_whole *w = NULL;
-    int err = uf_whole_open(&w, ctx, path, true);
-    FILE *f = err == UF_OK ? uf_whole_file(w) : NULL;
-    if (err == UF_OK && !f) err = UF_EIO;
-    if (err == UF_OK) {
-        cairo_surface_t *s = cairo_svg_surface_create_for_stream(to_file, f, WIDTH, HEIGHT);
-        cairo_t *cr = cairo_create(s);
-        frame(cr, &a, title);
-        cairo_set_source_rgb(cr, .1, .35, .7);
-        line(cr, &a, n, step, mean);
-        cairo_set_source_rgb(cr, .8, .2, .1);
-        line(cr, &a, n_valid, valid_step, valid);
-        cairo_surface_finish(s);
-        if (cairo_status(cr) || cairo_surface_status(s)) err = uf_fail(ctx, UF_EIO, "cannot write '%s'; is the disk full?", path);
-        cairo_destroy(cr);
-        cairo_surface_destroy(s);
-    }
-    if (err == UF_OK) err = uf_whole_commit(w);
-    uf_whole_close(&w);
+    curve c = {title, a, n, n_valid, step, mean, valid_step, valid};
+    int err = write_svg(ctx, path, true, draw_curve, &c);
     free(mean);
+    return err;
+}
+
+typedef struct rates {
+    const uf_lr_found *f;
+    axes a;
+    const double *power;
+} rates;
+
+static void mark(cairo_t *cr, const rates *r, double rate, double red, double blue) {
+    double x = log10(rate), at = place_x(&r->a, x);
+    cairo_set_source_rgb(cr, red, .2, blue);
+    cairo_move_to(cr, at, MARGIN);
+    cairo_line_to(cr, at, HEIGHT - MARGIN);
+    cairo_stroke(cr);
+}
+
+static void draw_rates(cairo_t *cr, const void *arg) {
+    const rates *r = arg;
+    char title[128];
+    snprintf(title, sizeof title, "loss at rising learning rates (red: valley, %.1e; violet: steepest, %.1e)", r->f->valley,
+             r->f->steepest);
+    frame(cr, &r->a, title, true);
+    mark(cr, r, r->f->steepest, .6, .8);
+    mark(cr, r, r->f->valley, .8, .1);
+    cairo_set_source_rgb(cr, .1, .35, .7);
+    line(cr, &r->a, r->f->n, r->power, r->f->loss);
+}
+
+int uf_rates_write(uf_ctx *ctx, const char *path, bool overwrite, const uf_lr_found *f) {
+    double *power = uf_alloc(ctx, (size_t)f->n, sizeof *power), least = INFINITY;
+    if (!power) return UF_ENOMEM;
+    for (int i = 0; i < f->n; i++) {
+        power[i] = log10(f->rate[i]);
+        least = fmin(least, f->loss[i]);
+    }
+    double first = f->loss[0], room = fmax(first - least, 1e-6); /* the rise at the end leaves the picture */
+    rates r = {f, {power[0], power[f->n - 1], least - .1 * room, first + .5 * room}, power};
+    int err = write_svg(ctx, path, overwrite, draw_rates, &r);
+    free(power);
     return err;
 }

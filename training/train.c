@@ -1,43 +1,13 @@
 /* Training: stages of one-cycle steps, with a log, checkpoints, held-out losses and pictures. */
 #include "finish.h"
-#include "schedule.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- steps ---------------------------------------------------------------------------------------------------------- */
-
-static int one_step(uf_run *u, uf_network *n, const uf_stage *s, int64_t at, const uf_batch *b, uf_stepped *t) {
-    uf_cycle c = uf_one_cycle(at, s->steps, s->rate);
-    uf_adam a = {.rate = c.rate, .beta1 = c.beta1, .beta2 = u->r->beta2, .eps = 1e-8f, .decay = u->r->decay,
-                 .clip = u->r->clip, .average = u->r->average, .group_rate = u->r->group_rates,
-                 .n_groups = (int)u->r->group_rates_count};
-    float loss = 0, norm = 0, term = 0;
-    uf_plan_set_step(n->plan, (uint64_t)u->step);
-    UF_TRY(uf_network_set(n, b));
-    UF_TRY(uf_plan_run(n->plan));
-    UF_TRY(uf_plan_get(n->plan, n->loss, &loss));
-    if (!isfinite(loss))
-        return uf_fail(u->ctx, UF_EDATA, "the loss is no longer a number at step %lld; lower the rate and go on from the "
-                       "last checkpoint with --resume", (long long)u->step + 1);
-    for (int i = 0; i < UF_MAX_LOSSES; i++) {
-        t->term[i] = 0;
-        if (!n->term[i]) continue;
-        UF_TRY(uf_plan_get(n->plan, n->term[i], &term));
-        t->term[i] = (double)term;
-    }
-    uf_params_zero_grad(u->params);
-    UF_TRY(uf_plan_backward(n->plan));
-    UF_TRY(uf_adam_step(u->ctx, u->params, &a, u->step + 1, &norm));
-    t->loss = (double)loss;
-    t->rate = (double)c.rate;
-    t->norm = (double)norm;
-    return UF_OK;
-}
 
 static bool due(int64_t step, int every) { return every > 0 && step % every == 0; }
 
@@ -66,36 +36,37 @@ static void freeze(uf_run *u, const uf_stage *s) {
     if (s->freeze && *s->freeze) uf_params_freeze(u->params, s->freeze, true);
 }
 
-/* Steps [from, s->steps) of a stage; first_sample counts the samples of the stages before. */
-static int run_stage(uf_run *u, int index, int64_t from, int64_t first_sample) {
-    const uf_stage *s = &u->r->stages[index];
+int uf_run_stage_open(uf_run *u, const uf_stage *s, int64_t from, int64_t first_sample, uf_network *n, uf_loader **l) {
     bool color = !strcmp(u->r->model, "color");
-    uf_network n;
-    uf_loader *l = NULL;
-    uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = s->batch, .workers = u->r->workers, .first = from,
-                           .n = s->steps - from, .first_sample = first_sample, .noise = s->noise,
-                           .smallest = s->smallest, .grey = color ? 0.f : u->r->grey,
-                           .saturation_min = color ? u->r->saturation_min : 0.f};
-    freeze(u, s);
+    uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = s->batch, .workers = u->r->workers,
+                           .first = from * s->accumulate, .n = (s->steps - from) * s->accumulate,
+                           .first_sample = first_sample, .noise = s->noise, .smallest = s->smallest,
+                           .grey = color ? 0.f : u->r->grey, .saturation_min = color ? u->r->saturation_min : 0.f};
     uf_network_options net = {.r = u->r, .params = u->params, .judge = u->judge, .batch = s->batch, .size = s->size,
                               .train = true};
-    UF_TRY(uf_network_open(&n, u->ctx, &net));
+    freeze(u, s);
+    UF_TRY(uf_network_open(n, u->ctx, &net));
     freeze(u, s); /* parameters that the first build has just made */
-    int err = uf_loader_open(&l, u->ctx, u->train, &o);
-    uf_log(u->ctx, UF_LOG_INFO, "stage %d: %d px, batch %d, %.2f GMAC a batch forward, %zu MB", index, s->size, s->batch,
-           uf_plan_macs(n.plan) / 1e9, uf_plan_arena(n.plan) >> 20);
+    return uf_loader_open(l, u->ctx, u->train, &o);
+}
+
+/* Steps [from, s->steps) of a stage. */
+static int run_stage(uf_run *u, int index, int64_t from, int64_t first_sample) {
+    const uf_stage *s = &u->r->stages[index];
+    uf_network n = {0};
+    uf_learner l = {.ctx = u->ctx, .r = u->r, .params = u->params, .network = &n, .accumulate = s->accumulate};
+    int err = uf_run_stage_open(u, s, from, first_sample, &n, &l.loader);
+    if (err == UF_OK)
+        uf_log(u->ctx, UF_LOG_INFO, "stage %d: %d px, batch %d, %.2f GMAC a batch forward, %zu MB", index, s->size, s->batch,
+               uf_plan_macs(n.plan) / 1e9, uf_plan_arena(n.plan) >> 20);
     for (int64_t at = from; err == UF_OK && at < s->steps; at++) {
-        const uf_batch *b;
-        uf_stepped t = {0};
-        double start = uf_now();
-        if ((err = uf_loader_next(l, &b)) < 0) break;
-        if ((err = one_step(u, &n, s, at, b, &t)) < 0) break;
+        uf_stepped t;
+        if ((err = uf_learn(&l, u->step, uf_one_cycle(at, s->steps, s->rate), &t)) < 0) break;
         u->step++;
-        t.samples_per_second = s->batch / (uf_now() - start);
         if ((err = uf_run_log(u, index, s, &t)) < 0) break;
         err = after_step(u, s, at);
     }
-    uf_loader_close(&l);
+    uf_loader_close(&l.loader);
     uf_network_close(&n);
     return err;
 }
@@ -136,7 +107,7 @@ static int run_stages(uf_run *u) {
         int64_t steps = u->r->stages[i].steps, from = done < steps ? done : steps;
         if (from < steps) UF_TRY(run_stage(u, (int)i, from, sample));
         done -= from;
-        sample += steps * u->r->stages[i].batch;
+        sample += steps * u->r->stages[i].batch * u->r->stages[i].accumulate;
         base += steps;
     }
     UF_TRY(draw_curve(u));
@@ -175,7 +146,34 @@ static int load_start(uf_run *u) {
     return err;
 }
 
-static int open_run(uf_run *u, const char *recipe) {
+/* Activations of a training step at this batch, in bytes. */
+static int measure(uf_run *u, const uf_stage *s, int batch, size_t *bytes) {
+    uf_network n;
+    UF_TRY(uf_network_open(&n, u->ctx, &(uf_network_options){.r = u->r, .params = u->params, .judge = u->judge,
+                                                             .batch = batch, .size = s->size, .train = true}));
+    *bytes = uf_plan_arena(n.plan);
+    uf_network_close(&n);
+    return UF_OK;
+}
+
+/* Where a stage leaves its batch out: memory grows in proportion to it, so two small ones tell. The bound is the recipe's and
+ * not this machine's, so that the same recipe gives the same run everywhere. */
+static int choose_batch(uf_run *u, uf_stage *s) {
+    size_t one, two, room = (size_t)u->r->memory << 20;
+    if (s->batch > 0) return UF_OK;
+    UF_TRY(measure(u, s, 1, &one));
+    UF_TRY(measure(u, s, 2, &two));
+    if (one > room)
+        return uf_fail(u->ctx, UF_EINVAL, "one picture of %d px needs %zu MB, memory allows %d; choose a smaller size or allow "
+                       "more", s->size, one >> 20, u->r->memory);
+    size_t more = two > one ? two - one : 1;
+    for (s->batch = 1; s->batch < 256 && one + (size_t)(2 * s->batch - 1) * more <= room;) s->batch *= 2;
+    uf_log(u->ctx, UF_LOG_INFO, "%d px: batch %d, about %zu MB of %d", s->size, s->batch,
+           (one + (size_t)(s->batch - 1) * more) >> 20, u->r->memory);
+    return UF_OK;
+}
+
+int uf_run_open(uf_run *u, const char *recipe) {
     UF_TRY(uf_recipe_open(&u->r, u->ctx, recipe));
     UF_TRY(read_text(u, recipe));
     if (!(u->dir = uf_strdup(u->ctx, u->o->out_dir && *u->o->out_dir ? u->o->out_dir : "."))) return UF_ENOMEM;
@@ -196,6 +194,23 @@ static int open_run(uf_run *u, const char *recipe) {
     UF_TRY(uf_params_open(&u->params, u->ctx, u->r->seed));
     if (u->finish || uf_losses_look(u->r->losses)) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
     UF_TRY(load_start(u));
+    for (unsigned i = 0; i < u->r->stages_count; i++) UF_TRY(choose_batch(u, &u->r->stages[i]));
+    return UF_OK;
+}
+
+void uf_run_close(uf_run *u) {
+    uf_data_close(&u->train);
+    uf_data_close(&u->valid);
+    uf_params_close(&u->params);
+    uf_params_close(&u->judge);
+    uf_recipe_close(&u->r);
+    free(u->curve_step);
+    free(u->recipe_text);
+    free(u->dir);
+}
+
+/* Where an earlier run stopped, when there is one, and the log. */
+static int begin(uf_run *u) {
     char *old = uf_run_path(u, "checkpoint.safetensors");
     bool there = old && !access(old, F_OK);
     free(old);
@@ -207,16 +222,10 @@ static int open_run(uf_run *u, const char *recipe) {
 
 int uf_train(uf_ctx *ctx, const char *recipe, const uf_train_options *o) {
     uf_run u = {.ctx = ctx, .o = o, .started = uf_now()};
-    int err = open_run(&u, recipe);
+    int err = uf_run_open(&u, recipe);
+    if (err == UF_OK) err = begin(&u);
     if (err == UF_OK) err = run_stages(&u);
     if (u.csv && fclose(u.csv) && err == UF_OK) err = uf_fail(ctx, UF_EIO, "cannot write the log in '%s'", u.dir);
-    uf_data_close(&u.train);
-    uf_data_close(&u.valid);
-    uf_params_close(&u.params);
-    uf_params_close(&u.judge);
-    uf_recipe_close(&u.r);
-    free(u.curve_step);
-    free(u.recipe_text);
-    free(u.dir);
+    uf_run_close(&u);
     return err;
 }

@@ -22,7 +22,9 @@ typedef struct uf_source { /* where pictures come from */
 } uf_source;
 
 typedef struct uf_stage { /* a stretch of the run at one picture size */
-    int size, batch, steps;
+    int size, steps;
+    int batch;      /* 0: as large a power of two, 256 at most, as `memory` holds */
+    int accumulate; /* batches whose gradients are averaged into one step; 0: 1 */
     float rate;     /* the one-cycle's peak */
     char *freeze;   /* parameters with this prefix do not learn; "" or NULL: all do */
     float noise;    /* most deviation of the noise added to the luma, 0..0.3 */
@@ -64,6 +66,7 @@ typedef struct uf_recipe {
     float gain;            /* color: factor on the head of the written weights, 0: 1. Losses of the L1 kind predict the
                               median of the likely colours, which is greyer than any of them */
     float saturation_min;  /* color: pictures whose mean |chroma| is below are passed over */
+    int memory;            /* MB that the activations of a batch may take where `batch` is left out; 0: 4,000 */
     int checkpoint_every, sample_every, valid_every, workers;
 } uf_recipe;
 
@@ -152,6 +155,29 @@ typedef struct uf_train_options {
 /* UF_EINVAL: the recipe; UF_EDATA: data, or the loss is no longer finite; UF_EINTR: cancelled, checkpoint written;
  * UF_EEXIST: a run is there and neither resume nor overwrite was asked. */
 int uf_train(uf_ctx *ctx, const char *recipe, const uf_train_options *o);
+
+/* ---- the learning rate finder (lr_find.c) ------------------------------------------------------------------------------ */
+
+typedef struct uf_lr_find_options {
+    int stage;       /* of the recipe, from 0 */
+    int steps;       /* 20 or more */
+    double from, to; /* rates of the first and the last step */
+    const char *plot; /* SVG, or NULL */
+    bool overwrite;  /* the plot */
+    uf_train_progress_fn *progress;
+    void *user;
+} uf_lr_find_options;
+typedef struct uf_lr_found {
+    int n;               /* steps until the loss was 4 times its best, or all of them */
+    double *rate, *loss; /* n each; the loss smoothed */
+    double steepest;     /* rate where the loss falls fastest */
+    double valley;       /* rate well inside the longest fall: the one to take */
+} uf_lr_found;
+/* Trains a copy of the recipe's starting point for a few steps; nothing but the plot is written. *out is freed with
+ * uf_lr_found_free(). UF_EINVAL: the recipe, or it has no such stage; UF_EDATA: it broke too early to tell. */
+int uf_lr_find(uf_ctx *ctx, const char *recipe, const uf_lr_find_options *o, uf_lr_found *out);
+void uf_lr_found_free(uf_lr_found *f);
+int uf_rates_write(uf_ctx *ctx, const char *path, bool overwrite, const uf_lr_found *f); /* the plot; sheet.c */
 
 typedef struct uf_score {
     double ciede2000, colorfulness, grey_share; /* means over the pictures; losses.h says what they are */
