@@ -37,6 +37,8 @@ typedef struct uf_param {
 typedef struct uf_params uf_params; /* a named set, owned by whoever opened it; shared by any number of graphs */
 int uf_params_open(uf_params **out, uf_ctx *ctx, uint64_t seed);
 void uf_params_close(uf_params **set);
+/* Parameters made from now on begin at zero: weights are loaded over all of them, and drawing millions takes its time. */
+void uf_params_blank(uf_params *set);
 int uf_params_n(const uf_params *set);
 uf_param *uf_params_at(const uf_params *set, int i);
 uf_param *uf_params_find(const uf_params *set, const char *name); /* NULL: none */

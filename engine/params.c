@@ -8,6 +8,7 @@
 struct uf_params {
     uf_ctx *ctx;
     uint64_t seed;
+    bool blank;
     uf_param **at;
     int n, room;
     int *slot; /* open-addressed index by name: 1 + position, 0 empty */
@@ -90,6 +91,7 @@ static double xavier(uf_shape s) { return sqrt(2 / (fan_in(s) + fan_out(s))); }
 static void init_scaled(uf_param *p, uint64_t seed, uint64_t stream, double deviation) {
     float scale = (float)deviation;
     size_t n = uf_count(p->shape);
+#pragma omp parallel for
     for (size_t i = 0; i < n; i++) p->value[i] = scale * uf_gaussian(seed, stream, i);
 }
 
@@ -163,10 +165,12 @@ uf_param *uf_params_add(uf_params *set, const char *name, uf_shape s, uf_init in
         return NULL;
     }
     p->decay = is_weight(name);
-    initialise(p, set->seed, init);
+    if (!set->blank) initialise(p, set->seed, init);
     *slot_of(set, name) = 1 + set->n;
     return set->at[set->n++] = p;
 }
+
+void uf_params_blank(uf_params *set) { set->blank = true; }
 
 void uf_params_freeze(uf_params *set, const char *prefix, bool frozen) {
     size_t n = prefix ? strlen(prefix) : 0;

@@ -26,13 +26,74 @@ static uf_node *feature(const uf_loss_in *in) {
     return sum;
 }
 
+/* sqrt(d^2 + e^2) - e: L1 with a round foot, so that small differences do not all pull alike (Charbonnier et al., ICIP
+ * 1994). e: .001, a quarter of an 8-bit step. */
+static uf_node *charbonnier(const uf_loss_in *in) {
+    const float e = 1e-3f;
+    uf_node *d = uf_unary(uf_binary(in->predicted, "sub", in->target), "square");
+    return uf_scale(uf_reduce(uf_unary(uf_scale(d, 1.f, e * e), "sqrt"), "mean", 15), 1.f, -e);
+}
+
+/* Differences of neighbours, along one axis. */
+static uf_node *slope(uf_node *x, int axis) {
+    int n = !x ? 0 : axis == 2 ? x->shape.h : x->shape.w;
+    return n > 1 ? uf_binary(uf_slice(x, axis, 1, n), "sub", uf_slice(x, axis, 0, n - 1)) : NULL;
+}
+
+/* L1 between the differences of neighbouring places: where colours change, and not which they are. */
+static uf_node *edge(const uf_loss_in *in) {
+    uf_node *sum = NULL;
+    for (int axis = 2; axis < 4; axis++) {
+        uf_node *a = slope(in->predicted, axis), *b = slope(in->target, axis);
+        if (!a || !b) continue;
+        uf_node *term = uf_l1(a, b);
+        sum = sum ? uf_binary(sum, "add", term) : term;
+    }
+    return sum;
+}
+
+/* Mean length of the chroma over each picture. */
+static uf_node *saturation(uf_node *x) {
+    uf_node *squares = uf_reduce(uf_unary(x, "square"), "sum", 1u << 1);
+    return uf_reduce(uf_unary(uf_scale(squares, 1.f, 1e-6f), "sqrt"), "mean", 1u << 2 | 1u << 3);
+}
+
+static uf_node *colorfulness(const uf_loss_in *in) { return uf_l1(saturation(in->predicted), saturation(in->target)); }
+
+/* Which channels are active together, wherever it be: (N,1,C,C), by places and channels. */
+static uf_node *gram_of(uf_node *x) {
+    if (!x) return NULL;
+    uf_shape s = x->shape;
+    uf_node *rows = uf_reshape(x, (uf_shape){s.n, 1, s.c, s.h * s.w});
+    return uf_scale(uf_matmul(rows, uf_transpose(rows, 0, 1, 3, 2)), 1.f / ((float)s.c * (float)s.h * (float)s.w), 0.f);
+}
+
+/* Textures that a frozen network sees (Gatys et al., arXiv:1508.06576; as a training loss, Johnson et al.). */
+static uf_node *gram(const uf_loss_in *in) {
+    uf_node *sum = NULL;
+    for (int i = 0; i < in->n_features; i++) {
+        float w = in->feature_weight ? in->feature_weight[i] : 1.f;
+        if (w <= 0 || !in->predicted_features[i]) continue;
+        uf_node *term = uf_scale(uf_l1(gram_of(in->predicted_features[i]), gram_of(in->target_features[i])), w, 0.f);
+        sum = sum ? uf_binary(sum, "add", term) : term;
+    }
+    return sum;
+}
+
 static const uf_loss loss_l1 = {.name = "l1", .summary = "mean absolute difference", .build = l1};
 static const uf_loss loss_l2 = {.name = "l2", .summary = "mean squared difference", .build = l2};
 static const uf_loss loss_feature = {
     .name = "feature", .summary = "L1 between activations of a frozen network", .build = feature, .looks = true};
+static const uf_loss loss_charbonnier = {.name = "charbonnier", .summary = "L1 with a round foot", .build = charbonnier};
+static const uf_loss loss_edge = {.name = "edge", .summary = "L1 between differences of neighbouring places", .build = edge};
+static const uf_loss loss_colorfulness = {
+    .name = "colorfulness", .summary = "L1 between the pictures' mean lengths of chroma", .build = colorfulness};
+static const uf_loss loss_gram = {
+    .name = "gram", .summary = "L1 between Gram matrices of a frozen network's activations", .build = gram, .looks = true};
 static const uf_loss loss_cross_entropy = {.name = "cross_entropy", .summary = "of the class, with label smoothing", .build = cross_entropy};
 
-const uf_loss *const uf_losses[] = {&loss_l1, &loss_l2, &loss_feature, &loss_cross_entropy, NULL};
+const uf_loss *const uf_losses[] = {&loss_l1, &loss_l2, &loss_charbonnier, &loss_edge, &loss_colorfulness,
+                                   &loss_feature, &loss_gram, &loss_cross_entropy, NULL};
 
 _Static_assert(UF_LEN(uf_losses) - 1 <= UF_MAX_LOSSES, "a weight for each loss");
 

@@ -88,6 +88,7 @@ int uf_colorizer_open(uf_colorizer **out, uf_ctx *ctx, const uf_colorizer_option
     c->ctx = ctx;
     uf_colorizer_fit(o->w, o->h, o->size, model->multiple, &c->w, &c->h);
     if ((err = uf_params_open(&c->params, ctx, 0)) < 0) goto fail;
+    uf_params_blank(c->params);
     if ((err = uf_graph_open(&c->graph, ctx, c->params)) < 0) goto fail;
     uf_graph_training(c->graph, false);
     if ((err = model->build(c->graph, (uf_shape){ 1, 1, c->h, c->w }, &c->net)) < 0) goto fail;

@@ -193,6 +193,7 @@ int uf_run_open(uf_run *u, const char *recipe) {
            (long long)uf_data_n(u->valid));
     UF_TRY(uf_params_open(&u->params, u->ctx, u->r->seed));
     if (u->finish || uf_losses_look(u->r->losses)) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
+    if (u->judge) uf_params_blank(u->judge);
     UF_TRY(load_start(u));
     for (unsigned i = 0; i < u->r->stages_count; i++) UF_TRY(choose_batch(u, &u->r->stages[i]));
     return UF_OK;

@@ -60,6 +60,8 @@ static int open_params(tune *t) {
     uf_weights *w = NULL;
     UF_TRY(uf_params_open(&t->params, t->ctx, 0));
     UF_TRY(uf_params_open(&t->judge, t->ctx, 0));
+    uf_params_blank(t->params);
+    uf_params_blank(t->judge);
     int err = uf_graph_open(&g, t->ctx, t->params);
     if (err == UF_OK) err = uf_model_color.build(g, (uf_shape){1, 1, 64, 64}, &b);
     if (err == UF_OK) uf_graph_use(g, t->judge);
