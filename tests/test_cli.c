@@ -160,6 +160,7 @@ static void test_usage(void **state)
         {"colorize --device toaster a b", "'toaster'"},
         {"train", "recipe"},
         {"train --resume --overwrite r", "exclude"},
+        {"inspect w.safetensors", "pictures"},
         {"lr-find", "recipe"},
         {"lr-find --from 1 --to 0.1 r", "above"},
         {"eval w.safetensors", "pictures"},

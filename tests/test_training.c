@@ -226,6 +226,44 @@ static void test_chosen_batch(void **state) {
     uf_ctx_close(&ctx);
 }
 
+/* The page is whole, holds its pictures itself, and asks for nothing outside. */
+static void test_inspect(void **state) {
+    (void)state;
+    uf_ctx *ctx;
+    uf_inspected seen;
+    char page[96];
+    size_t room = 16u << 20, n;
+    const char *paths[] = {UNFADE_SOURCE_DIR "/samples/pictures"};
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    snprintf(page, sizeof page, "%s/inspect.html", folder);
+    uf_inspect_options o = {.weights = UNFADE_SOURCE_DIR "/models/weights/color.safetensors", .paths = paths, .n_paths = 1,
+                            .size = 64, .out = page};
+    if (uf_inspect(ctx, &o, &seen) < 0) fail_msg("%s", uf_ctx_error(ctx));
+    assert_true(seen.n_pictures > 0 && seen.n_layers > 20 && seen.n_dead >= 0);
+    char *text = calloc(room, 1);
+    FILE *f = fopen(page, "r");
+    assert_non_null(f);
+    n = fread(text, 1, room - 1, f);
+    fclose(f);
+    assert_true(n > 10000 && strstr(text, "</html>"));
+    assert_null(strstr(text, "http"));
+    int images = 0;
+    for (const char *p = text; (p = strstr(p, "data:image/png;base64,")); p++) images++;
+    assert_int_equal(images, seen.n_layers + 1);
+    free(text);
+    assert_int_equal(uf_inspect(ctx, &o, &seen), UF_EEXIST);
+    uf_ctx_clear(ctx);
+    o.size = 50;
+    assert_int_equal(uf_inspect(ctx, &o, &seen), UF_EINVAL);
+    uf_ctx_clear(ctx);
+    o.size = 64;
+    o.overwrite = true;
+    o.run = folder; /* no run is there */
+    assert_int_equal(uf_inspect(ctx, &o, &seen), UF_EINVAL);
+    assert_non_null(strstr(uf_ctx_error(ctx), "log.csv"));
+    uf_ctx_close(&ctx);
+}
+
 static int count_lines(const char *file) {
     char path[128];
     int n = 0;
@@ -406,6 +444,7 @@ int main(void) {
         cmocka_unit_test(test_accumulate),
         cmocka_unit_test(test_lr_find),
         cmocka_unit_test(test_chosen_batch),
+        cmocka_unit_test(test_inspect),
         cmocka_unit_test(test_tune),
         cmocka_unit_test(test_finish_resumes_to_the_same_bits),
     };

@@ -67,14 +67,17 @@ static cairo_status_t to_file(void *user, const unsigned char *data, unsigned n)
     return fwrite(data, 1, n, user) == n ? CAIRO_STATUS_SUCCESS : CAIRO_STATUS_WRITE_ERROR;
 }
 
+int uf_sheet_print(uf_sheet *s, FILE *to) {
+    cairo_surface_flush(s->surface);
+    return cairo_surface_write_to_png_stream(s->surface, to_file, to) ? UF_EIO : UF_OK;
+}
+
 int uf_sheet_write(uf_sheet *s, const char *path) {
     uf_whole *w = NULL;
     int err = uf_whole_open(&w, s->ctx, path, true);
     FILE *f = err == UF_OK ? uf_whole_file(w) : NULL;
     if (err == UF_OK && !f) err = UF_EIO;
-    cairo_surface_flush(s->surface);
-    if (err == UF_OK && cairo_surface_write_to_png_stream(s->surface, to_file, f))
-        err = uf_fail(s->ctx, UF_EIO, "cannot write '%s'; is the disk full?", path);
+    if (err == UF_OK && uf_sheet_print(s, f) < 0) err = uf_fail(s->ctx, UF_EIO, "cannot write '%s'; is the disk full?", path);
     if (err == UF_OK) err = uf_whole_commit(w);
     uf_whole_close(&w);
     return err;
@@ -117,8 +120,10 @@ static void frame(cairo_t *cr, const axes *a, const char *title, bool powers) {
     }
 }
 
+/* More points than the drawing has places would only make the file large. */
 static void line(cairo_t *cr, const axes *a, int n, const double *x, const double *y) {
-    for (int i = 0; i < n; i++) cairo_line_to(cr, place_x(a, x[i]), place_y(a, fmin(fmax(y[i], a->y0), a->y1)));
+    int stride = n / WIDTH + 1;
+    for (int i = 0; i < n; i += stride) cairo_line_to(cr, place_x(a, x[i]), place_y(a, fmin(fmax(y[i], a->y0), a->y1)));
     cairo_stroke(cr);
 }
 
@@ -132,21 +137,25 @@ static void smooth(int n, const double *y, double *to) {
     }
 }
 
-/* An SVG that appears whole; `draw` gets the drawing and its own argument. */
+/* `draw` gets the drawing and its own argument. */
+static int print_svg(FILE *to, void (*draw)(cairo_t *cr, const void *arg), const void *arg) {
+    cairo_surface_t *s = cairo_svg_surface_create_for_stream(to_file, to, WIDTH, HEIGHT);
+    cairo_t *cr = cairo_create(s);
+    draw(cr, arg);
+    cairo_surface_finish(s);
+    bool bad = cairo_status(cr) || cairo_surface_status(s);
+    cairo_destroy(cr);
+    cairo_surface_destroy(s);
+    return bad ? UF_EIO : UF_OK;
+}
+
+/* An SVG that appears whole. */
 static int write_svg(uf_ctx *ctx, const char *path, bool overwrite, void (*draw)(cairo_t *cr, const void *arg), const void *arg) {
     uf_whole *w = NULL;
     int err = uf_whole_open(&w, ctx, path, overwrite);
     FILE *f = err == UF_OK ? uf_whole_file(w) : NULL;
     if (err == UF_OK && !f) err = UF_EIO;
-    if (err == UF_OK) {
-        cairo_surface_t *s = cairo_svg_surface_create_for_stream(to_file, f, WIDTH, HEIGHT);
-        cairo_t *cr = cairo_create(s);
-        draw(cr, arg);
-        cairo_surface_finish(s);
-        if (cairo_status(cr) || cairo_surface_status(s)) err = uf_fail(ctx, UF_EIO, "cannot write '%s'; is the disk full?", path);
-        cairo_destroy(cr);
-        cairo_surface_destroy(s);
-    }
+    if (err == UF_OK && print_svg(f, draw, arg) < 0) err = uf_fail(ctx, UF_EIO, "cannot write '%s'; is the disk full?", path);
     if (err == UF_OK) err = uf_whole_commit(w);
     uf_whole_close(&w);
     return err;
@@ -168,13 +177,11 @@ static void draw_curve(cairo_t *cr, const void *arg) {
     line(cr, &c->a, c->n_valid, c->valid_step, c->valid);
 }
 
-int uf_curve_write(uf_ctx *ctx, const char *path, const char *title, int n, const double *step, const double *loss,
-                   int n_valid, const double *valid_step, const double *valid) {
-    if (n < 2) return UF_OK;
-    double *mean = uf_alloc(ctx, (size_t)n, sizeof *mean);
-    if (!mean) return UF_ENOMEM;
+/* The running mean (n) of the losses comes back in `mean`, its range in the curve. */
+static curve curve_of(const char *title, int n, const double *step, const double *loss, int n_valid, const double *valid_step,
+                      const double *valid, double *mean) {
+    axes a = {step[0], step[n - 1], INFINITY, -INFINITY};
     smooth(n, loss, mean);
-    axes a = {step[0], step[n - 1], INFINITY, 0};
     for (int i = 0; i < n; i++) {
         a.y0 = fmin(a.y0, mean[i]);
         a.y1 = fmax(a.y1, mean[i]);
@@ -182,8 +189,26 @@ int uf_curve_write(uf_ctx *ctx, const char *path, const char *title, int n, cons
     for (int i = 0; i < n_valid; i++) a.y0 = fmin(a.y0, valid[i]);
     a.y1 += .05 * (a.y1 - a.y0) + 1e-9;
     a.y0 -= .05 * (a.y1 - a.y0);
-    curve c = {title, a, n, n_valid, step, mean, valid_step, valid};
+    return (curve){title, a, n, n_valid, step, mean, valid_step, valid};
+}
+
+int uf_curve_write(uf_ctx *ctx, const char *path, const char *title, int n, const double *step, const double *loss,
+                   int n_valid, const double *valid_step, const double *valid) {
+    if (n < 2) return UF_OK;
+    double *mean = uf_alloc(ctx, (size_t)n, sizeof *mean);
+    if (!mean) return UF_ENOMEM;
+    curve c = curve_of(title, n, step, loss, n_valid, valid_step, valid, mean);
     int err = write_svg(ctx, path, true, draw_curve, &c);
+    free(mean);
+    return err;
+}
+
+int uf_curve_print(uf_ctx *ctx, FILE *to, const char *title, int n, const double *step, const double *y) {
+    if (n < 2) return UF_OK;
+    double *mean = uf_alloc(ctx, (size_t)n, sizeof *mean);
+    if (!mean) return UF_ENOMEM;
+    curve c = curve_of(title, n, step, y, 0, NULL, NULL, mean);
+    int err = print_svg(to, draw_curve, &c);
     free(mean);
     return err;
 }

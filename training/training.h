@@ -132,9 +132,11 @@ int uf_sheet_open(uf_sheet **out, uf_ctx *ctx, int columns, int rows, int cell_w
 void uf_sheet_close(uf_sheet **s);
 void uf_sheet_put(uf_sheet *s, int column, int row, int w, int h, const uint8_t *rgb); /* w*3 bytes a row; scaled to fit */
 int uf_sheet_write(uf_sheet *s, const char *path);
+int uf_sheet_print(uf_sheet *s, FILE *to); /* the PNG; UF_EIO without a message */
 /* A learning curve as SVG: losses (n) against steps, with a running mean; valid may be NULL. */
 int uf_curve_write(uf_ctx *ctx, const char *path, const char *title, int n, const double *step, const double *loss,
                    int n_valid, const double *valid_step, const double *valid);
+int uf_curve_print(uf_ctx *ctx, FILE *to, const char *title, int n, const double *step, const double *y); /* the SVG alone */
 
 /* ---- runs ------------------------------------------------------------------------------------------------------------ */
 
@@ -196,6 +198,27 @@ int uf_evaluate(uf_ctx *ctx, const char *weights, const char *tune, int n_paths,
 /* The same with `color` parameters at hand and an open index of pictures. */
 int uf_evaluate_params(uf_ctx *ctx, uf_params *params, const uf_data *data, int size, double strength, const char *sheet,
                        uf_evaluation *out);
+
+/* ---- what a network sees (inspect.c, inspect_page.c) -------------------------------------------------------------------- */
+
+typedef struct uf_inspect_options {
+    const char *weights;          /* of `color` */
+    const char *tune;             /* a file of uf_tune(), or NULL */
+    const char *const *paths;     /* colour pictures: folders, archives, files */
+    int n_paths;
+    int size;                     /* side of the square crop that the network sees, a multiple of 32; 0: 192 */
+    const char *run;              /* folder of the training run, for its curves, or NULL */
+    const char *out;              /* the page: one HTML file that needs no other */
+    bool overwrite;
+    uf_train_progress_fn *progress;
+    void *user;
+} uf_inspect_options;
+typedef struct uf_inspected {
+    int n_pictures, n_layers, n_dead; /* channels that were never above zero */
+    double worst_ciede2000;
+} uf_inspected;
+/* UF_EINVAL: no pictures, the size; UF_EEXIST; UF_EDATA: unreadable pictures or weights. */
+int uf_inspect(uf_ctx *ctx, const uf_inspect_options *o, uf_inspected *out);
 
 /* ---- transfer learning (tune.c) --------------------------------------------------------------------------------------- */
 
