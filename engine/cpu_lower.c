@@ -386,11 +386,18 @@ static const lowering *find(const uf_plan *p, const uf_node *n) {
     return NULL;
 }
 
-int uf_cpu_forward(uf_plan *p, const uf_node *n) {
+static int forward(uf_plan *p, const uf_node *n) {
     const lowering *l = find(p, n);
     bool scalar = uf_count(n->shape) == 1; /* sums of losses: not worth a conversion */
     for (int i = 0; i < n->n_in; i++) scalar = scalar && uf_count(n->in[i]->shape) == 1;
     return l && !scalar ? l->forward(p, n) : UF_EUNSUPPORTED;
 }
 
-int uf_cpu_backward(uf_plan *p, const uf_node *n) { return find(p, n)->backward(p, n); }
+static int backward(uf_plan *p, const uf_node *n) { return find(p, n)->backward(p, n); }
+
+static uf_dtype dtype(uf_dtype wanted) {
+    if (wanted != UF_AUTO) return wanted;
+    return uf_cpu_has_bf16() ? UF_BF16 : UF_F32;
+}
+
+const uf_backend uf_backend_cpu = {.name = "cpu", .dtype = dtype, .fuse = uf_cpu_fuse, .forward = forward, .backward = backward};

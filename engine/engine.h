@@ -206,7 +206,7 @@ typedef enum uf_dtype { UF_AUTO, UF_F32, UF_BF16 } uf_dtype;
 typedef struct uf_plan uf_plan;
 typedef struct uf_plan_options {
     uf_mode mode;
-    const char *backend; /* NULL or "cpu"; "ref". EXACT is always ref */
+    const char *backend; /* NULL or "cpu"; "ref". EXACT is always ref. UF_EINVAL: no such */
     uf_dtype dtype;      /* AUTO: bf16 where the processor multiplies it natively, else float32 */
     bool no_fuse;        /* for the tests: every node on its own */
     uf_node *loss;       /* TRAIN: the scalar to differentiate; may be NULL (forward only, training statistics) */

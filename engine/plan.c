@@ -99,7 +99,7 @@ int uf_value_new(uf_plan *p, const uf_node *n, uf_layout layout) {
     int b = uf_plan_buf(p, uf_bytes(p, n->shape, layout));
     if (b < 0) return b;
     t->value[layout] = b;
-    p->buf[b].pinned = n->output || !p->native;
+    p->buf[b].pinned = n->output || !p->backend->forward;
     return b;
 }
 
@@ -227,7 +227,7 @@ static int lower_forward(uf_plan *p) {
             UF_TRY(lower_leaf(p, n));
             continue;
         }
-        int err = p->native ? uf_cpu_forward(p, n) : UF_EUNSUPPORTED;
+        int err = p->backend->forward ? p->backend->forward(p, n) : UF_EUNSUPPORTED;
         if (err == UF_EUNSUPPORTED) {
             p->tensor[i].oracle = true;
             err = uf_oracle_forward(p, n);
@@ -273,7 +273,7 @@ static int lower_backward(uf_plan *p) {
     for (int i = loss->index; i >= 0; i--) {
         const uf_node *n = uf_graph_at(p->graph, i);
         if (n->n_in == 0 || p->tensor[i].absorbed || !uf_wants_grad(p, n) || p->tensor[i].grad < 0) continue;
-        UF_TRY(p->tensor[i].oracle ? uf_oracle_backward(p, n) : uf_cpu_backward(p, n));
+        UF_TRY(p->tensor[i].oracle ? uf_oracle_backward(p, n) : p->backend->backward(p, n));
     }
     for (int i = 0; i < p->n_nodes; i++) { /* inputs marked by hand */
         const uf_node *n = uf_graph_at(p->graph, i);
@@ -346,25 +346,33 @@ static int compile(uf_plan *p) {
     UF_TRY(uf_graph_status(p->graph));
     uf_graph_mark_grads(p->graph);
     UF_TRY(analyse(p));
-    if (p->native && !p->options.no_fuse) uf_cpu_fuse(p);
+    if (p->backend->fuse && !p->options.no_fuse) p->backend->fuse(p);
     find_last_uses(p);
     UF_TRY(lower_forward(p));
     UF_TRY(lower_backward(p));
     return allocate(p);
 }
 
+const uf_backend *const uf_backends[] = {&uf_backend_cpu, &uf_backend_ref, NULL};
+
+static const uf_backend *find_backend(const uf_plan_options *o) {
+    if (o->mode == UF_EXACT) return &uf_backend_ref;
+    for (int i = 0; uf_backends[i]; i++)
+        if (!o->backend || !strcmp(uf_backends[i]->name, o->backend)) return uf_backends[i];
+    return NULL;
+}
+
 int uf_plan_open(uf_plan **out, uf_ctx *ctx, uf_graph *g, const uf_plan_options *o) {
     if (!g) return uf_fail(ctx, UF_EINVAL, "no graph to compile");
+    const uf_backend *backend = find_backend(o);
+    if (!backend) return uf_fail(ctx, UF_EINVAL, "there is no backend '%s'; use cpu or ref", o->backend);
     uf_plan *p = uf_alloc(ctx, 1, sizeof *p);
     if (!p) return UF_ENOMEM;
     p->ctx = ctx;
     p->graph = g;
+    p->backend = backend;
     p->options = *o;
-    p->native = o->mode != UF_EXACT && !(o->backend && !strcmp(o->backend, "ref"));
-    p->dtype = !p->native                ? UF_F32
-               : o->dtype != UF_AUTO     ? o->dtype
-               : uf_cpu_has_bf16()       ? UF_BF16
-                                         : UF_F32;
+    p->dtype = p->backend->dtype(o->dtype);
     p->kernels = p->dtype == UF_BF16 ? &uf_kernels_bf16 : &uf_kernels_f32;
     p->n_threads = uf_ctx_threads(ctx);
     p->n_nodes = uf_graph_n(g);

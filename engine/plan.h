@@ -57,12 +57,24 @@ typedef struct uf_tensor {
     uf_group group;
 } uf_tensor;
 
+/* Who computes a plan: a row of uf_backends[]. What a backend leaves to others the oracle computes, in its own layout. */
+typedef struct uf_backend {
+    const char *name;
+    uf_dtype (*dtype)(uf_dtype wanted);                   /* of activations; wanted may be UF_AUTO */
+    void (*fuse)(uf_plan *p);                             /* groups nodes before lowering, or NULL */
+    /* Append steps. UF_EUNSUPPORTED, before anything was appended, sends the node to the oracle; NULL: all of them. */
+    int (*forward)(uf_plan *p, const uf_node *n);
+    int (*backward)(uf_plan *p, const uf_node *n);
+} uf_backend;
+extern const uf_backend uf_backend_ref, uf_backend_cpu;
+extern const uf_backend *const uf_backends[]; /* NULL-ended */
+
 struct uf_plan {
     uf_ctx *ctx;
     uf_graph *graph;
     uf_plan_options options;
     uf_dtype dtype;
-    bool native;            /* cpu backend; false: everything by the oracle */
+    const uf_backend *backend;
     int n_threads;
     int n_nodes;
     uf_tensor *tensor;
@@ -96,11 +108,8 @@ bool uf_wants_grad(const uf_plan *p, const uf_node *n);
 int uf_oracle_forward(uf_plan *p, const uf_node *n);
 int uf_oracle_backward(uf_plan *p, const uf_node *n);
 
-/* cpu_fuse.c */
+/* cpu_fuse.c, cpu_lower.c, cpu_conv.c, ...: the cpu backend */
 void uf_cpu_fuse(uf_plan *p);
-/* cpu_conv.c, cpu_lower.c: UF_EUNSUPPORTED, before anything was appended, sends the node to the oracle. */
-int uf_cpu_forward(uf_plan *p, const uf_node *n);
-int uf_cpu_backward(uf_plan *p, const uf_node *n);
 bool uf_conv_fusible(const uf_plan *p, const uf_node *n); /* false: the oracle must compute it, alone */
 int uf_conv_forward(uf_plan *p, const uf_node *n);
 int uf_conv_backward(uf_plan *p, const uf_node *n);

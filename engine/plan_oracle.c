@@ -55,7 +55,7 @@ int uf_oracle_forward(uf_plan *p, const uf_node *n) {
     if (out < 0) return out;
     size_t n_aux = n->op->n_aux ? n->op->n_aux(n) : 0;
     if (n_aux && (t->aux = uf_plan_buf(p, n_aux * sizeof(float))) < 0) return UF_ENOMEM;
-    if (p->native && uf_count(n->shape) > 4096)
+    if (p->backend->forward && uf_count(n->shape) > 4096)
         uf_log(p->ctx, UF_LOG_DEBUG, "'%s' (%s) has no fast kernel here and runs by the plain reference", n->name,
                n->op->name);
     uf_step *s = uf_plan_step(p, n, run_forward);
@@ -99,3 +99,10 @@ int uf_oracle_backward(uf_plan *p, const uf_node *n) {
     }
     return UF_OK;
 }
+
+static uf_dtype float32(uf_dtype wanted) {
+    (void)wanted;
+    return UF_F32;
+}
+
+const uf_backend uf_backend_ref = {.name = "ref", .dtype = float32};

@@ -258,6 +258,18 @@ static void test_refusals(void **state) {
 #undef X
 }
 
+static void test_unknown_backend(void **state) {
+    fixture *f = *state;
+    uf_plan *plan = NULL;
+    uf_output(uf_unary(uf_input(f->g, "x", (uf_shape){1, 3, 8, 8}), "relu"));
+    assert_int_equal(uf_plan_open(&plan, f->ctx, f->g, &(uf_plan_options){.backend = "abacus"}), UF_EINVAL);
+    assert_non_null(strstr(uf_ctx_error(f->ctx), "abacus"));
+    assert_null(plan);
+    uf_ctx_clear(f->ctx);
+    assert_int_equal(uf_plan_open(&plan, f->ctx, f->g, &(uf_plan_options){.backend = "ref"}), UF_OK);
+    uf_plan_close(&plan);
+}
+
 static void test_grad_marks(void **state) {
     fixture *f = *state;
     uf_node *x = uf_input(f->g, "x", (uf_shape){1, 3, 8, 8}), *t = uf_input(f->g, "t", (uf_shape){1, 1, 8, 8});
@@ -431,6 +443,7 @@ int main(void) {
         T(test_all_builders),
         T(test_first_failure_sticks),
         T(test_refusals),
+        T(test_unknown_backend),
         T(test_grad_marks),
         T(test_adam_by_hand),
         T(test_adam_decay_group_and_frozen),
