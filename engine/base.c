@@ -69,6 +69,8 @@ bool uf_ctx_cancelled(const uf_ctx *ctx) { return atomic_load(&((uf_ctx *)(uintp
 
 void uf_ctx_set_threads(uf_ctx *ctx, int n_threads) { atomic_store(&ctx->n_threads, n_threads < 0 ? 0 : n_threads); }
 
+bool uf_ctx_threads_chosen(const uf_ctx *ctx) { return atomic_load(&((uf_ctx *)(uintptr_t)ctx)->n_threads) > 0; }
+
 int uf_ctx_threads(const uf_ctx *ctx) {
     int n = atomic_load(&((uf_ctx *)(uintptr_t)ctx)->n_threads);
     if (n > 0) return n;

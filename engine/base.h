@@ -41,6 +41,7 @@ float uf_uniform(uint64_t seed, uint64_t stream, uint64_t index);  /* [0,1) */
 float uf_gaussian(uint64_t seed, uint64_t stream, uint64_t index); /* mean 0, deviation 1 */
 uint64_t uf_hash(const void *data, size_t n);                      /* XXH3-64: names to streams */
 
+bool uf_ctx_threads_chosen(const uf_ctx *ctx); /* by uf_ctx_set_threads(): then it is to be kept to */
 double uf_now(void); /* monotonic seconds */
 
 #endif

@@ -72,8 +72,10 @@ static int run_forward(uf_plan *p, uf_step *s) {
 
 static int open_fast(uf_plan *p, conv_keep *k, const uf_dconv_spec *d) {
     if (d->kh != 3 || d->kw != 3 || d->stride != 1 || d->dilation != 1 || d->groups != 1) return UF_OK;
-    uf_wino_spec forward = {.x = d->x, .y = d->y, .pad = d->pad, .dtype = d->dtype};
-    uf_wino_spec back = {.x = d->y, .y = d->x, .pad = 2 - d->pad, .dtype = d->dtype, .to_data = true};
+    uf_wino_spec forward = {.x = d->x, .y = d->y, .pad = d->pad, .dtype = d->dtype,
+                            .n_threads = p->n_threads};
+    uf_wino_spec back = {.x = d->y, .y = d->x, .pad = 2 - d->pad, .dtype = d->dtype,
+                         .n_threads = p->n_threads, .to_data = true};
     if (uf_wino_fits(&forward)) UF_TRY(uf_wino_open(&k->fast, p->ctx, &forward));
     if (d->backward_data && uf_wino_fits(&back)) UF_TRY(uf_wino_open(&k->fast_data, p->ctx, &back));
     if (d->backward_weights && !d->bias && uf_wino_grad_fits(&forward)) /* the bias's gradient is the library's */

@@ -212,6 +212,7 @@ typedef struct uf_plan_options {
     uf_node *loss;       /* TRAIN: the scalar to differentiate; may be NULL (forward only, training statistics) */
     size_t arena_max;    /* bytes; 0: no cap. UF_ENOMEM names the need */
     uint64_t seed;       /* dropout */
+    int n_threads;       /* 0: the context's */
 } uf_plan_options;
 
 /* Compiles g. The graph and its parameters must outlive the plan. UF_EINVAL: the graph's own failure. */

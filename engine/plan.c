@@ -374,7 +374,7 @@ int uf_plan_open(uf_plan **out, uf_ctx *ctx, uf_graph *g, const uf_plan_options 
     p->options = *o;
     p->dtype = p->backend->dtype(o->dtype);
     p->kernels = p->dtype == UF_BF16 ? &uf_kernels_bf16 : &uf_kernels_f32;
-    p->n_threads = uf_ctx_threads(ctx);
+    p->n_threads = o->n_threads > 0 ? o->n_threads : uf_ctx_threads(ctx);
     p->n_nodes = uf_graph_n(g);
     p->stale = true;
     p->tensor = uf_alloc(ctx, (size_t)p->n_nodes + 1, sizeof *p->tensor);

@@ -51,7 +51,7 @@ int uf_wino_open(uf_wino **out, uf_ctx *ctx, const uf_wino_spec *s) {
     w->tiles_x = ceil_div(s->y.w, 2);
     w->n_tiles = s->x.n * w->tiles_y * w->tiles_x;
     w->n_wide = ceil_div(s->y.c, WIDE);
-    w->n_threads = uf_ctx_threads(ctx);
+    w->n_threads = s->n_threads;
     share(w);
     w->u = uf_alloc(ctx, (size_t)P * (size_t)s->x.c * (size_t)s->y.c, w->k->size);
     w->zero = uf_alloc(ctx, (size_t)s->x.c, w->k->size);

@@ -24,7 +24,7 @@ int uf_wino_grad_open(uf_wino_grad **out, uf_ctx *ctx, const uf_wino_spec *s) {
     w->tiles_y = (s->y.h + 1) / 2;
     w->tiles_x = (s->y.w + 1) / 2;
     w->n_tiles = s->x.n * w->tiles_y * w->tiles_x;
-    w->n_threads = uf_ctx_threads(ctx);
+    w->n_threads = s->n_threads;
     w->zero = uf_alloc(ctx, (size_t)(s->x.c > s->y.c ? s->x.c : s->y.c), w->k->size);
     if (!w->zero) {
         uf_wino_grad_close(&w);

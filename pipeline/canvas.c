@@ -205,19 +205,25 @@ static void write_component(const uf_canvas *c, AVFrame *f, int comp, const buff
     }
 }
 
+/* The source's brightness, into c->luma. */
+static int read_luma(uf_canvas *c, const AVFrame *source)
+{
+    uf_plane luma = plane(&c->luma), rgb[3];
+    if (!c->rgb_in) {
+        read_component(c, source, 0, &c->luma);
+        return UF_OK;
+    }
+    for (int i = 0; i < 3; i++) {
+        read_component(c, source, i, &c->rgb[i]);
+        rgb[i] = plane(&c->rgb[i]);
+    }
+    return uf_zscale_run(c->to_grey, rgb, &luma);
+}
+
 int uf_canvas_luma(uf_canvas *c, const AVFrame *source, float *net_luma)
 {
     uf_plane luma = plane(&c->luma), net = { net_luma, (ptrdiff_t)c->net_w * 4 };
-    if (c->rgb_in) {
-        uf_plane rgb[3];
-        for (int i = 0; i < 3; i++) {
-            read_component(c, source, i, &c->rgb[i]);
-            rgb[i] = plane(&c->rgb[i]);
-        }
-        UF_TRY(uf_zscale_run(c->to_grey, rgb, &luma));
-    } else {
-        read_component(c, source, 0, &c->luma);
-    }
+    UF_TRY(read_luma(c, source));
     UF_TRY(uf_zscale_run(c->to_net, &luma, &net));
     for (int i = 0; i < c->net_w * c->net_h; i++) /* bicubic rings; the network has seen [0,1] only */
         net_luma[i] = net_luma[i] < 0 ? 0 : net_luma[i] > 1 ? 1 : net_luma[i];
@@ -266,6 +272,7 @@ int uf_canvas_paint(uf_canvas *c, const AVFrame *source, const float *small, con
     uf_plane to[3] = { plane(&c->out[0]), plane(&c->out[1]), plane(&c->out[2]) };
     int depth = c->to->comp[0].depth, err;
     AVFrame *f = NULL;
+    UF_TRY(read_luma(c, source));
     UF_TRY(uf_zscale_run(c->to_guide, &luma, in));
     uf_guided_run(c->guided, small, chroma, in[0].data, c->guide.stride / sizeof(float), in[1].data, in[2].data);
     UF_TRY(uf_zscale_run(c->to_out, in, to));

@@ -77,7 +77,7 @@ int uf_colorizer_open(uf_colorizer **out, uf_ctx *ctx, const uf_colorizer_option
 {
     const uf_model *model = uf_model_find("color");
     uf_plan_options plan = { .mode = UF_INFER, .dtype = o->float32 ? UF_F32 : UF_AUTO,
-                             .arena_max = o->memory > 0 ? (size_t)o->memory : 0 };
+                             .arena_max = o->memory > 0 ? (size_t)o->memory : 0, .n_threads = o->n_threads };
     uf_colorizer *c;
     int err;
     if (o->device && strcmp(o->device, "auto") != 0 && strcmp(o->device, "cpu") != 0)

@@ -15,6 +15,7 @@ typedef struct uf_colorizer_options {
     int size;                /* short side for the network; 0: 256 */
     bool float32;
     int64_t memory;          /* arena cap, bytes; 0: none */
+    int n_threads;           /* 0: the context's */
 } uf_colorizer_options;
 
 /* The network's size for a film of w x h: short side `size`, aspect kept, both sides multiples of `multiple`. */

@@ -1,4 +1,5 @@
-/* The colouring job: a decode thread, the stages on the caller's thread, an encode thread, bounded queues between. */
+/* The colouring job: threads that decode, predict (the caller's), paint and encode, with bounded queues between, so that the
+ * network has the next frame while the last one is painted. */
 #include "colorizer.h"
 #include "media.h"
 
@@ -16,19 +17,20 @@ typedef struct film {
     uf_reader *reader;
     uf_writer *writer;
     uf_colorizer *colorizer;
-    uf_canvas *canvas;
+    uf_canvas *sight, *canvas; /* of the thread that predicts, of the one that paints */
     uf_steady *steady;
-    uf_queue *decoded, *painted;
-    float *luma, *small, *chroma; /* (net_h,net_w), (net_h/2,net_w/2), (2,net_h/2,net_w/2) */
+    uf_queue *decoded, *predicted, *painted;
+    float *luma; /* (net_h,net_w) */
     int net_w, net_h;
     int64_t n_total, n_done;
     double began, reported, recent[N_RECENT]; /* times of the last frames written */
-    int decode_err, encode_err;
+    int decode_err, paint_err, encode_err;
 } film;
 
 static void stop(film *f)
 {
     uf_queue_abort(f->decoded);
+    uf_queue_abort(f->predicted);
     uf_queue_abort(f->painted);
 }
 
@@ -91,12 +93,6 @@ static void *encode(void *user)
 
 /* ---- stages ------------------------------------------------------------------------------------------------- */
 
-static int run_network(film *f)
-{
-    if (f->o->paint) return f->o->paint(f->o->paint_user, f->luma, f->net_w, f->net_h, f->chroma);
-    return uf_colorizer_run(f->colorizer, f->luma, f->chroma);
-}
-
 static void halve(const float *x, float *y, int w, int h)
 {
     for (int r = 0; r < h / 2; r++) {
@@ -105,62 +101,78 @@ static void halve(const float *x, float *y, int w, int h)
     }
 }
 
-static int paint(film *f, uf_item *item)
+/* The item gets chroma (2,net_h/2,net_w/2), then the luma of the same size. */
+static int predict(film *f, uf_item *item)
 {
     float strength = (float)(f->o->colorize.strength > 0 ? f->o->colorize.strength : 1);
     size_t n = (size_t)f->net_w * (size_t)f->net_h / 2;
-    AVFrame *painted = NULL;
-    int err;
-    UF_TRY(uf_canvas_luma(f->canvas, item->frame, f->luma));
-    UF_TRY(run_network(f));
-    halve(f->luma, f->small, f->net_w, f->net_h);
-    for (size_t i = 0; i < n; i++) f->chroma[i] *= strength;
-    if (f->steady && uf_steady_push(f->steady, f->small, f->chroma))
-        uf_log(f->ctx, UF_LOG_DEBUG, "a scene begins at timestamp %lld", (long long)item->frame->pts);
-    err = uf_canvas_paint(f->canvas, item->frame, f->small, f->chroma, &painted);
-    av_frame_free(&item->frame);
-    item->frame = painted;
-    return err;
+    if (!(item->predicted = uf_alloc(f->ctx, n + n / 2, sizeof(float)))) return UF_ENOMEM;
+    UF_TRY(uf_canvas_luma(f->sight, item->frame, f->luma));
+    if (f->o->paint) UF_TRY(f->o->paint(f->o->paint_user, f->luma, f->net_w, f->net_h, item->predicted));
+    else UF_TRY(uf_colorizer_run(f->colorizer, f->luma, item->predicted));
+    for (size_t i = 0; i < n; i++) item->predicted[i] *= strength;
+    halve(f->luma, item->predicted + n, f->net_w, f->net_h);
+    return UF_OK;
 }
 
-static int run_stages(film *f)
+static int paint(film *f, uf_item *item)
+{
+    float *chroma = item->predicted, *small = chroma + (size_t)f->net_w * (size_t)f->net_h / 2;
+    AVFrame *painted = NULL;
+    if (f->steady && uf_steady_push(f->steady, small, chroma))
+        uf_log(f->ctx, UF_LOG_DEBUG, "a scene begins at timestamp %lld", (long long)item->frame->pts);
+    UF_TRY(uf_canvas_paint(f->canvas, item->frame, small, chroma, &painted));
+    uf_item_clear(item);
+    item->frame = painted;
+    return UF_OK;
+}
+
+/* Frames go through the stage, everything else passes; the empty item at the end too. */
+static int work(film *f, uf_queue *from, uf_queue *to, int (*stage)(film *, uf_item *))
 {
     int err = UF_OK;
     bool end = false;
     while (err == UF_OK && !end) {
         uf_item item = { 0 };
-        if ((err = uf_queue_pop(f->decoded, &item)) < 0) break;
+        if ((err = uf_queue_pop(from, &item)) < 0) break;
         end = !item.frame && !item.packet;
         if (uf_ctx_cancelled(f->ctx)) err = uf_fail(f->ctx, UF_EINTR, "stopped; '%s' was not written", f->out);
-        else if (item.frame) err = paint(f, &item);
-        if (err == UF_OK) err = uf_queue_push(f->painted, &item);
+        else if (item.frame) err = stage(f, &item);
+        if (err == UF_OK) err = uf_queue_push(to, &item);
         else uf_item_clear(&item);
     }
     if (err < 0) stop(f);
     return err;
 }
 
+static void *paint_all(void *user)
+{
+    film *f = user;
+    f->paint_err = work(f, f->predicted, f->painted, paint);
+    return NULL;
+}
+
 static int run(film *f)
 {
-    pthread_t decoder, encoder;
-    int err;
+    static void *(*const job[])(void *) = { decode, paint_all, encode };
+    pthread_t thread[UF_LEN(job)];
+    int n = 0, err = UF_OK;
     UF_TRY(uf_queue_open(&f->decoded, f->ctx, MAX_FRAMES, MAX_ITEMS));
+    UF_TRY(uf_queue_open(&f->predicted, f->ctx, MAX_FRAMES / 2, MAX_ITEMS));
     UF_TRY(uf_queue_open(&f->painted, f->ctx, MAX_FRAMES, MAX_ITEMS));
     f->began = f->recent[0] = uf_now();
-    if (pthread_create(&decoder, NULL, decode, f)) return uf_fail(f->ctx, UF_ENOMEM, "cannot start a thread; end other programs first");
-    if (pthread_create(&encoder, NULL, encode, f)) {
+    while (n < UF_LEN(job) && !pthread_create(&thread[n], NULL, job[n], f)) n++;
+    if (n == UF_LEN(job)) {
+        err = work(f, f->decoded, f->predicted, predict);
+    } else {
         err = uf_fail(f->ctx, UF_ENOMEM, "cannot start a thread; end other programs first");
         stop(f);
-    } else {
-        err = run_stages(f);
-        pthread_join(encoder, NULL);
     }
-    pthread_join(decoder, NULL);
+    while (n > 0) pthread_join(thread[--n], NULL);
     /* An aborted queue returns UF_EINTR without a message: the code of the thread that failed tells why. */
-    if (err < 0 || f->decode_err < 0 || f->encode_err < 0) {
-        int first = uf_ctx_error_code(f->ctx);
-        return first < 0 ? first : err < 0 ? err : f->decode_err < 0 ? f->decode_err : f->encode_err;
-    }
+    int all[] = { err, f->decode_err, f->paint_err, f->encode_err }, first = uf_ctx_error_code(f->ctx);
+    for (int i = 0; i < UF_LEN(all); i++)
+        if (all[i] < 0) return first < 0 ? first : all[i];
     return UF_OK;
 }
 
@@ -192,7 +204,7 @@ static int check_paths(uf_ctx *ctx, const char *in, const char *out)
  * the decoder and the encoder count against the cap too; the rest is the network's. */
 static int network_memory(const film *f, const AVFrame *first, int64_t *left)
 {
-    int64_t needed = 142000000 + (int64_t)first->width * first->height * 3 * (3 * MAX_FRAMES + 64);
+    int64_t needed = 142000000 + (int64_t)first->width * first->height * 3 * (4 * MAX_FRAMES + 64);
     *left = f->o->colorize.memory ? f->o->colorize.memory - needed : 0;
     if (f->o->colorize.memory && *left <= 0)
         return uf_fail(f->ctx, UF_ENOMEM, "a film of %dx%d needs %lld MB; raise --memory to that", first->width, first->height,
@@ -200,12 +212,21 @@ static int network_memory(const film *f, const AVFrame *first, int64_t *left)
     return UF_OK;
 }
 
+/* Decoding, painting and encoding keep one core busy. A network that shares it waits for the slower of its threads at every
+ * layer: on two cores, the film took 51 s with two threads and 43 s with one. */
+static int network_threads(const uf_ctx *ctx)
+{
+    int n = uf_ctx_threads(ctx);
+    return uf_ctx_threads_chosen(ctx) || n < 2 ? n : n - 1;
+}
+
 static int open_network(film *f)
 {
     const uf_colorize_options *o = &f->o->colorize;
     const AVFrame *first = uf_reader_first(f->reader);
     uf_colorizer_options c = { .weights = o->weights, .tune = o->tune, .weights_dir = f->o->weights_dir, .device = o->device,
-                               .w = first->width, .h = first->height, .size = o->size, .float32 = o->float32 };
+                               .w = first->width, .h = first->height, .size = o->size, .float32 = o->float32,
+                               .n_threads = network_threads(f->ctx) };
     size_t n;
     if (f->o->paint) {
         uf_colorizer_fit(first->width, first->height, o->size, 32, &f->net_w, &f->net_h);
@@ -216,9 +237,7 @@ static int open_network(film *f)
     }
     n = (size_t)f->net_w * (size_t)f->net_h;
     f->luma = uf_alloc(f->ctx, n + 64, sizeof(float));
-    f->small = uf_alloc(f->ctx, n / 4, sizeof(float));
-    f->chroma = uf_alloc(f->ctx, n / 2, sizeof(float));
-    if (!f->luma || !f->small || !f->chroma) return UF_ENOMEM;
+    if (!f->luma) return UF_ENOMEM;
     return o->no_filter ? UF_OK : uf_steady_open(&f->steady, f->ctx, f->net_w / 2, f->net_h / 2);
 }
 
@@ -240,6 +259,7 @@ static int open_all(film *f)
     UF_TRY(open_network(f));
     UF_TRY(uf_writer_start(f->writer, f->reader));
     f->n_total = uf_reader_n_frames(f->reader);
+    UF_TRY(uf_canvas_open(&f->sight, f->ctx, uf_reader_first(f->reader), uf_writer_target(f->writer), f->net_w, f->net_h));
     return uf_canvas_open(&f->canvas, f->ctx, uf_reader_first(f->reader), uf_writer_target(f->writer), f->net_w, f->net_h);
 }
 
@@ -249,15 +269,15 @@ int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film
     int err = open_all(&f);
     if (err == UF_OK) err = run(&f);
     uf_queue_close(&f.decoded);
+    uf_queue_close(&f.predicted);
     uf_queue_close(&f.painted);
+    uf_canvas_close(&f.sight);
     uf_canvas_close(&f.canvas);
     uf_writer_close(&f.writer);
     uf_reader_close(&f.reader);
     uf_steady_close(&f.steady);
     uf_colorizer_close(&f.colorizer);
     free(f.luma);
-    free(f.small);
-    free(f.chroma);
     return err;
 }
 

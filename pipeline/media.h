@@ -15,6 +15,7 @@
 typedef struct uf_item {
     AVFrame *frame;
     AVPacket *packet; /* stream_index and timestamps are the input's */
+    float *predicted; /* what the network said of the frame, or NULL; owned */
 } uf_item;
 void uf_item_clear(uf_item *item);
 

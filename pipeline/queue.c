@@ -15,6 +15,8 @@ void uf_item_clear(uf_item *item)
 {
     av_frame_free(&item->frame);
     av_packet_free(&item->packet);
+    free(item->predicted);
+    item->predicted = NULL;
 }
 
 int uf_queue_open(uf_queue **out, uf_ctx *ctx, int max_frames, int max_items)
