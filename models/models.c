@@ -18,6 +18,8 @@ const uf_model *uf_model_find(const char *name) {
 
 int uf_model_load(uf_ctx *ctx, const uf_model *model, uf_params *params, const char *path) {
     uf_weights *w = NULL;
+    if (!uf_params_n(params)) /* it would read nothing, and say that all is well */
+        return uf_fail(ctx, UF_EINVAL, "model '%s' must be built before weights can be read into it", model->name);
     UF_TRY(uf_weights_open(&w, ctx, path));
     const char *kind = uf_weights_meta(w, "model");
     int err = kind && strcmp(kind, model->name)

@@ -275,6 +275,20 @@ static int count_lines(const char *file) {
     return n;
 }
 
+static double first_feature_loss(const char *file) {
+    char path[128], line[512];
+    double feature = -1;
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    assert_non_null(fgets(line, sizeof line, f));
+    assert_non_null(strstr(line, "critic_loss,ciede2000,feature,"));
+    assert_non_null(fgets(line, sizeof line, f));
+    assert_int_equal(sscanf(line, "%*f,%*f,%*f,%*f,%lf", &feature), 1);
+    fclose(f);
+    return feature;
+}
+
 /* Stopped while the critic learns alone, between two checks, and at a check. */
 static void test_finish_resumes_to_the_same_bits(void **state) {
     (void)state;
@@ -296,6 +310,7 @@ static void test_finish_resumes_to_the_same_bits(void **state) {
     }
     assert_int_equal(count_lines("finish/finish.csv"), 1 + 4); /* a head; checks at 0, 2, 4 and 6 steps */
     assert_int_equal(count_lines("finish-r/finish.csv"), 1 + 4);
+    assert_true(first_feature_loss("finish/finish.csv") > .01); /* the frozen network sees, though no stage asked it to */
     extra = "";
     assert_int_equal(train("no-finish", 2, 0, false), UF_OK);
     checksum("finish", files[1], whole);

@@ -128,6 +128,17 @@ static int read_text(uf_run *u, const char *path) {
     return n > 0 ? UF_OK : uf_fail(u->ctx, UF_EINVAL, "recipe '%s' is empty", path);
 }
 
+/* The frozen network's parameters must exist before its weights can be read into them, whoever looks through it later. */
+static int load_judge(uf_run *u) {
+    uf_graph *g = NULL;
+    uf_built b = {0};
+    uf_params_blank(u->judge);
+    int err = uf_graph_open(&g, u->ctx, u->judge);
+    if (err == UF_OK) err = uf_model_features.build(g, (uf_shape){1, 1, 64, 64}, &b);
+    uf_graph_close(&g);
+    return err < 0 ? err : uf_model_load(u->ctx, &uf_model_features, u->judge, u->r->features);
+}
+
 static int load_start(uf_run *u) {
     uf_network n; /* built once, so that all parameters exist */
     UF_TRY(uf_network_open(&n, u->ctx, &(uf_network_options){.r = u->r, .params = u->params, .judge = u->judge, .batch = 1,
@@ -135,7 +146,7 @@ static int load_start(uf_run *u) {
     uf_network_close(&n);
     uf_weights *w = NULL;
     int err = UF_OK;
-    if (u->judge) err = uf_model_load(u->ctx, &uf_model_features, u->judge, u->r->features);
+    if (u->judge) err = load_judge(u);
     if (err < 0 || !u->r->init) return err;
     err = uf_weights_open(&w, u->ctx, u->r->init);
     const char *model = w ? uf_weights_meta(w, "model") : NULL;
@@ -193,7 +204,6 @@ int uf_run_open(uf_run *u, const char *recipe) {
            (long long)uf_data_n(u->valid));
     UF_TRY(uf_params_open(&u->params, u->ctx, u->r->seed));
     if (u->finish || uf_losses_look(u->r->losses)) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
-    if (u->judge) uf_params_blank(u->judge);
     UF_TRY(load_start(u));
     for (unsigned i = 0; i < u->r->stages_count; i++) UF_TRY(choose_batch(u, &u->r->stages[i]));
     return UF_OK;
