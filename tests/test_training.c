@@ -125,12 +125,6 @@ static void test_resume_to_the_same_bits(void **state) {
     assert_int_equal(train("whole", 2, 0, false), UF_EEXIST);
 }
 
-static void set_stages(uf_recipe *r, int batch, int accumulate) {
-    r->stages_count = 1;
-    r->stages[0].batch = batch;
-    r->stages[0].accumulate = accumulate;
-}
-
 /* The first step's gradients, with norms that do not look at the batch. */
 static void gradients(int batch, int accumulate, uf_params **out, uf_ctx *ctx) {
     uf_recipe *r;
@@ -139,7 +133,6 @@ static void gradients(int batch, int accumulate, uf_params **out, uf_ctx *ctx) {
     uf_network n;
     uf_stepped t;
     assert_int_equal(uf_recipe_open(&r, ctx, recipe("", 3)), UF_OK);
-    set_stages(r, batch, accumulate);
     r->clip = 0;
     assert_int_equal(uf_data_open(&data, ctx, r->train, (int)r->train_count), UF_OK);
     assert_int_equal(uf_params_open(out, ctx, 3), UF_OK);
