@@ -14,7 +14,7 @@ struct uf_wino_grad {
     void *zero; /* a pixel of the border */
 };
 
-bool uf_wino_grad_fits(const uf_wino_spec *s) { return uf_wino_fits(s) && s->x.c % 16 == 0 && !s->to_data; }
+bool uf_wino_grad_fits(const uf_wino_spec *s) { return uf_wino_fits(s) && !s->to_data; }
 
 int uf_wino_grad_open(uf_wino_grad **out, uf_ctx *ctx, const uf_wino_spec *s) {
     uf_wino_grad *w = uf_alloc(ctx, 1, sizeof *w);

@@ -10,21 +10,25 @@ static uf_node *cross_entropy(const uf_loss_in *in) {
     return uf_cross_entropy(in->predicted, in->target, in->smoothing);
 }
 
-/* Where a frozen network's activations differ, the picture means something else (Johnson et al., arXiv:1603.08155). */
-static uf_node *feature(const uf_loss_in *in) {
+static uf_node *plus(uf_node *sum, uf_node *term) { return sum ? uf_binary(sum, "add", term) : term; }
+
+/* The weighted sum over the frozen network's layers of how far prediction and truth are apart there. */
+static uf_node *over_layers(const uf_loss_in *in, const char *name, uf_node *(*distance)(uf_node *, uf_node *)) {
     uf_node *sum = NULL, *seen = NULL;
     for (int i = 0; i < in->n_features; i++) {
         if (in->predicted_features[i]) seen = in->predicted_features[i];
         float w = in->feature_weight ? in->feature_weight[i] : 1.f;
         if (w <= 0 || !in->predicted_features[i]) continue;
-        uf_node *term = uf_scale(uf_l1(in->predicted_features[i], in->target_features[i]), w, 0.f);
-        sum = sum ? uf_binary(sum, "add", term) : term;
+        sum = plus(sum, uf_scale(distance(in->predicted_features[i], in->target_features[i]), w, 0.f));
     }
     if (!sum && seen)
         uf_graph_fail(seen->graph, UF_EINVAL,
-                      "loss 'feature' has no layer with a weight above 0; give one, or leave it out");
+                      "loss '%s' has no layer with a weight above 0; give one, or leave it out", name);
     return sum;
 }
+
+/* Where a frozen network's activations differ, the picture means something else (Johnson et al., arXiv:1603.08155). */
+static uf_node *feature(const uf_loss_in *in) { return over_layers(in, "feature", uf_l1); }
 
 /* sqrt(d^2 + e^2) - e: L1 with a round foot, so that small differences do not all pull alike (Charbonnier et al., ICIP
  * 1994). e: .001, a quarter of an 8-bit step. */
@@ -45,9 +49,7 @@ static uf_node *edge(const uf_loss_in *in) {
     uf_node *sum = NULL;
     for (int axis = 2; axis < 4; axis++) {
         uf_node *a = slope(in->predicted, axis), *b = slope(in->target, axis);
-        if (!a || !b) continue;
-        uf_node *term = uf_l1(a, b);
-        sum = sum ? uf_binary(sum, "add", term) : term;
+        if (a && b) sum = plus(sum, uf_l1(a, b));
     }
     return sum;
 }
@@ -68,17 +70,10 @@ static uf_node *gram_of(uf_node *x) {
     return uf_scale(uf_matmul(rows, uf_transpose(rows, 0, 1, 3, 2)), 1.f / ((float)s.c * (float)s.h * (float)s.w), 0.f);
 }
 
+static uf_node *gram_distance(uf_node *a, uf_node *b) { return uf_l1(gram_of(a), gram_of(b)); }
+
 /* Textures that a frozen network sees (Gatys et al., arXiv:1508.06576; as a training loss, Johnson et al.). */
-static uf_node *gram(const uf_loss_in *in) {
-    uf_node *sum = NULL;
-    for (int i = 0; i < in->n_features; i++) {
-        float w = in->feature_weight ? in->feature_weight[i] : 1.f;
-        if (w <= 0 || !in->predicted_features[i]) continue;
-        uf_node *term = uf_scale(uf_l1(gram_of(in->predicted_features[i]), gram_of(in->target_features[i])), w, 0.f);
-        sum = sum ? uf_binary(sum, "add", term) : term;
-    }
-    return sum;
-}
+static uf_node *gram(const uf_loss_in *in) { return over_layers(in, "gram", gram_distance); }
 
 static const uf_loss loss_l1 = {.name = "l1", .summary = "mean absolute difference", .build = l1};
 static const uf_loss loss_l2 = {.name = "l2", .summary = "mean squared difference", .build = l2};

@@ -2,8 +2,6 @@
 #include "app.h"
 #include "training.h"
 
-#include <unistd.h>
-
 enum { OUT = 0x100, RUN, SIZE, TUNE, OVERWRITE };
 
 static const struct argp_option options[] = {
@@ -64,8 +62,6 @@ static int run(uf_app *app, int argc, char **argv) {
     a.o.paths = a.paths;
     a.o.progress = progress;
     a.o.user = app;
-    if (!a.o.overwrite && !access(a.o.out, F_OK)) /* before the work, not after it */
-        return uf_fail(app->ctx, UF_EEXIST, "'%s' exists already; pass --overwrite to replace it", a.o.out);
     UF_TRY(uf_inspect(app->ctx, &a.o, &i));
     uf_report_end(app);
     uf_report_event(app, "done", json_pack("{s:s,s:i,s:i,s:i,s:f}", "page", a.o.out, "pictures", i.n_pictures, "layers", i.n_layers,

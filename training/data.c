@@ -21,7 +21,7 @@ typedef struct entry {
 } entry;
 
 typedef struct source {
-    const uf_source *spec;  /* borrowed */
+    const uf_source *spec;  /* borrowed, while it opens */
     char *path;
     entry *at;
     int64_t n, room;
@@ -211,6 +211,15 @@ int uf_data_open(uf_data **out, uf_ctx *ctx, const uf_source *sources, int n) {
     return err;
 }
 
+int uf_data_open_paths(uf_data **out, uf_ctx *ctx, int n, const char *const *paths) {
+    uf_source *sources = uf_alloc(ctx, (size_t)n + 1, sizeof *sources);
+    if (!sources) return UF_ENOMEM;
+    for (int i = 0; i < n; i++) sources[i].path = (char *)(uintptr_t)paths[i];
+    int err = uf_data_open(out, ctx, sources, n);
+    free(sources);
+    return err;
+}
+
 void uf_data_close(uf_data **pd) {
     uf_data *d = *pd;
     if (!d) return;
@@ -296,6 +305,17 @@ int uf_data_read(const uf_data *d, int64_t i, const void **data, size_t *n, void
     *data = *owned;
     *n = (size_t)size;
     return err;
+}
+
+int uf_data_decode(const uf_data *d, int64_t i, uf_decoder *to, int *w, int *h) {
+    const void *bytes;
+    void *owned = NULL;
+    size_t n;
+    int err = uf_data_read(d, i, &bytes, &n, &owned);
+    if (err == UF_OK) err = uf_decoder_decode(to, bytes, n, w, h);
+    free(owned);
+    if (err < 0) return uf_fail(d->ctx, UF_EDATA, "cannot read picture '%s'; take it out of the folder", uf_data_name(d, i));
+    return UF_OK;
 }
 
 const char *uf_data_name(const uf_data *d, int64_t i) {

@@ -38,14 +38,8 @@ static void picture_free(picture *p) {
 }
 
 static int load(eval *e, int64_t i, picture *p) {
-    const void *data;
-    size_t n;
-    void *owned = NULL;
-    int w, h, m = e->model->multiple, err = uf_data_read(e->data, i, &data, &n, &owned);
-    if (err == UF_OK) err = uf_decoder_decode(e->decoder, data, n, &w, &h);
-    free(owned);
-    if (err < 0)
-        return uf_fail(e->ctx, UF_EDATA, "cannot read picture '%s'; take it out of the folder", uf_data_name(e->data, i));
+    int w, h, m = e->model->multiple;
+    UF_TRY(uf_data_decode(e->data, i, e->decoder, &w, &h));
     double f = (double)e->size / (w < h ? w : h);
     p->w = (int)(w * f / m + .5) * m;
     p->h = (int)(h * f / m + .5) * m;
@@ -210,14 +204,10 @@ int uf_evaluate(uf_ctx *ctx, const char *weights, const char *tune, int n_paths,
                 double strength, const char *sheet, uf_evaluation *out) {
     uf_data *data = NULL;
     uf_params *params = NULL;
-    uf_source *sources = uf_alloc(ctx, (size_t)n_paths + 1, sizeof *sources);
-    int err = sources ? UF_OK : UF_ENOMEM;
-    for (int i = 0; err == UF_OK && i < n_paths; i++) sources[i].path = (char *)(uintptr_t)paths[i];
-    if (err == UF_OK) err = uf_data_open(&data, ctx, sources, n_paths);
+    int err = uf_data_open_paths(&data, ctx, n_paths, paths);
     if (err == UF_OK) err = open_model(&params, ctx, weights, tune);
     if (err == UF_OK) err = uf_evaluate_params(ctx, params, data, size, strength, sheet, out);
     uf_params_close(&params);
     uf_data_close(&data);
-    free(sources);
     return err;
 }

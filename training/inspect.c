@@ -70,16 +70,17 @@ static void close_network(inspect *s) {
 
 /* The middle square of picture i. */
 static int load(inspect *s, int64_t i) {
-    const void *bytes;
-    void *owned = NULL;
-    size_t n;
-    int w, h, err = uf_data_read(s->data, i, &bytes, &n, &owned);
-    if (err == UF_OK) err = uf_decoder_decode(s->decoder, bytes, n, &w, &h);
-    free(owned);
-    if (err < 0)
-        return uf_fail(s->ctx, UF_EDATA, "cannot read picture '%s'; take it out of the folder", uf_data_name(s->data, i));
+    int w, h;
+    UF_TRY(uf_data_decode(s->data, i, s->decoder, &w, &h));
     double side = w < h ? w : h;
     return uf_decoder_planes(s->decoder, (w - side) / 2, (h - side) / 2, side, side, s->size, s->size, s->luma, s->chroma);
+}
+
+static int predict(inspect *s, int64_t i) {
+    UF_TRY(load(s, i));
+    UF_TRY(uf_plan_set(s->plan, s->built.luma, s->luma));
+    UF_TRY(uf_plan_run(s->plan));
+    return uf_plan_get(s->plan, s->built.out, s->predicted);
 }
 
 static void look_at(uf_layer_seen *l, const float *x) {
@@ -161,10 +162,7 @@ static int compare(inspect *s, int64_t i) {
 }
 
 static int look(inspect *s, int64_t i) {
-    UF_TRY(load(s, i));
-    UF_TRY(uf_plan_set(s->plan, s->built.luma, s->luma));
-    UF_TRY(uf_plan_run(s->plan));
-    UF_TRY(uf_plan_get(s->plan, s->built.out, s->predicted));
+    UF_TRY(predict(s, i));
     size_t n = uf_count(s->built.out->shape);
     for (size_t k = 0; k < n; k++) s->seen.clipped += fabsf(s->predicted[k]) > .5f ? 1. / ((double)n * s->n) : 0;
     for (int l = 0; l < s->seen.n_layers; l++) {
@@ -195,10 +193,7 @@ static int draw_worst(inspect *s) {
     int n = s->n < UF_INSPECT_WORST ? s->n : UF_INSPECT_WORST;
     int err = uf_sheet_open(&sheet, s->ctx, n > 1 ? 6 : 3, (n + 1) / 2, WORST_CELL, WORST_CELL);
     for (int i = 0; err == UF_OK && i < n; i++) {
-        if ((err = load(s, s->seen.picture[i].index)) < 0) break;
-        if ((err = uf_plan_set(s->plan, s->built.luma, s->luma)) < 0) break;
-        if ((err = uf_plan_run(s->plan)) < 0) break;
-        if ((err = uf_plan_get(s->plan, s->built.out, s->predicted)) < 0) break;
+        if ((err = predict(s, s->seen.picture[i].index)) < 0) break;
         for (int k = 0; err == UF_OK && k < 3; k++) {
             if (k == 1) memset(s->values, 0, uf_count(s->built.out->shape) * sizeof(float));
             const float *chroma = k == 0 ? s->chroma : k == 1 ? s->values : s->predicted;
@@ -244,12 +239,7 @@ static int gradients(inspect *s) {
 
 static int open_all(inspect *s) {
     const uf_inspect_options *o = s->o;
-    uf_source *sources = uf_alloc(s->ctx, (size_t)o->n_paths + 1, sizeof *sources);
-    if (!sources) return UF_ENOMEM;
-    for (int i = 0; i < o->n_paths; i++) sources[i].path = (char *)(uintptr_t)o->paths[i];
-    int err = uf_data_open(&s->data, s->ctx, sources, o->n_paths);
-    free(sources);
-    if (err < 0) return err;
+    UF_TRY(uf_data_open_paths(&s->data, s->ctx, o->n_paths, o->paths));
     int64_t n = uf_data_n(s->data);
     s->n = n > MOST_PICTURES ? MOST_PICTURES : (int)n;
     if (n > s->n) uf_log(s->ctx, UF_LOG_WARN, "%lld pictures: only the first %d are looked at", (long long)n, s->n);
@@ -285,15 +275,25 @@ static int run(inspect *s) {
     UF_TRY(draw_worst(s));
     close_network(s);
     UF_TRY(gradients(s));
-    return uf_inspect_page(s->ctx, s->o, &s->seen);
+    return UF_OK;
+}
+
+static int write_page(inspect *s, uf_whole *page) {
+    FILE *f = uf_whole_file(page);
+    UF_TRY(f ? uf_inspect_page(s->ctx, f, s->o, &s->seen) : UF_EIO);
+    return uf_whole_commit(page);
 }
 
 int uf_inspect(uf_ctx *ctx, const uf_inspect_options *o, uf_inspected *out) {
     inspect s = {.ctx = ctx, .o = o, .size = o->size > 0 ? o->size : 192};
+    uf_whole *page = NULL;
     int err = s.size % uf_model_color.multiple
                   ? uf_fail(ctx, UF_EINVAL, "a size of %d does not fit the network; choose a multiple of %d", s.size,
                             uf_model_color.multiple)
-                  : run(&s);
+                  : uf_whole_open(&page, ctx, o->out, o->overwrite); /* what cannot be written is told before the work */
+    if (err == UF_OK) err = run(&s);
+    if (err == UF_OK) err = write_page(&s, page);
+    uf_whole_close(&page);
     if (err == UF_OK) {
         *out = (uf_inspected){.n_pictures = s.n, .n_layers = s.seen.n_layers, .worst_ciede2000 = s.seen.picture[0].ciede2000};
         for (int i = 0; i < s.seen.n_layers; i++) out->n_dead += s.seen.layer[i].n_dead;

@@ -34,7 +34,6 @@ typedef struct uf_seen {
     double clipped;           /* share of the chroma outside of what a film can hold */
 } uf_seen;
 
-/* inspect_page.c: the page, which appears whole. */
-int uf_inspect_page(uf_ctx *ctx, const uf_inspect_options *o, const uf_seen *s);
+int uf_inspect_page(uf_ctx *ctx, FILE *to, const uf_inspect_options *o, const uf_seen *s); /* inspect_page.c */
 
 #endif

@@ -141,7 +141,7 @@ static int curves(uf_ctx *ctx, FILE *f, const char *folder) {
     return err;
 }
 
-static int body(uf_ctx *ctx, FILE *f, const uf_inspect_options *o, const uf_seen *s) {
+int uf_inspect_page(uf_ctx *ctx, FILE *f, const uf_inspect_options *o, const uf_seen *s) {
     double sum = 0;
     int dead = 0;
     for (int i = 0; i < s->n_pictures; i++) sum += s->picture[i].ciede2000;
@@ -157,15 +157,4 @@ static int body(uf_ctx *ctx, FILE *f, const uf_inspect_options *o, const uf_seen
     if (o->run) UF_TRY(curves(ctx, f, o->run));
     fputs("</body></html>\n", f);
     return UF_OK;
-}
-
-int uf_inspect_page(uf_ctx *ctx, const uf_inspect_options *o, const uf_seen *s) {
-    uf_whole *w = NULL;
-    int err = uf_whole_open(&w, ctx, o->out, o->overwrite);
-    FILE *f = err == UF_OK ? uf_whole_file(w) : NULL;
-    if (err == UF_OK && !f) err = UF_EIO;
-    if (err == UF_OK) err = body(ctx, f, o, s);
-    if (err == UF_OK) err = uf_whole_commit(w);
-    uf_whole_close(&w);
-    return err;
 }

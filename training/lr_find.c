@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* A mean over the last steps, unbiased at the start. */
 static double smooth(double *sum, double *weight, double loss) {
@@ -91,16 +90,24 @@ static int find(uf_run *u, const uf_lr_find_options *o, uf_lr_found *f) {
     return UF_OK;
 }
 
+static int write_plot(uf_ctx *ctx, uf_whole *plot, const uf_lr_found *f) {
+    FILE *to = uf_whole_file(plot);
+    UF_TRY(to ? uf_rates_print(ctx, to, f) : UF_EIO);
+    return uf_whole_commit(plot);
+}
+
 int uf_lr_find(uf_ctx *ctx, const char *recipe, const uf_lr_find_options *o, uf_lr_found *out) {
     uf_train_options none = {.out_dir = ".", .no_finish = true};
     uf_run u = {.ctx = ctx, .o = &none, .started = uf_now()};
-    if (o->plot && !o->overwrite && !access(o->plot, F_OK)) /* before the sweep, not after it */
-        return uf_fail(ctx, UF_EEXIST, "'%s' exists already; pass --overwrite to replace it", o->plot);
-    uf_lr_found f = {.rate = uf_alloc(ctx, (size_t)o->steps, sizeof(double)),
-                     .loss = uf_alloc(ctx, (size_t)o->steps, sizeof(double))};
+    uf_lr_found f = {0};
+    uf_whole *plot = NULL;
+    if (o->plot) UF_TRY(uf_whole_open(&plot, ctx, o->plot, o->overwrite)); /* what cannot be written is told before the sweep */
+    f.rate = uf_alloc(ctx, (size_t)o->steps, sizeof(double));
+    f.loss = uf_alloc(ctx, (size_t)o->steps, sizeof(double));
     int err = f.rate && f.loss ? uf_run_open(&u, recipe) : UF_ENOMEM;
     if (err == UF_OK) err = find(&u, o, &f);
-    if (err == UF_OK && o->plot) err = uf_rates_write(ctx, o->plot, o->overwrite, &f);
+    if (err == UF_OK && plot) err = write_plot(ctx, plot, &f);
+    uf_whole_close(&plot);
     uf_run_close(&u);
     if (err < 0) uf_lr_found_free(&f);
     else *out = f;

@@ -150,9 +150,9 @@ static int print_svg(FILE *to, void (*draw)(cairo_t *cr, const void *arg), const
 }
 
 /* An SVG that appears whole. */
-static int write_svg(uf_ctx *ctx, const char *path, bool overwrite, void (*draw)(cairo_t *cr, const void *arg), const void *arg) {
+static int write_svg(uf_ctx *ctx, const char *path, void (*draw)(cairo_t *cr, const void *arg), const void *arg) {
     uf_whole *w = NULL;
-    int err = uf_whole_open(&w, ctx, path, overwrite);
+    int err = uf_whole_open(&w, ctx, path, true);
     FILE *f = err == UF_OK ? uf_whole_file(w) : NULL;
     if (err == UF_OK && !f) err = UF_EIO;
     if (err == UF_OK && print_svg(f, draw, arg) < 0) err = uf_fail(ctx, UF_EIO, "cannot write '%s'; is the disk full?", path);
@@ -198,7 +198,7 @@ int uf_curve_write(uf_ctx *ctx, const char *path, const char *title, int n, cons
     double *mean = uf_alloc(ctx, (size_t)n, sizeof *mean);
     if (!mean) return UF_ENOMEM;
     curve c = curve_of(title, n, step, loss, n_valid, valid_step, valid, mean);
-    int err = write_svg(ctx, path, true, draw_curve, &c);
+    int err = write_svg(ctx, path, draw_curve, &c);
     free(mean);
     return err;
 }
@@ -239,7 +239,7 @@ static void draw_rates(cairo_t *cr, const void *arg) {
     line(cr, &r->a, r->f->n, r->power, r->f->loss);
 }
 
-int uf_rates_write(uf_ctx *ctx, const char *path, bool overwrite, const uf_lr_found *f) {
+int uf_rates_print(uf_ctx *ctx, FILE *to, const uf_lr_found *f) {
     double *power = uf_alloc(ctx, (size_t)f->n, sizeof *power), least = INFINITY;
     if (!power) return UF_ENOMEM;
     for (int i = 0; i < f->n; i++) {
@@ -248,7 +248,7 @@ int uf_rates_write(uf_ctx *ctx, const char *path, bool overwrite, const uf_lr_fo
     }
     double first = f->loss[0], room = fmax(first - least, 1e-6); /* the rise at the end leaves the picture */
     rates r = {f, {power[0], power[f->n - 1], least - .1 * room, first + .5 * room}, power};
-    int err = write_svg(ctx, path, overwrite, draw_rates, &r);
+    int err = print_svg(to, draw_rates, &r);
     free(power);
-    return err;
+    return err < 0 ? uf_fail(ctx, UF_EIO, "cannot write the plot; is the disk full?") : UF_OK;
 }

@@ -94,6 +94,7 @@ int uf_decoder_rgb(uf_decoder *d, int w, int h, const float *luma, const float *
 
 typedef struct uf_data uf_data; /* an index of pictures in folders and archives */
 int uf_data_open(uf_data **out, uf_ctx *ctx, const uf_source *sources, int n_sources);
+int uf_data_open_paths(uf_data **out, uf_ctx *ctx, int n, const char *const *paths); /* the same of plain paths */
 void uf_data_close(uf_data **d);
 int64_t uf_data_n(const uf_data *d);
 int uf_data_n_classes(const uf_data *d);
@@ -101,6 +102,8 @@ int uf_data_n_classes(const uf_data *d);
 int64_t uf_data_pick(const uf_data *d, uint64_t seed, uint64_t index);
 /* The bytes of picture i; free() *owned after use when it is not NULL (archives are mapped, not copied). */
 int uf_data_read(const uf_data *d, int64_t i, const void **data, size_t *n, void **owned);
+/* Picture i decoded, in the decoder; its sides come back. UF_EDATA, with the picture's name: unreadable. */
+int uf_data_decode(const uf_data *d, int64_t i, uf_decoder *to, int *w, int *h);
 const char *uf_data_name(const uf_data *d, int64_t i);
 int uf_data_class(const uf_data *d, int64_t i); /* -1: not labelled */
 
@@ -179,7 +182,7 @@ typedef struct uf_lr_found {
  * uf_lr_found_free(). UF_EINVAL: the recipe, or it has no such stage; UF_EDATA: it broke too early to tell. */
 int uf_lr_find(uf_ctx *ctx, const char *recipe, const uf_lr_find_options *o, uf_lr_found *out);
 void uf_lr_found_free(uf_lr_found *f);
-int uf_rates_write(uf_ctx *ctx, const char *path, bool overwrite, const uf_lr_found *f); /* the plot; sheet.c */
+int uf_rates_print(uf_ctx *ctx, FILE *to, const uf_lr_found *f); /* the plot, an SVG; sheet.c */
 
 typedef struct uf_score {
     double ciede2000, colorfulness, grey_share; /* means over the pictures; losses.h says what they are */
