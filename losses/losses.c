@@ -75,6 +75,31 @@ static uf_node *gram_distance(uf_node *a, uf_node *b) { return uf_l1(gram_of(a),
 /* Textures that a frozen network sees (Gatys et al., arXiv:1508.06576; as a training loss, Johnson et al.). */
 static uf_node *gram(const uf_loss_in *in) { return over_layers(in, "gram", gram_distance); }
 
+/* Squared differences, each place weighted by the chroma of the truth: photographs are mostly nearly grey, so that the plain mean
+ * of the likely colours is too (class rebalancing of Zhang et al., arXiv:1603.08511, for regression). With unit: 0.15, the mean
+ * chroma of colourful photographs, the weights' mean is near 1 and a grey place weighs a fifth. */
+static uf_node *rebalanced(const uf_loss_in *in) {
+    const float unit = .15f;
+    uf_node *miss = uf_reduce(uf_unary(uf_binary(in->predicted, "sub", in->target), "square"), "mean", 1u << 1);
+    uf_node *squares = uf_reduce(uf_unary(in->target, "square"), "sum", 1u << 1);
+    uf_node *weight = uf_scale(uf_unary(uf_scale(squares, 1.f, 1e-6f), "sqrt"), 1.f / unit, .2f);
+    return uf_reduce(uf_binary(miss, "mul", weight), "mean", 15);
+}
+
+/* A still camera's grain changes from frame to frame and a moving one's window too: what is painted must do neither. In a batch
+ * of pairs the motion is known exactly (Eilertsen et al., arXiv:1902.10424, train single-frame networks for films so). */
+static uf_node *temporal(const uf_loss_in *in) {
+    uf_shape s = in->predicted->shape;
+    if (s.n % 2 || s.w <= UF_MOTION_X || s.h <= UF_MOTION_Y) {
+        uf_graph_fail(in->predicted->graph, UF_EINVAL, "loss 'temporal' compares pairs; give an even batch");
+        return NULL;
+    }
+    uf_node *a = uf_slice(in->predicted, 0, 0, s.n / 2), *b = uf_slice(in->predicted, 0, s.n / 2, s.n);
+    a = uf_slice(uf_slice(a, 3, UF_MOTION_X, s.w), 2, UF_MOTION_Y, s.h);
+    b = uf_slice(uf_slice(b, 3, 0, s.w - UF_MOTION_X), 2, 0, s.h - UF_MOTION_Y);
+    return uf_l1(a, b);
+}
+
 static const uf_loss loss_l1 = {.name = "l1", .summary = "mean absolute difference", .build = l1};
 static const uf_loss loss_l2 = {.name = "l2", .summary = "mean squared difference", .build = l2};
 static const uf_loss loss_feature = {
@@ -85,10 +110,14 @@ static const uf_loss loss_colorfulness = {
     .name = "colorfulness", .summary = "L1 between the pictures' mean lengths of chroma", .build = colorfulness};
 static const uf_loss loss_gram = {
     .name = "gram", .summary = "L1 between Gram matrices of a frozen network's activations", .build = gram, .looks = true};
+static const uf_loss loss_rebalanced = {
+    .name = "rebalanced", .summary = "l2, where the true colour is vivid above all", .build = rebalanced};
+static const uf_loss loss_temporal = {
+    .name = "temporal", .summary = "L1 between a picture and the same one moved, with other grain", .build = temporal, .pairs = true};
 static const uf_loss loss_cross_entropy = {.name = "cross_entropy", .summary = "of the class, with label smoothing", .build = cross_entropy};
 
 const uf_loss *const uf_losses[] = {&loss_l1, &loss_l2, &loss_charbonnier, &loss_edge, &loss_colorfulness,
-                                   &loss_feature, &loss_gram, &loss_cross_entropy, NULL};
+                                   &loss_rebalanced, &loss_temporal, &loss_feature, &loss_gram, &loss_cross_entropy, NULL};
 
 _Static_assert(UF_LEN(uf_losses) - 1 <= UF_MAX_LOSSES, "a weight for each loss");
 
@@ -101,6 +130,12 @@ int uf_loss_index(const char *name) {
 bool uf_losses_look(const float *weight) {
     for (int i = 0; uf_losses[i]; i++)
         if (uf_losses[i]->looks && weight[i] > 0) return true;
+    return false;
+}
+
+bool uf_losses_pair(const float *weight) {
+    for (int i = 0; uf_losses[i]; i++)
+        if (uf_losses[i]->pairs && weight[i] > 0) return true;
     return false;
 }
 

@@ -16,11 +16,17 @@ typedef struct uf_loss {
     const char *name, *summary;
     uf_node *(*build)(const uf_loss_in *in); /* scalar */
     bool looks;                              /* reads the frozen network's activations */
+    bool pairs;                              /* of UF_MOTION: the batch must be made so */
 } uf_loss;
 extern const uf_loss *const uf_losses[]; /* NULL-ended: l1, l2, feature, cross_entropy, ... */
+/* A batch of pairs: picture N/2 + i is picture i through a window that lies further right and down by this, in places of the
+ * chroma plane. Odd, so that no coarser grid of the network moves by whole cells. */
+enum { UF_MOTION_X = 3, UF_MOTION_Y = 1 };
+
 enum { UF_MAX_LOSSES = 32 };             /* room for one weight a loss, by its place in the table */
 const uf_loss *uf_loss_find(const char *name);
 bool uf_losses_look(const float *weight); /* does one of those that weigh anything read a frozen network? */
+bool uf_losses_pair(const float *weight); /* ... need a batch of pairs? */
 int uf_loss_index(const char *name); /* its place in the table, -1: there is none */
 
 /* Measures on 8-bit sRGB pictures, interleaved RGB, `stride` bytes a row. */

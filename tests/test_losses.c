@@ -108,6 +108,7 @@ static void test_values(void **state) {
                      .feature_weight = weight};
     uf_node *l1 = uf_output(uf_loss_find("l1")->build(&in)), *l2 = uf_output(uf_loss_find("l2")->build(&in));
     uf_node *feature = uf_output(uf_loss_find("feature")->build(&in));
+    uf_node *rebalanced = uf_output(uf_loss_find("rebalanced")->build(&in));
     in = (uf_loss_in){.predicted = p, .target = label, .smoothing = .2f};
     uf_node *ce = uf_output(uf_loss_find("cross_entropy")->build(&in));
     assert_int_equal(uf_plan_open(&plan, ctx, g, &(uf_plan_options){.mode = UF_EXACT}), UF_OK);
@@ -123,6 +124,8 @@ static void test_values(void **state) {
     assert_true(fabsf(v - 2.5f) < 1e-6f); /* (4 + 1) / 2 */
     uf_plan_get(plan, feature, &v);
     assert_true(fabsf(v - 3.f) < 1e-6f); /* 1.5 + .5 * 3 */
+    uf_plan_get(plan, rebalanced, &v);
+    assert_true(fabsf(v - 2.5f * (sqrtf(10.f) / .15f + .2f)) < 1e-3f);
     uf_plan_get(plan, ce, &v);
     double lse = log1p(exp(3.)) - 2; /* log(e^1 + e^-2), about -2 */
     assert_true(fabs((double)v - (.9 * (lse + 2) + .1 * (lse - 1))) < 1e-5); /* 1 - .2 + .2/2 on the label */
@@ -149,16 +152,16 @@ static void test_table(void **state) {
         assert_int_equal(uf_ctx_open(&ctx), UF_OK);
         assert_int_equal(uf_params_open(&params, ctx, 1), UF_OK);
         assert_int_equal(uf_graph_open(&g, ctx, params), UF_OK);
-        uf_node *x = uf_input(g, "x", (uf_shape){2, 4, 3, 3});
-        uf_node *t = uf_input(g, "t", classes ? (uf_shape){2, 1, 3, 3} : x->shape);
+        uf_node *x = uf_input(g, "x", (uf_shape){2, 4, 3, 5});
+        uf_node *t = uf_input(g, "t", classes ? (uf_shape){2, 1, 3, 5} : x->shape);
         x->needs_grad = true;
         uf_node *fx[] = {x}, *ft[] = {t};
         uf_loss_in in = {.predicted = x, .target = t, .predicted_features = fx, .target_features = ft, .n_features = 1};
         uf_node *loss = uf_output(uf_losses[i]->build(&in));
         assert_non_null(loss);
         assert_int_equal(uf_plan_open(&plan, ctx, g, &(uf_plan_options){.mode = UF_EXACT, .loss = loss}), UF_OK);
-        float xs[72], ts[72], grad[72], before, after;
-        for (int k = 0; k < 72; k++) {
+        float xs[120], ts[120], grad[120], before, after;
+        for (int k = 0; k < 120; k++) {
             xs[k] = uf_gaussian(1, 1, (uint64_t)k);
             ts[k] = classes ? (float)(k % 4) : uf_gaussian(1, 2, (uint64_t)k);
         }
@@ -168,11 +171,18 @@ static void test_table(void **state) {
         assert_int_equal(uf_plan_backward(plan), UF_OK);
         uf_plan_get(plan, loss, &before);
         uf_plan_get_grad(plan, x, grad);
-        for (int k = 0; k < 72; k++) xs[k] -= .1f * grad[k];
+        for (int k = 0; k < 120; k++) xs[k] -= .1f * grad[k];
         uf_plan_set(plan, x, xs);
         assert_int_equal(uf_plan_run(plan), UF_OK);
         uf_plan_get(plan, loss, &after);
         assert_true(isfinite(before) && before > 0 && after < before);
+        if (uf_losses[i]->pairs) { /* the second picture is the first, moved */
+            for (int k = 0; k < 60; k++) {
+                int from_x = k % 5 + UF_MOTION_X, from_y = k / 5 % 3 + UF_MOTION_Y;
+                xs[60 + k] = from_x < 5 && from_y < 3 ? xs[k / 15 * 15 + from_y * 5 + from_x] : 9.f;
+            }
+            uf_plan_set(plan, x, xs);
+        }
         if (!classes) {
             uf_plan_set(plan, t, xs);
             assert_int_equal(uf_plan_run(plan), UF_OK);

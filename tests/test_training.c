@@ -315,6 +315,11 @@ static void test_finish_resumes_to_the_same_bits(void **state) {
     assert_int_equal(count_lines("finish/finish.csv"), 1 + 4); /* a head; checks at 0, 2, 4 and 6 steps */
     assert_int_equal(count_lines("finish-r/finish.csv"), 1 + 4);
     assert_true(first_feature_loss("finish/finish.csv") > .01); /* the frozen network sees, though no stage asked it to */
+    snprintf(features, sizeof features, "features: %s/models/weights/features.safetensors\nfinish:\n"
+             "  {size: 32, batch: 2, critic_steps: 3, steps: 2, check_every: 2, rate: 0.001, gate: 5, hinge: true,"
+             " losses: {l1: 1, temporal: 1}}\n", UNFADE_SOURCE_DIR);
+    assert_int_equal(train("hinge", 2, 0, false), UF_OK);
+    assert_int_equal(count_lines("hinge/finish.csv"), 1 + 2);
     extra = "";
     assert_int_equal(train("no-finish", 2, 0, false), UF_OK);
     checksum("finish", files[1], whole);
@@ -363,103 +368,10 @@ static void test_tune(void **state) {
     uf_ctx_close(&ctx);
 }
 
-/* A decoder holds nothing of the picture before, though both are PNG and of one size. */
-static void test_pictures_are_apart(void **state) {
-    (void)state;
-    enum { SIDE = 64 };
-    uf_ctx *ctx;
-    uf_sheet *sheet = NULL;
-    uf_decoder *d = NULL;
-    uint8_t rgb[3 * SIDE * SIDE];
-    static char file[65536];
-    static float luma[2][SIDE * SIDE], chroma[2][SIDE * SIDE / 2];
-    char path[128];
-    int w, h;
-    for (int i = 0; i < UF_LEN(rgb); i++) rgb[i] = (uint8_t)(i * 7 % 251);
-    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
-    snprintf(path, sizeof path, "%s/sheet.png", folder);
-    assert_int_equal(uf_sheet_open(&sheet, ctx, 1, 1, SIDE, SIDE), UF_OK);
-    uf_sheet_put(sheet, 0, 0, SIDE, SIDE, rgb);
-    assert_int_equal(uf_sheet_write(sheet, path), UF_OK);
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    size_t n = fread(file, 1, sizeof file, f);
-    fclose(f);
-    assert_int_equal(uf_decoder_open(&d, ctx), UF_OK);
-    for (int i = 0; i < 2; i++) {
-        assert_int_equal(uf_decoder_decode(d, file, n, &w, &h), UF_OK);
-        assert_int_equal(uf_decoder_planes(d, 0, 0, w, h, SIDE, SIDE, luma[i], chroma[i]), UF_OK);
-    }
-    assert_memory_equal(luma[0], luma[1], sizeof luma[0]);
-    assert_memory_equal(chroma[0], chroma[1], sizeof chroma[0]);
-    uf_decoder_close(&d);
-    uf_sheet_close(&sheet);
-    uf_ctx_close(&ctx);
-}
-
-static void test_no_pictures(void **state) {
-    (void)state;
-    uf_ctx *ctx;
-    uf_data *d = NULL;
-    char dir[96];
-    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
-    snprintf(dir, sizeof dir, "%s/none", folder);
-    uf_source s = {.path = dir};
-    assert_int_equal(uf_data_open(&d, ctx, &s, 1), UF_EIO);
-    assert_non_null(strstr(uf_ctx_error(ctx), "none"));
-    uf_ctx_close(&ctx);
-}
-
-static void test_excluded_pictures(void **state) {
-    (void)state;
-    uf_ctx *ctx;
-    uf_data *d = NULL;
-    char dir[512], name[128], *names[] = {name};
-    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
-    snprintf(dir, sizeof dir, "%s/samples/pictures", UNFADE_SOURCE_DIR);
-    uf_source all = {.path = dir}, fewer = {.path = dir, .exclude = names, .exclude_count = 1};
-    assert_int_equal(uf_data_open(&d, ctx, &all, 1), UF_OK);
-    int64_t n = uf_data_n(d);
-    snprintf(name, sizeof name, "%s", uf_data_name(d, 1));
-    uf_data_close(&d);
-    assert_int_equal(uf_data_open(&d, ctx, &fewer, 1), UF_OK);
-    assert_int_equal(uf_data_n(d), n - 1);
-    for (int64_t i = 0; i < n - 1; i++) assert_string_not_equal(uf_data_name(d, i), name);
-    uf_data_close(&d);
-    snprintf(name, sizeof name, "misspelt.jpg");
-    assert_int_equal(uf_data_open(&d, ctx, &fewer, 1), UF_EDATA);
-    assert_non_null(strstr(uf_ctx_error(ctx), "misspelt.jpg"));
-    uf_ctx_close(&ctx);
-}
-
-/* Every picture once an epoch, in another order the next. */
-static void test_order(void **state) {
-    (void)state;
-    uf_ctx *ctx;
-    uf_data *d = NULL;
-    char dir[512];
-    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
-    snprintf(dir, sizeof dir, "%s/samples/pictures", UNFADE_SOURCE_DIR);
-    uf_source s = {.path = dir};
-    assert_int_equal(uf_data_open(&d, ctx, &s, 1), UF_OK);
-    int64_t n = uf_data_n(d);
-    for (int64_t epoch = 0; epoch < 3; epoch++) {
-        unsigned seen = 0;
-        for (int64_t i = 0; i < n; i++) seen |= 1u << uf_data_pick(d, 1, (uint64_t)(epoch * n + i));
-        assert_int_equal(seen, (1u << n) - 1);
-    }
-    uf_data_close(&d);
-    uf_ctx_close(&ctx);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_cycle),
         cmocka_unit_test(test_recipes),
-        cmocka_unit_test(test_no_pictures),
-        cmocka_unit_test(test_excluded_pictures),
-        cmocka_unit_test(test_pictures_are_apart),
-        cmocka_unit_test(test_order),
         cmocka_unit_test(test_resume_to_the_same_bits),
         cmocka_unit_test(test_accumulate),
         cmocka_unit_test(test_lr_find),

@@ -52,23 +52,23 @@ static int open_critic(finish *s) {
     s->luma = b.luma;
     s->chroma = b.chroma;
     s->real = uf_input(s->graph, "real", b.out->shape);
-    s->loss = uf_output(uf_bce(b.out, s->real));
+    s->loss = uf_output(s->f->hinge ? uf_hinge(b.out, s->real) : uf_bce(b.out, s->real));
     uf_params_freeze(s->critic, "", false); /* behind the generator it is; there the plan is made already */
     uf_graph_mark_grads(s->graph);
     uf_plan_options o = {.mode = UF_TRAIN, .loss = s->loss, .seed = s->u->r->seed + 1};
     UF_TRY(uf_plan_open(&s->plan, s->u->ctx, s->graph, &o));
     size_t half = uf_count(s->real->shape) / 2;
-    float *ones = uf_alloc(s->u->ctx, 2 * half, sizeof *ones);
-    for (size_t i = 0; ones && i < half; i++) ones[i] = 1;
-    int err = ones ? uf_plan_set(s->plan, s->real, ones) : UF_ENOMEM;
-    free(ones);
+    float *truth = uf_alloc(s->u->ctx, 2 * half, sizeof *truth);
+    for (size_t i = 0; truth && i < 2 * half; i++) truth[i] = i < half ? 1.f : s->f->hinge ? -1.f : 0.f;
+    int err = truth ? uf_plan_set(s->plan, s->real, truth) : UF_ENOMEM;
+    free(truth);
     return err;
 }
 
 static int open_networks(finish *s) {
     uf_run *u = s->u;
     uf_network_options o = {.r = u->r, .losses = s->f->losses, .params = u->params, .judge = u->judge, .critic = s->critic,
-                            .adversarial = s->f->adversarial, .batch = s->f->batch, .size = s->f->size, .train = true,
+                            .adversarial = s->f->adversarial, .hinge = s->f->hinge, .batch = s->f->batch, .size = s->f->size, .train = true,
                             .fixed = true};
     size_t n = (size_t)s->f->batch * (size_t)s->f->size * (size_t)s->f->size;
     s->out = uf_alloc(u->ctx, n / 2, sizeof(float));
@@ -267,7 +267,7 @@ static int steps(finish *s, int64_t first_sample) {
     uf_loader *l = NULL;
     uf_loader_options o = {.seed = u->r->seed, .size = s->f->size, .batch = s->f->batch, .workers = u->r->workers,
                            .first = u->step - s->base, .n = s->end - u->step, .first_sample = first_sample,
-                           .noise = s->f->noise, .smallest = s->f->smallest, .saturation_min = u->r->saturation_min};
+                           .noise = s->f->noise, .smallest = s->f->smallest, .pairs = uf_losses_pair(s->f->losses), .saturation_min = u->r->saturation_min};
     int64_t saved = u->step;
     int err = uf_loader_open(&l, u->ctx, u->train, &o);
     while (err == UF_OK && u->step < s->end && !turned(s)) {

@@ -56,7 +56,8 @@ static int count_right(const uf_network *n, const uf_batch *b, const float *logi
 static int measure(uf_run *u, uf_network *n, const uf_stage *s, bool pictures) {
     uf_loader *l = NULL;
     uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = n->luma->shape.n, .workers = 1,
-                           .n = VALID_BATCHES, .plain = true, .smallest = 1.f};
+                           .n = VALID_BATCHES, .plain = true, .smallest = 1.f,
+                           .pairs = uf_losses_pair(u->r->losses)};
     int64_t whole = uf_data_n(u->valid) / o.batch;
     if (whole < o.n) o.n = whole > 0 ? whole : 1;
     const uf_batch *b;

@@ -81,12 +81,43 @@ static float mean_chroma(const float *chroma, size_t n) {
     return (float)(sum / (double)n);
 }
 
-/* UF_EDATA without a message: this picture will not do, take another. */
-static int make_one(uf_loader *l, uf_decoder *dec, int64_t picture, const draw *d, float *clean, float *chroma) {
+/* Where the window lies on the source, whose sides are w and h, and how far its pair's is moved. UF_EDATA: too small. */
+typedef struct window {
+    double x, y, side, move_x, move_y;
+    bool flip;
+} window;
+
+static int place(const uf_loader *l, const draw *d, int w, int h, window *v) {
+    float small = l->o.smallest > 0 ? l->o.smallest : .35f;
+    double area = (double)(small + (1.f - small) * chance(d, CROP_SCALE, 1.f)), s = l->o.size;
+    double room_x = l->o.pairs ? 2 * UF_MOTION_X / s : 0, room_y = l->o.pairs ? 2 * UF_MOTION_Y / s : 0;
+    v->side = (w < h ? w : h) * sqrt(area) / (1 + fmax(room_x, room_y));
+    if (v->side < 8) return UF_EDATA;
+    v->flip = !d->plain && chance(d, FLIP, 1.f) < .5f;
+    v->move_x = v->side * room_x * (v->flip ? -1 : 1);
+    v->move_y = v->side * room_y;
+    v->x = (w - v->side * (1 + room_x)) * (double)chance(d, CROP_X, .5f) - fmin(v->move_x, 0);
+    v->y = (h - v->side * (1 + room_y)) * (double)chance(d, CROP_Y, .5f);
+    return UF_OK;
+}
+
+static int look_through(const uf_loader *l, uf_decoder *dec, const window *v, bool moved, float *clean, float *chroma) {
+    int s = l->o.size;
+    UF_TRY(uf_decoder_planes(dec, v->x + (moved ? v->move_x : 0), v->y + (moved ? v->move_y : 0), v->side, v->side, s, s, clean,
+                             chroma));
+    if (!v->flip) return UF_OK;
+    flip(clean, s, s);
+    flip(chroma, s / 2, s);
+    return UF_OK;
+}
+
+/* UF_EDATA without a message: this picture will not do, take another. With pairs the moved one lies `pair` pictures on. */
+static int make_one(uf_loader *l, uf_decoder *dec, int64_t picture, const draw *d, int pair, float *clean, float *chroma) {
     const void *data = NULL;
     size_t n = 0;
     void *owned = NULL;
-    int w = 0, h = 0, s = l->o.size;
+    int w = 0, h = 0;
+    window v;
     int err = uf_data_read(l->data, picture, &data, &n, &owned);
     if (err == UF_OK) err = uf_decoder_decode(dec, data, n, &w, &h);
     free(owned);
@@ -95,26 +126,20 @@ static int make_one(uf_loader *l, uf_decoder *dec, int64_t picture, const draw *
         return UF_EDATA;
     }
     if (err < 0) return err;
-    float small = l->o.smallest > 0 ? l->o.smallest : .35f;
-    double side = w < h ? w : h, area = (double)(small + (1.f - small) * chance(d, CROP_SCALE, 1.f));
-    side *= sqrt(area);
-    if (side < 8) return UF_EDATA;
-    double x = (w - side) * (double)chance(d, CROP_X, .5f), y = (h - side) * (double)chance(d, CROP_Y, .5f);
-    err = uf_decoder_planes(dec, x, y, side, side, s, s, clean, chroma);
-    if (err < 0) return err;
-    size_t nc = (size_t)s * (size_t)s / 2;
+    UF_TRY(place(l, d, w, h, &v));
+    UF_TRY(look_through(l, dec, &v, false, clean, chroma));
+    size_t n_luma = (size_t)l->o.size * (size_t)l->o.size, nc = n_luma / 2;
+    if (pair) UF_TRY(look_through(l, dec, &v, true, clean + (size_t)pair * n_luma, chroma + (size_t)pair * nc));
     if (l->o.saturation_min > 0 && mean_chroma(chroma, nc) < l->o.saturation_min) return UF_EDATA;
-    if (!d->plain && chance(d, FLIP, 1.f) < .5f) {
-        flip(clean, s, s);
-        flip(chroma, s / 2, s);
-    }
-    if (!d->plain && chance(d, GREY, 1.f) < l->o.grey) memset(chroma, 0, nc * sizeof *chroma);
+    if (!d->plain && chance(d, GREY, 1.f) < l->o.grey)
+        for (int k = 0; k <= pair; k += pair ? pair : 1) memset(chroma + (size_t)k * nc, 0, nc * sizeof *chroma);
     return UF_OK;
 }
 
 static int make(uf_loader *l, uf_decoder *dec, int64_t number, uf_batch *b) {
     size_t n = (size_t)l->o.size * (size_t)l->o.size;
-    for (int i = 0; i < l->o.batch; i++) {
+    int pair = l->o.pairs ? l->o.batch / 2 : 0;
+    for (int i = 0; i < l->o.batch - pair; i++) {
         uint64_t index = (uint64_t)(l->o.first_sample + number * l->o.batch + i);
         int err = UF_EDATA;
         for (uint64_t t = 0; err == UF_EDATA && t < TRIES; t++) { /* damaged pictures give their place to another */
@@ -122,10 +147,13 @@ static int make(uf_loader *l, uf_decoder *dec, int64_t number, uf_batch *b) {
             int64_t k = l->o.plain ? (int64_t)((index + t) % (uint64_t)uf_data_n(l->data))
                                    : uf_data_pick(l->data, l->o.seed + t, index);
             float *clean = b->clean + (size_t)i * n;
-            err = make_one(l, dec, k, &d, clean, b->chroma + (size_t)i * n / 2);
+            err = make_one(l, dec, k, &d, pair, clean, b->chroma + (size_t)i * n / 2);
             if (err < 0) continue;
-            damage(&l->o, &d, n, clean, b->luma + (size_t)i * n);
-            b->label[i] = (float)uf_data_class(l->data, k);
+            for (int j = i; j <= i + pair; j += pair ? pair : 1) {
+                draw print = {d.seed, d.index + ((uint64_t)(j > i) << 60), d.plain};
+                damage(&l->o, &print, n, b->clean + (size_t)j * n, b->luma + (size_t)j * n);
+                b->label[j] = (float)uf_data_class(l->data, k);
+            }
         }
         if (err == UF_EDATA)
             return uf_fail(l->ctx, UF_EDATA, "%d pictures in a row were damaged, vanished or without colour; check the "

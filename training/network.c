@@ -44,7 +44,8 @@ static int ask_critic(uf_network *n, const uf_network_options *o) {
     uf_built b = {.luma = n->clean, .chroma = n->out};
     uf_graph_use(n->graph, o->critic);
     UF_TRY(uf_model_critic.build(n->graph, n->luma->shape, &b));
-    n->fooled = uf_output(uf_bce(b.out, uf_scale(b.out, 0.f, 1.f))); /* a target of ones */
+    n->fooled = uf_output(o->hinge ? uf_scale(uf_reduce(b.out, "mean", 15), -1.f, 0.f)
+                                   : uf_bce(b.out, uf_scale(b.out, 0.f, 1.f))); /* a target of ones */
     add_term(n, n->fooled, o->adversarial);
     return uf_graph_status(n->graph);
 }

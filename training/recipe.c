@@ -47,6 +47,7 @@ static const cyaml_schema_field_t finish_fields[] = {
     CYAML_FIELD_INT("patience", OPT, uf_finish, patience),
     CYAML_FIELD_FLOAT("critic_rate", OPT, uf_finish, critic_rate),
     CYAML_FIELD_FLOAT("rate", OPT, uf_finish, rate),
+    CYAML_FIELD_BOOL("hinge", OPT, uf_finish, hinge),
     CYAML_FIELD_FLOAT("gate", OPT, uf_finish, gate),
     CYAML_FIELD_FLOAT("adversarial", OPT, uf_finish, adversarial),
     CYAML_FIELD_FLOAT("noise", OPT, uf_finish, noise),
@@ -245,7 +246,7 @@ static void defaults(uf_recipe *r) {
     if (f->patience == 0) f->patience = 4;
     if (f->critic_rate == 0) f->critic_rate = 5e-4f;
     if (f->rate == 0) f->rate = 2e-5f;
-    if (f->gate == 0) f->gate = .65f;
+    if (f->gate == 0) f->gate = f->hinge ? .94f : .65f; /* as far below guessing */
     if (f->adversarial == 0) f->adversarial = 1.f;
 }
 

@@ -41,7 +41,7 @@ int uf_run_stage_open(uf_run *u, const uf_stage *s, int64_t from, int64_t first_
     uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = s->batch, .workers = u->r->workers,
                            .first = from * s->accumulate, .n = (s->steps - from) * s->accumulate,
                            .first_sample = first_sample, .noise = s->noise, .smallest = s->smallest,
-                           .grey = color ? 0.f : u->r->grey, .saturation_min = color ? u->r->saturation_min : 0.f};
+                           .pairs = uf_losses_pair(u->r->losses), .grey = color ? 0.f : u->r->grey, .saturation_min = color ? u->r->saturation_min : 0.f};
     uf_network_options net = {.r = u->r, .params = u->params, .judge = u->judge, .batch = s->batch, .size = s->size,
                               .train = true};
     freeze(u, s);

@@ -41,7 +41,8 @@ typedef struct uf_finish {
     int patience;        /* the finish ends after so many checks without a better one */
     float critic_rate;   /* peak of the critic's one-cycle when alone; together it learns at 5 times `rate` */
     float rate;          /* the generator's */
-    float gate;          /* the generator learns only from a critic whose loss (BCE) is below; ln 2 is guessing */
+    bool hinge;          /* the critic learns by the hinge loss (Miyato et al., arXiv:1802.05957) instead of BCE */
+    float gate;          /* the generator learns only from a critic whose loss is below; guessing is ln 2 (hinge: 1) */
     float adversarial;   /* weight of the critic's opinion beside `losses` */
     float noise, smallest;
     float losses[UF_MAX_LOSSES];
@@ -121,6 +122,7 @@ typedef struct uf_loader_options {
     int64_t first_sample; /* sample number of batch 0 of this stage */
     float noise, smallest, grey, saturation_min;
     bool plain;           /* held-out: centre crop, no flip, no noise, no chance */
+    bool pairs;           /* the second half of a batch is the first, moved by UF_MOTION_*, with other grain and print */
 } uf_loader_options;
 typedef struct uf_loader uf_loader; /* worker threads that keep a few batches ready, in order */
 int uf_loader_open(uf_loader **out, uf_ctx *ctx, const uf_data *data, const uf_loader_options *o);
