@@ -73,7 +73,7 @@ static uf_node *norm(uf_node *x, const char *op, const char *name, uf_attr a, bo
 
 uf_node *uf_batch_norm(uf_node *x, const char *name) {
     if (!x) return NULL;
-    return norm(x, "batch_norm", name, (uf_attr){.momentum = .1f, .mode = uf_graph_is_training(x->graph)}, true);
+    return norm(x, "batch_norm", name, (uf_attr){.momentum = UF_BATCH_NORM_MOMENTUM, .mode = uf_graph_is_training(x->graph)}, true);
 }
 
 uf_node *uf_instance_norm(uf_node *x, const char *name) { return norm(x, "instance_norm", name, (uf_attr){0}, false); }

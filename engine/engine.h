@@ -135,7 +135,8 @@ typedef struct uf_conv {
 uf_node *uf_conv2d(uf_node *x, const char *name, uf_conv o);
 /* y (N,out,(H-1)*stride+k-2*pad,...): params NAME.w (in, out/groups, k, k), NAME.b */
 uf_node *uf_conv_transpose2d(uf_node *x, const char *name, uf_conv o);
-/* params NAME.gamma .beta (1,C,1,1), buffers NAME.mean .var */
+/* params NAME.gamma .beta (1,C,1,1), buffers NAME.mean .var: mean += UF_BATCH_NORM_MOMENTUM * (the batch's - mean) */
+#define UF_BATCH_NORM_MOMENTUM .1f
 uf_node *uf_batch_norm(uf_node *x, const char *name);
 uf_node *uf_instance_norm(uf_node *x, const char *name);
 uf_node *uf_group_norm(uf_node *x, const char *name, int groups);

@@ -147,7 +147,7 @@ static void gradients(int batch, int accumulate, uf_params **out, uf_ctx *ctx) {
     assert_int_equal(uf_network_open(&n, ctx, &(uf_network_options){.r = r, .params = *out, .batch = batch, .size = 32,
                                                                     .train = true, .fixed = true}), UF_OK);
     assert_int_equal(uf_loader_open(&loader, ctx, data, &o), UF_OK);
-    uf_learner l = {ctx, r, *out, &n, loader, accumulate};
+    uf_learner l = {ctx, r, *out, &n, loader, accumulate, {0, 1}};
     assert_int_equal(uf_learn(&l, 0, (uf_cycle){1e-3f, .9f}, &t), UF_OK);
     uf_loader_close(&loader);
     uf_network_close(&n);

@@ -4,8 +4,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 . tools/packages.sh
+packages="$packages libopenmpi-dev openmpi-bin" # training over several processes
 need_packages
-build release
+build release -DUNFADE_MPI=ON
 if [ "${1:-}" != --quick ]; then
     build asan
     ctest --preset asan -j2

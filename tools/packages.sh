@@ -30,8 +30,10 @@ need_packages() {
     exit 1
 }
 
-# Builds preset $1; says little when nothing changed.
+# Builds preset $1, with the settings that follow; says little when nothing changed.
 build() {
-    [ -f "build/$1/build.ninja" ] || cmake --preset "$1" >/dev/null
-    cmake --build "build/$1" -- --quiet
+    preset=$1
+    shift
+    { [ $# -eq 0 ] && [ -f "build/$preset/build.ninja" ]; } || cmake --preset "$preset" "$@" >/dev/null
+    cmake --build "build/$preset" -- --quiet
 }

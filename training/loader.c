@@ -136,9 +136,16 @@ static int make_one(uf_loader *l, uf_decoder *dec, int64_t picture, const draw *
     return UF_OK;
 }
 
+/* Number of this process's n-th batch among those of all processes. */
+static int64_t among_all(const uf_loader_options *o, int64_t n) {
+    int64_t share = o->share > 0 ? o->share : 1, ranks = o->ranks > 0 ? o->ranks : 1;
+    return (n / share * ranks + o->rank) * share + n % share;
+}
+
 static int make(uf_loader *l, uf_decoder *dec, int64_t number, uf_batch *b) {
     size_t n = (size_t)l->o.size * (size_t)l->o.size;
     int pair = l->o.pairs ? l->o.batch / 2 : 0;
+    number = among_all(&l->o, number);
     for (int i = 0; i < l->o.batch - pair; i++) {
         uint64_t index = (uint64_t)(l->o.first_sample + number * l->o.batch + i);
         int err = UF_EDATA;

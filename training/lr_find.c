@@ -73,7 +73,8 @@ static int find(uf_run *u, const uf_lr_find_options *o, uf_lr_found *f) {
         return uf_fail(u->ctx, UF_EINVAL, "the recipe has %u stages; choose one from 1 to that", u->r->stages_count);
     uf_stage s = u->r->stages[o->stage];
     uf_network n = {0};
-    uf_learner l = {.ctx = u->ctx, .r = u->r, .params = u->params, .network = &n, .accumulate = s.accumulate};
+    uf_learner l = {.ctx = u->ctx, .r = u->r, .params = u->params, .network = &n, .accumulate = s.accumulate,
+                    .group = u->group};
     s.steps = o->steps;
     int err = uf_run_stage_open(u, &s, 0, 0, &n, &l.loader);
     if (err == UF_OK) err = sweep(u, o, &l, f);
@@ -98,7 +99,7 @@ static int write_plot(uf_ctx *ctx, uf_whole *plot, const uf_lr_found *f) {
 
 int uf_lr_find(uf_ctx *ctx, const char *recipe, const uf_lr_find_options *o, uf_lr_found *out) {
     uf_train_options none = {.out_dir = ".", .no_finish = true};
-    uf_run u = {.ctx = ctx, .o = &none, .started = uf_now()};
+    uf_run u = {.ctx = ctx, .group = {0, 1}, .o = &none, .started = uf_now()};
     uf_lr_found f = {0};
     uf_whole *plot = NULL;
     if (o->plot) UF_TRY(uf_whole_open(&plot, ctx, o->plot, o->overwrite)); /* what cannot be written is told before the sweep */

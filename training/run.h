@@ -12,6 +12,8 @@ typedef struct uf_run {
     uf_recipe *r;
     const uf_finish *finish; /* the recipe's, or NULL: none, or none wanted */
     char *dir, *recipe_text;
+    uf_group group;          /* the first process writes log, checkpoints and pictures */
+    bool stopping;           /* one of the processes is to stop */
     uf_params *params, *judge;
     uf_data *train, *valid;
     FILE *csv;

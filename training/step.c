@@ -2,6 +2,7 @@
 #include "step.h"
 
 #include <math.h>
+#include <string.h>
 
 static int add_terms(const uf_learner *l, int64_t step, uf_stepped *t) {
     float v = 0;
@@ -26,6 +27,17 @@ static void divide_gradients(uf_params *params, int by) {
     }
 }
 
+/* Losses of all processes. */
+static int share_terms(const uf_learner *l, uf_stepped *t) {
+    double x[1 + UF_MAX_LOSSES];
+    x[0] = t->loss;
+    memcpy(x + 1, t->term, sizeof t->term);
+    UF_TRY(uf_group_sum(&l->group, l->ctx, x, UF_LEN(x)));
+    t->loss = x[0];
+    memcpy(t->term, x + 1, sizeof t->term);
+    return UF_OK;
+}
+
 int uf_learn(const uf_learner *l, int64_t step, uf_cycle cycle, uf_stepped *t) {
     const uf_recipe *r = l->r;
     uf_adam a = {.rate = cycle.rate, .beta1 = cycle.beta1, .beta2 = r->beta2, .eps = 1e-8f, .decay = r->decay,
@@ -33,17 +45,21 @@ int uf_learn(const uf_learner *l, int64_t step, uf_cycle cycle, uf_stepped *t) {
                  .n_groups = (int)r->group_rates_count};
     double start = uf_now();
     float norm = 0;
+    int share = l->accumulate / l->group.n;
     *t = (uf_stepped){.rate = (double)cycle.rate};
     uf_params_zero_grad(l->params);
-    for (int i = 0; i < l->accumulate; i++) {
+    uf_group_begin(&l->group, l->params);
+    for (int i = 0; i < share; i++) {
         const uf_batch *b;
         UF_TRY(uf_loader_next(l->loader, &b));
-        uf_plan_set_step(l->network->plan, (uint64_t)(step * l->accumulate + i));
+        uf_plan_set_step(l->network->plan, (uint64_t)(step * l->accumulate + l->group.rank * share + i));
         UF_TRY(uf_network_set(l->network, b));
         UF_TRY(uf_plan_run(l->network->plan));
         UF_TRY(add_terms(l, step, t));
         UF_TRY(uf_plan_backward(l->network->plan));
     }
+    UF_TRY(uf_group_end(&l->group, l->ctx, l->params, share));
+    UF_TRY(share_terms(l, t));
     if (l->accumulate > 1) divide_gradients(l->params, l->accumulate);
     UF_TRY(uf_adam_step(l->ctx, l->params, &a, step + 1, &norm));
     t->norm = (double)norm;

@@ -2,6 +2,7 @@
 #ifndef UF_STEP_H
 #define UF_STEP_H
 
+#include "group.h"
 #include "network.h"
 #include "schedule.h"
 
@@ -15,7 +16,8 @@ typedef struct uf_learner {
     uf_params *params;
     uf_network *network; /* compiled to train */
     uf_loader *loader;
-    int accumulate;      /* batches whose gradients are averaged into one step */
+    int accumulate;      /* batches whose gradients are averaged into one step, over all processes; a multiple of their number */
+    uf_group group;
 } uf_learner;
 
 /* Step number `step` (from 0) on the loader's next batches. UF_EDATA: the loss or a gradient is not finite, and the parameters are

@@ -23,10 +23,10 @@ bool uf_run_out_of_time(const uf_run *u) {
 
 static int after_step(uf_run *u, const uf_stage *s, int64_t at) {
     bool last = at + 1 == s->steps, pictures = last || due(u->step, u->r->sample_every);
-    if (last || pictures || due(u->step, u->r->valid_every)) UF_TRY(uf_run_held_out(u, s, pictures));
-    if (last || due(u->step, u->r->checkpoint_every)) UF_TRY(uf_run_save(u, "checkpoint.safetensors", true));
-    if (!uf_run_out_of_time(u)) return UF_OK;
-    UF_TRY(uf_run_save(u, "checkpoint.safetensors", true));
+    bool first = u->group.rank == 0, save = last || u->stopping || due(u->step, u->r->checkpoint_every);
+    if (first && (last || pictures || due(u->step, u->r->valid_every))) UF_TRY(uf_run_held_out(u, s, pictures));
+    if (first && save) UF_TRY(uf_run_save(u, "checkpoint.safetensors", true));
+    if (!u->stopping) return UF_OK;
     return uf_fail(u->ctx, UF_EINTR, "stopped at step %lld of %lld; go on with --resume", (long long)u->step,
                    (long long)u->n_steps);
 }
@@ -38,9 +38,10 @@ static void freeze(uf_run *u, const uf_stage *s) {
 
 int uf_run_stage_open(uf_run *u, const uf_stage *s, int64_t from, int64_t first_sample, uf_network *n, uf_loader **l) {
     bool color = !strcmp(u->r->model, "color");
+    int share = s->accumulate / u->group.n;
     uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = s->batch, .workers = u->r->workers,
-                           .first = from * s->accumulate, .n = (s->steps - from) * s->accumulate,
-                           .first_sample = first_sample, .noise = s->noise, .smallest = s->smallest,
+                           .rank = u->group.rank, .ranks = u->group.n, .share = share, .first = from * share,
+                           .n = (s->steps - from) * share, .first_sample = first_sample, .noise = s->noise, .smallest = s->smallest,
                            .pairs = uf_losses_pair(u->r->losses), .grey = color ? 0.f : u->r->grey, .saturation_min = color ? u->r->saturation_min : 0.f};
     uf_network_options net = {.r = u->r, .params = u->params, .judge = u->judge, .batch = s->batch, .size = s->size,
                               .train = true};
@@ -50,11 +51,20 @@ int uf_run_stage_open(uf_run *u, const uf_stage *s, int64_t from, int64_t first_
     return uf_loader_open(l, u->ctx, u->train, &o);
 }
 
+/* All processes end at the same step. */
+static int agree_to_stop(uf_run *u) {
+    double stop = uf_run_out_of_time(u);
+    UF_TRY(uf_group_sum(&u->group, u->ctx, &stop, 1));
+    u->stopping = stop > 0;
+    return UF_OK;
+}
+
 /* Steps [from, s->steps) of a stage. */
 static int run_stage(uf_run *u, int index, int64_t from, int64_t first_sample) {
     const uf_stage *s = &u->r->stages[index];
     uf_network n = {0};
-    uf_learner l = {.ctx = u->ctx, .r = u->r, .params = u->params, .network = &n, .accumulate = s->accumulate};
+    uf_learner l = {.ctx = u->ctx, .r = u->r, .params = u->params, .network = &n, .accumulate = s->accumulate,
+                    .group = u->group};
     int err = uf_run_stage_open(u, s, from, first_sample, &n, &l.loader);
     if (err == UF_OK)
         uf_log(u->ctx, UF_LOG_INFO, "stage %d: %d px, batch %d, %.2f GMAC a batch forward, %zu MB", index, s->size, s->batch,
@@ -63,7 +73,8 @@ static int run_stage(uf_run *u, int index, int64_t from, int64_t first_sample) {
         uf_stepped t;
         if ((err = uf_learn(&l, u->step, uf_one_cycle(at, s->steps, s->rate), &t)) < 0) break;
         u->step++;
-        if ((err = uf_run_log(u, index, s, &t)) < 0) break;
+        if (u->group.rank == 0 && (err = uf_run_log(u, index, s, &t)) < 0) break;
+        if ((err = agree_to_stop(u)) < 0) break;
         err = after_step(u, s, at);
     }
     uf_loader_close(&l.loader);
@@ -110,6 +121,7 @@ static int run_stages(uf_run *u) {
         sample += steps * u->r->stages[i].batch * u->r->stages[i].accumulate;
         base += steps;
     }
+    if (u->group.rank) return UF_OK; /* the rest is the first process's */
     UF_TRY(draw_curve(u));
     if (u->step <= base) settle(u->params); /* after the stages' last checkpoint: a resumed run does it once too */
     if (u->finish) UF_TRY(uf_finish_run(u, base, sample));
@@ -205,7 +217,12 @@ int uf_run_open(uf_run *u, const char *recipe) {
     UF_TRY(uf_params_open(&u->params, u->ctx, u->r->seed));
     if (u->finish || uf_losses_look(u->r->losses)) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
     UF_TRY(load_start(u));
-    for (unsigned i = 0; i < u->r->stages_count; i++) UF_TRY(choose_batch(u, &u->r->stages[i]));
+    for (unsigned i = 0; i < u->r->stages_count; i++) {
+        UF_TRY(choose_batch(u, &u->r->stages[i]));
+        if (u->r->stages[i].accumulate % u->group.n)
+            return uf_fail(u->ctx, UF_EINVAL, "%d processes share the batches of a step, and a stage has %d; let `accumulate` be a "
+                           "multiple of the processes", u->group.n, u->r->stages[i].accumulate);
+    }
     return UF_OK;
 }
 
@@ -228,15 +245,17 @@ static int begin(uf_run *u) {
     if (there && !u->o->resume && !u->o->overwrite)
         return uf_fail(u->ctx, UF_EEXIST, "a run is in '%s' already; pass --resume to go on with it, or --overwrite", u->dir);
     if (there && u->o->resume) UF_TRY(uf_run_resume(u));
-    return uf_run_log_open(u);
+    return u->group.rank ? UF_OK : uf_run_log_open(u);
 }
 
 int uf_train(uf_ctx *ctx, const char *recipe, const uf_train_options *o) {
     uf_run u = {.ctx = ctx, .o = o, .started = uf_now()};
-    int err = uf_run_open(&u, recipe);
+    int err = uf_group_open(&u.group, ctx);
+    if (err == UF_OK) err = uf_run_open(&u, recipe);
     if (err == UF_OK) err = begin(&u);
     if (err == UF_OK) err = run_stages(&u);
     if (u.csv && fclose(u.csv) && err == UF_OK) err = uf_fail(ctx, UF_EIO, "cannot write the log in '%s'", u.dir);
+    uf_group_close(&u.group, ctx, err);
     uf_run_close(&u);
     return err;
 }

@@ -122,6 +122,8 @@ typedef struct uf_loader_options {
     int64_t first_sample; /* sample number of batch 0 of this stage */
     float noise, smallest, grey, saturation_min;
     bool plain;           /* held-out: centre crop, no flip, no noise, no chance */
+    int rank, ranks;      /* of processes that share the run: this one makes the rank-th of `ranks` parts, ...; 0, 0: all */
+    int share;            /* ... `share` batches long, of every step; first and n count those that it makes */
     bool pairs;           /* the second half of a batch is the first, moved by UF_MOTION_*, with other grain and print */
 } uf_loader_options;
 typedef struct uf_loader uf_loader; /* worker threads that keep a few batches ready, in order */
