@@ -29,6 +29,7 @@ char *uf_format(uf_ctx *ctx, const char *fmt, ...) __attribute__((format(printf,
  * libraries which look at it agree); commit does fsync and rename; close without commit removes it. */
 typedef struct uf_whole uf_whole;
 int uf_whole_open(uf_whole **out, uf_ctx *ctx, const char *path, bool overwrite);
+int uf_whole_shelter(uf_whole *w, const char *folder); /* moves the temporary there, on the same file system */
 const char *uf_whole_path(const uf_whole *w); /* the temporary's path, for libraries that open files themselves */
 FILE *uf_whole_file(uf_whole *w);             /* lazily fopen'ed "wb" on the temporary; owned by w; NULL after uf_fail */
 int uf_whole_commit(uf_whole *w);             /* flush, fsync, rename, fsync the directory */

@@ -100,6 +100,19 @@ int uf_whole_open(uf_whole **out, uf_ctx *ctx, const char *path, bool overwrite)
     return err;
 }
 
+int uf_whole_shelter(uf_whole *w, const char *folder) {
+    const char *slash = strrchr(w->temporary, '/');
+    char *there = uf_format(w->ctx, "%s/%s", folder, slash ? slash + 1 : w->temporary);
+    if (!there) return UF_ENOMEM;
+    if (rename(w->temporary, there)) {
+        free(there);
+        return fail_write(w, errno);
+    }
+    free(w->temporary);
+    w->temporary = there;
+    return UF_OK;
+}
+
 const char *uf_whole_path(const uf_whole *w) { return w->temporary; }
 
 FILE *uf_whole_file(uf_whole *w) {

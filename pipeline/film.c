@@ -1,7 +1,7 @@
 /* The colouring job: threads that decode, predict (the caller's), paint and encode, with bounded queues between, so that the
  * network has the next frame while the last one is painted. */
 #include "colorizer.h"
-#include "media.h"
+#include "job.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -14,6 +14,7 @@ typedef struct film {
     uf_ctx *ctx;
     const uf_film_options *o;
     const char *in, *out;
+    char *identity;    /* for the job; NULL: it cannot be gone on with */
     uf_reader *reader;
     uf_writer *writer;
     uf_colorizer *colorizer;
@@ -23,6 +24,9 @@ typedef struct film {
     float *luma; /* (net_h,net_w) */
     int net_w, net_h;
     int64_t n_total, n_done;
+    int64_t done;      /* frames that earlier runs have finished */
+    int64_t skip;      /* frames that this one need not even look at */
+    int64_t n_painted; /* the number of the next frame to paint */
     double began, reported, recent[N_RECENT]; /* times of the last frames written */
     int decode_err, paint_err, encode_err;
 } film;
@@ -37,11 +41,15 @@ static void stop(film *f)
 static void *decode(void *user)
 {
     film *f = user;
+    bool copies = uf_writer_copies(f->writer);
+    int64_t n = 0;
     int err = UF_OK;
     while (err == UF_OK) {
         uf_item item = { 0 };
         err = uf_reader_next(f->reader, &item);
-        if (err == UF_OK || err == UF_EOF) {
+        if (err == UF_OK && ((item.packet && copies) || (item.frame && n++ < f->skip))) {
+            uf_item_clear(&item);
+        } else if (err == UF_OK || err == UF_EOF) {
             int pushed = uf_queue_push(f->decoded, &item); /* at the end: the empty item */
             if (pushed < 0) err = pushed;
         }
@@ -53,12 +61,14 @@ static void *decode(void *user)
 
 static void report(film *f, double media_seconds, bool last)
 {
-    double now = uf_now(), since = f->began;
+    double now = uf_now(), since = f->recent[0];
     uf_progress p = { f->n_done, f->n_total, now - f->began, 0, media_seconds };
-    int64_t n = f->n_done < N_RECENT ? f->n_done : N_RECENT - 1;
-    f->recent[f->n_done % N_RECENT] = now;
+    int64_t made = f->n_done - f->done;
+    if (made == 1 && f->done) f->recent[0] = now; /* what the filter had to see again tells nothing of the speed */
+    int64_t n = made < N_RECENT ? made : N_RECENT - 1;
+    f->recent[made % N_RECENT] = now;
     if (!f->o->colorize.progress || (!last && now - f->reported < 0.1)) return;
-    if (f->n_done >= N_RECENT) since = f->recent[(f->n_done + 1) % N_RECENT];
+    if (made >= N_RECENT) since = f->recent[(made + 1) % N_RECENT];
     p.fps = now > since ? (double)n / (now - since) : 0;
     f->reported = now;
     f->o->colorize.progress(f->o->colorize.user, &p);
@@ -119,8 +129,13 @@ static int paint(film *f, uf_item *item)
 {
     float *chroma = item->predicted, *small = chroma + (size_t)f->net_w * (size_t)f->net_h / 2;
     AVFrame *painted = NULL;
+    int64_t number = f->n_painted++;
     if (f->steady && uf_steady_push(f->steady, small, chroma))
         uf_log(f->ctx, UF_LOG_DEBUG, "a scene begins at timestamp %lld", (long long)item->frame->pts);
+    if (number < f->done) { /* only for the filter's memory */
+        uf_item_clear(item);
+        return UF_OK;
+    }
     UF_TRY(uf_canvas_paint(f->canvas, item->frame, small, chroma, &painted));
     uf_item_clear(item);
     item->frame = painted;
@@ -138,7 +153,7 @@ static int work(film *f, uf_queue *from, uf_queue *to, int (*stage)(film *, uf_i
         end = !item.frame && !item.packet;
         if (uf_ctx_cancelled(f->ctx)) err = uf_fail(f->ctx, UF_EINTR, "stopped; '%s' was not written", f->out);
         else if (item.frame) err = stage(f, &item);
-        if (err == UF_OK) err = uf_queue_push(to, &item);
+        if (err == UF_OK && (end || item.frame || item.packet)) err = uf_queue_push(to, &item);
         else uf_item_clear(&item);
     }
     if (err < 0) stop(f);
@@ -247,17 +262,54 @@ static void note_colour(const film *f)
         uf_log(f->ctx, UF_LOG_INFO, "'%s' has colour already: it is replaced", f->in);
 }
 
+/* What the frames depend on: the program, the files, the settings. NULL without a failure: the input cannot be read twice. */
+static int identify(const film *f, char **identity)
+{
+    const uf_colorize_options *o = &f->o->colorize;
+    const char *files[] = { f->in, o->weights, o->tune };
+    char *mark[UF_LEN(files)] = { NULL }, *shipped = NULL;
+    struct stat st;
+    int err = UF_OK;
+    if (strcmp(f->in, "-") == 0 || stat(f->in, &st) != 0 || !S_ISREG(st.st_mode)) return UF_OK;
+    if (!o->weights && !f->o->paint) {
+        if (!(shipped = uf_weights_find(f->ctx, "color.safetensors", f->o->weights_dir))) return uf_ctx_error_code(f->ctx);
+        files[1] = shipped;
+    }
+    for (int i = 0; i < UF_LEN(files) && err == UF_OK; i++)
+        if (files[i] && !(mark[i] = uf_file_mark(f->ctx, files[i]))) err = uf_ctx_error_code(f->ctx);
+    if (err == UF_OK)
+        *identity = uf_format(f->ctx, "unfade %s, input %s, weights %s, tune %s, codec %s, crf %d, size %d, strength %g%s%s", UF_VERSION, mark[0],
+                              mark[1] ? mark[1] : "none", mark[2] ? mark[2] : "none", o->codec ? o->codec : "usual", o->crf, o->size,
+                              o->strength, o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "");
+    for (int i = 0; i < UF_LEN(files); i++) free(mark[i]);
+    free(shipped);
+    return err < 0 || *identity ? err : UF_ENOMEM;
+}
+
+/* A stretch before the first frame that is still to be made: from there on the filter knows what it would have known. */
+static void resume(film *f)
+{
+    f->done = f->n_done = uf_writer_n_done(f->writer);
+    f->skip = f->done % UF_STRETCH ? f->done : f->done > UF_STRETCH ? f->done - UF_STRETCH : 0;
+    f->n_painted = f->skip;
+    if (f->done)
+        uf_log(f->ctx, UF_LOG_INFO, "'%s' was begun before: going on after frame %lld", f->out, (long long)f->done);
+}
+
 static int open_all(film *f)
 {
     const uf_colorize_options *o = &f->o->colorize;
-    uf_writer_options w = { .codec = o->codec, .crf = o->crf, .overwrite = o->overwrite };
+    uf_writer_options w = { .codec = o->codec, .crf = o->crf, .overwrite = o->overwrite, .wait = f->o->wait };
     UF_TRY(check_options(f->ctx, o));
     UF_TRY(check_paths(f->ctx, f->in, f->out));
+    UF_TRY(identify(f, &f->identity));
+    w.identity = f->identity;
     UF_TRY(uf_writer_open(&f->writer, f->ctx, f->out, &w));
     UF_TRY(uf_reader_open(&f->reader, f->ctx, f->in));
     note_colour(f);
     UF_TRY(open_network(f));
     UF_TRY(uf_writer_start(f->writer, f->reader));
+    resume(f);
     f->n_total = uf_reader_n_frames(f->reader);
     UF_TRY(uf_canvas_open(&f->sight, f->ctx, uf_reader_first(f->reader), uf_writer_target(f->writer), f->net_w, f->net_h));
     return uf_canvas_open(&f->canvas, f->ctx, uf_reader_first(f->reader), uf_writer_target(f->writer), f->net_w, f->net_h);
@@ -278,6 +330,7 @@ int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film
     uf_steady_close(&f.steady);
     uf_colorizer_close(&f.colorizer);
     free(f.luma);
+    free(f.identity);
     return err;
 }
 

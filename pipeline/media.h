@@ -77,11 +77,17 @@ typedef struct uf_writer_options {
     int crf;           /* 0: default */
     bool overwrite;
     bool still;        /* one picture out of a film, on purpose: nobody misses its sound */
+    const char *identity; /* films in files: what the result depends on, so that a run that was stopped can be gone on with; NULL: it
+                             cannot */
+    bool wait;         /* for space on a full disk, then */
 } uf_writer_options;
 /* Refuses an existing output and unknown extensions and encoders; writes nothing yet. */
 int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writer_options *o);
 /* Maps the reader's streams and opens the encoder. */
 int uf_writer_start(uf_writer *w, const uf_reader *in);
+/* Frames that earlier runs have finished: not to be written again; the others of the film follow. */
+int64_t uf_writer_n_done(const uf_writer *w);
+bool uf_writer_copies(const uf_writer *w); /* it reads what is copied by itself, when all frames are there */
 const uf_target *uf_writer_target(const uf_writer *w);
 /* Takes the item's content, even on failure. */
 int uf_writer_write(uf_writer *w, uf_item *item);

@@ -49,6 +49,7 @@ typedef struct uf_film_options {
     const char *weights_dir;      /* where the build left the weights, see uf_weights_find(); NULL: nowhere */
     uf_paint_fn *paint;           /* tests: instead of the network; NULL: the network */
     void *paint_user;
+    bool wait;                    /* for space on a full disk, while somebody is there to make some */
 } uf_film_options;
 
 /* uf_colorize() of unfade.h with what only the program or a test knows. Runs a decode thread and an encode thread beside

@@ -1,5 +1,5 @@
 /* Encoding and muxing: films and pipes through libavformat, pictures and sequences packet = file. */
-#include "media.h"
+#include "job.h"
 #include "tags.h"
 
 #include <libavutil/avstring.h>
@@ -27,6 +27,12 @@ struct uf_writer {
     const AVFormatContext *ic;
     AVRational in_base;
     int *map;
+    char *identity;    /* NULL: no job */
+    bool wait;
+    uf_job *job;       /* packets go there first, or NULL */
+    const uf_reader *in;
+    int in_stretch;    /* frames sent since the encoder was opened */
+    bool told_fields;
     bool still;        /* a picture out of a film: nobody misses its sound */
     bool grid;         /* only a constant frame rate: timestamps count frames */
     int64_t start_us;  /* taken off all timestamps where the container has none of its own */
@@ -112,17 +118,31 @@ int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writ
     w->crf = o->crf;
     w->overwrite = o->overwrite;
     w->still = o->still;
+    w->wait = o->wait;
     w->first_pts = w->last_pts = AV_NOPTS_VALUE;
     w->packet = av_packet_alloc();
     w->path = uf_strdup(ctx, path);
     if (o->codec) w->codec_name = uf_strdup(ctx, o->codec);
-    err = w->packet && w->path && (!o->codec || w->codec_name) ? UF_OK
+    if (o->identity) w->identity = uf_strdup(ctx, o->identity);
+    err = w->packet && w->path && (!o->codec || w->codec_name) && (!o->identity || w->identity) ? UF_OK
                                                                : uf_fail(ctx, UF_ENOMEM, "cannot write '%s': out of memory", path);
     if (err == UF_OK) err = pick_format(w);
     if (err == UF_OK && has_parts(w)) err = uf_whole_open(&w->whole, ctx, path, o->overwrite);
     if (err < 0) uf_writer_close(&w);
     else *out = w;
     return err;
+}
+
+/* Another try helps against a stop, a full disk, too little memory; not against a film that is damaged. */
+static void leave_job(uf_writer *w)
+{
+    int code = uf_ctx_error_code(w->ctx);
+    bool keep = code == UF_EINTR || code == UF_EIO || code == UF_ENOMEM;
+    if (!w->job) return;
+    if (keep && uf_job_n_frames(w->job) > 0)
+        uf_log(w->ctx, UF_LOG_INFO, "%lld frames are finished and lie in '%s': the same command goes on from there; delete that folder to give up",
+               (long long)uf_job_n_frames(w->job), uf_job_folder(w->job));
+    uf_job_close(&w->job, keep);
 }
 
 void uf_writer_close(uf_writer **writer)
@@ -136,11 +156,23 @@ void uf_writer_close(uf_writer **writer)
     av_buffer_unref(&w->tags);
     av_buffer_unref(&w->icc);
     uf_whole_close(&w->whole);
+    leave_job(w);
+    free(w->identity);
     free(w->map);
     free(w->path);
     free(w->codec_name);
     free(w);
     *writer = NULL;
+}
+
+int64_t uf_writer_n_done(const uf_writer *w)
+{
+    return w->job ? uf_job_n_frames(w->job) : 0;
+}
+
+bool uf_writer_copies(const uf_writer *w)
+{
+    return w->job != NULL;
 }
 
 const uf_target *uf_writer_target(const uf_writer *w)
@@ -170,9 +202,10 @@ static void set_time_base(uf_writer *w, const AVStream *in, AVRational rate)
     w->enc->framerate = rate;
 }
 
-static int open_encoder(uf_writer *w, const uf_reader *in)
+static int open_encoder(uf_writer *w)
 {
     char text[128];
+    const uf_reader *in = w->in;
     const AVFrame *f = uf_reader_first(in);
     AVStream *st = w->ic->streams[uf_reader_video(in)];
     AVRational rate = av_guess_frame_rate((AVFormatContext *)w->ic, st, NULL);
@@ -199,8 +232,9 @@ static int open_encoder(uf_writer *w, const uf_reader *in)
     if (f->interlaced_frame) {
         if (f->height % 2 == 0) w->enc->flags |= AV_CODEC_FLAG_INTERLACED_DCT | AV_CODEC_FLAG_INTERLACED_ME;
         w->enc->field_order = f->top_field_first ? AV_FIELD_TT : AV_FIELD_BB;
-        uf_log(w->ctx, UF_LOG_INFO, "'%s' is interlaced: whole frames are coloured and the field order is kept",
-               uf_reader_path(in));
+        if (!w->told_fields)
+            uf_log(w->ctx, UF_LOG_INFO, "'%s' is interlaced: whole frames are coloured and the field order is kept", uf_reader_path(in));
+        w->told_fields = true;
     }
     if (w->oc && (w->oc->oformat->flags & AVFMT_GLOBALHEADER)) w->enc->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
     if (w->codec->id == AV_CODEC_ID_TIFF && f->opaque_ref) {
@@ -260,13 +294,16 @@ static int64_t first_number(const char *path)
 
 int uf_writer_start(uf_writer *w, const uf_reader *in)
 {
+    w->in = in;
     w->ic = uf_reader_format(in);
+    w->first_pts = uf_reader_first(in)->pts;
     w->number = first_number(uf_reader_path(in));
     w->map = uf_alloc(w->ctx, w->ic->nb_streams + 1, sizeof(*w->map));
     if (!w->map) return UF_ENOMEM;
     if (w->format) {
         if (avformat_alloc_output_context2(&w->oc, w->format, NULL, NULL) < 0) return fail_write(w, AVERROR(ENOMEM));
         uf_av_adopt_format(w->ctx, w->oc);
+        w->oc->flags |= AVFMT_FLAG_BITEXACT; /* no random numbers in it: the same job gives the same file */
     }
     if (w->sink == UF_SINK_FILM) {
         UF_TRY(uf_remux_streams(w->ctx, w->oc, in, w->path, w->map, &w->film));
@@ -275,7 +312,12 @@ int uf_writer_start(uf_writer *w, const uf_reader *in)
         UF_TRY(add_film_alone(w, in));
     }
     UF_TRY(uf_target_pick(&w->target, w->ctx, uf_reader_first(in), w->codec, w->sink, takes_full(w->codec->id)));
-    UF_TRY(open_encoder(w, in));
+    UF_TRY(open_encoder(w));
+    if (w->identity && w->sink == UF_SINK_FILM && w->whole) {
+        UF_TRY(uf_job_open(&w->job, w->ctx, w->path, w->identity, w->overwrite));
+        UF_TRY(uf_whole_shelter(w->whole, uf_job_folder(w->job))); /* a kill leaves nothing anywhere else */
+        w->n_frames = uf_job_n_frames(w->job);
+    }
     return w->oc ? open_muxer(w) : UF_OK;
 }
 
@@ -350,6 +392,9 @@ static int drain(uf_writer *w)
         if (av < 0) return fail_write(w, av);
         if (!w->oc) {
             err = write_picture(w);
+        } else if (w->job) {
+            restore_duration(w);
+            err = uf_job_add(w->job, w->packet, w->wait);
         } else {
             restore_duration(w);
             av_packet_rescale_ts(w->packet, w->enc->time_base, w->film->time_base);
@@ -401,17 +446,40 @@ static int keep_tags(uf_writer *w, AVFrame *f)
     return UF_OK;
 }
 
+static int end_stretch(uf_writer *w)
+{
+    int av = avcodec_send_frame(w->enc, NULL);
+    if (av < 0 && av != AVERROR_EOF) return fail_write(w, av);
+    UF_TRY(drain(w));
+    if (w->job && w->in_stretch) UF_TRY(uf_job_end_stretch(w->job, w->in_stretch));
+    w->in_stretch = 0;
+    return UF_OK;
+}
+
+/* A new encoder for the next stretch, so that what is finished needs nothing that is not. The film has one header. */
+static int next_stretch(uf_writer *w)
+{
+    const AVCodecParameters *head = w->film->codecpar;
+    UF_TRY(end_stretch(w));
+    avcodec_free_context(&w->enc);
+    UF_TRY(open_encoder(w));
+    if (w->enc->extradata_size != head->extradata_size || (head->extradata_size && memcmp(w->enc->extradata, head->extradata, (size_t)head->extradata_size)))
+        return uf_fail(w->ctx, UF_EUNSUPPORTED, "encoder '%s' gives every part of a film another header; choose another with --codec", w->codec->name);
+    return UF_OK;
+}
+
 static int write_frame(uf_writer *w, AVFrame *f)
 {
     int av;
     UF_TRY(keep_tags(w, f));
     if (w->sink == UF_SINK_PICTURE && w->n_frames > 0)
         return uf_fail(w->ctx, UF_EINVAL, "the input has more than one frame, '%s' holds one; name the output like frame-%%05d.png", w->path);
-    if (w->first_pts == AV_NOPTS_VALUE) w->first_pts = f->pts;
+    if (w->job && w->in_stretch == UF_STRETCH) UF_TRY(next_stretch(w));
     if (w->grid) UF_TRY(to_grid(w, f));
     w->durations[w->n_frames % N_DURATIONS].pts = f->pts;
     w->durations[w->n_frames % N_DURATIONS].duration = f->pkt_duration;
     w->n_frames++;
+    w->in_stretch++;
     f->quality = w->enc->global_quality;
     av = avcodec_send_frame(w->enc, f);
     return av < 0 ? fail_write(w, av) : drain(w);
@@ -439,15 +507,84 @@ int uf_writer_write(uf_writer *w, uf_item *item)
     return err;
 }
 
+/* ---- all stretches and what is copied, into the film ----------------------------------------------------------- */
+
+typedef struct assembly {
+    AVFormatContext *source;
+    AVPacket *film, *copy; /* next of each kind */
+    bool has_film, has_copy, film_ends, copy_ends;
+    int64_t last_dts;
+} assembly;
+
+static int fetch(uf_writer *w, assembly *a)
+{
+    while (!a->copy_ends && !a->has_copy) {
+        int av = av_read_frame(a->source, a->copy);
+        if (av < 0 && av != AVERROR_EOF) return fail_write(w, av);
+        a->copy_ends = av < 0;
+        int i = a->copy->stream_index;
+        a->has_copy = !a->copy_ends && i < (int)w->ic->nb_streams && uf_reader_copies(w->in, i) && w->map[i] >= 0;
+        if (!a->has_copy) av_packet_unref(a->copy);
+    }
+    if (!a->film_ends && !a->has_film) {
+        int err = uf_job_next(w->job, a->film);
+        if (err < 0 && err != UF_EOF) return err;
+        a->film_ends = err == UF_EOF;
+        a->has_film = !a->film_ends;
+    }
+    return UF_OK;
+}
+
+/* Is the film's packet the next in time? */
+static bool film_first(const uf_writer *w, const assembly *a)
+{
+    if (a->film_ends || a->copy_ends) return a->copy_ends;
+    AVRational base = w->ic->streams[a->copy->stream_index]->time_base;
+    int64_t ts = a->copy->dts != AV_NOPTS_VALUE ? a->copy->dts : a->copy->pts;
+    if (ts == AV_NOPTS_VALUE) return false;
+    return av_compare_ts(a->film->dts, w->enc->time_base, ts - av_rescale_q(w->start_us, AV_TIME_BASE_Q, base), base) <= 0;
+}
+
+/* Each stretch's encoder begins its decoding times a few frames early; where frames are not evenly spaced that may be before the
+ * last one's end. The least step later is early enough: a stretch's last frames were shown before the next one's first. */
+static int write_film(uf_writer *w, assembly *a)
+{
+    AVPacket *p = a->film;
+    if (a->last_dts != AV_NOPTS_VALUE && p->dts <= a->last_dts) p->dts = a->last_dts + 1;
+    a->last_dts = p->dts;
+    av_packet_rescale_ts(p, w->enc->time_base, w->film->time_base);
+    p->stream_index = w->film->index;
+    return mux(w, p);
+}
+
+static int assemble(uf_writer *w)
+{
+    assembly a = { .film = av_packet_alloc(), .copy = av_packet_alloc(), .last_dts = AV_NOPTS_VALUE };
+    int err = a.film && a.copy ? uf_av_open(&a.source, w->ctx, uf_reader_path(w->in)) : fail_write(w, AVERROR(ENOMEM));
+    while (err == UF_OK && (err = fetch(w, &a)) == UF_OK && !(a.film_ends && a.copy_ends)) {
+        bool film = film_first(w, &a);
+        err = film ? write_film(w, &a) : write_copy(w, a.copy);
+        av_packet_unref(film ? a.film : a.copy);
+        *(film ? &a.has_film : &a.has_copy) = false;
+        if (err == UF_OK && uf_ctx_cancelled(w->ctx)) err = fail_write(w, AVERROR_EXIT);
+    }
+    av_packet_free(&a.film);
+    av_packet_free(&a.copy);
+    avformat_close_input(&a.source);
+    return err;
+}
+
 int uf_writer_finish(uf_writer *w)
 {
-    int av = avcodec_send_frame(w->enc, NULL);
-    if (av < 0 && av != AVERROR_EOF) return fail_write(w, av);
-    UF_TRY(drain(w));
+    int av;
+    UF_TRY(end_stretch(w));
+    if (w->job) UF_TRY(assemble(w));
     if (w->oc) {
         if ((av = av_write_trailer(w->oc)) < 0) return fail_write(w, w->oc->pb->error < 0 ? w->oc->pb->error : av);
         if (w->oc->pb->error < 0) return fail_write(w, w->oc->pb->error);
         if ((av = avio_closep(&w->oc->pb)) < 0) return fail_write(w, av);
     }
-    return w->whole ? uf_whole_commit(w->whole) : UF_OK;
+    if (w->whole) UF_TRY(uf_whole_commit(w->whole));
+    if (w->job) uf_job_close(&w->job, false);
+    return UF_OK;
 }

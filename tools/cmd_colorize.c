@@ -74,6 +74,8 @@ static const struct argp argp = {
            "The end of a name chooses the format: .mp4, .mkv, .mov, .avi, .webm, .y4m; .jpg, .png, .tif, .webp. A sequence of "
            "numbered pictures, 00001.png, 00002.png and so on, is written %05d.png. The name - stands for standard input or "
            "output, as a stream of yuv4mpeg. OUT appears only when it is complete.\n\n"
+           "A film that was stopped, killed or met a full disk goes on where it was when the same command is given again: what is "
+           "finished waits in a folder, OUT.unfade-job. Delete that folder to give up.\n\n"
            "Examples:\n  unfade colorize reel.mp4 reel-colour.mp4\n  unfade colorize --codec ffv1 reel.avi reel.mkv\n"
            "  unfade colorize grandma.jpg grandma-colour.jpg",
     .children = children,
@@ -102,7 +104,7 @@ static int run(uf_app *app, int argc, char **argv) {
                "'unfade bench' tells how fast");
     uf_report_event(app, "start", json_pack("{s:s,s:s}", "input", a.in, "output", a.out));
     double start = uf_now();
-    uf_film_options film = {.colorize = a.o, .weights_dir = UNFADE_WEIGHTS_DIR};
+    uf_film_options film = {.colorize = a.o, .weights_dir = UNFADE_WEIGHTS_DIR, .wait = app->terminal};
     UF_TRY(uf_film_colorize(app->ctx, a.in, a.out, &film));
     double seconds = uf_now() - start;
     double fps = (double)t.last.n_done / (seconds > 0 ? seconds : 1);
