@@ -75,6 +75,10 @@ typedef struct uf_colorize_options {
     const char *device;      /* "auto" (default), "cpu" */
     const char *codec;       /* video encoder, FFmpeg's name; NULL: by the output's extension */
     int crf;                 /* quality of that encoder, 1 (best) .. 51; 0: the default for the codec */
+    const char *const *encoder_options; /* names and values in turn, NULL-ended, as FFmpeg knows them: "preset", "slow"; NULL:
+                                none */
+    double from, length;     /* seconds of a film: only this part of it; length 0: to the end */
+    bool compare;            /* the left half stays grey */
     int size;                /* short side in pixels that the network sees, 64..1024; 0: 256 */
     double strength;         /* saturation of the result, >0 .. 2; 0: 1 as trained (tiny value for grey) */
     int64_t memory;          /* bytes that the job may plan to use; 0: no cap */

@@ -32,11 +32,14 @@ static const setup setups[] = {
  * then no two runs give the same bits; x265 talks to the terminal past everybody. */
 static void set_own(const char *codec, AVDictionary **o)
 {
-    if (strncmp(codec, "libx264", 7) == 0 && (av_get_cpu_flags() & AV_CPU_FLAG_AVX512)) av_dict_set(o, "x264-params", "asm=avx2", 0);
-    if (strcmp(codec, "libx265") == 0) av_dict_set(o, "x265-params", "log-level=error", 0);
+    const char *more = strncmp(codec, "libx264", 7) == 0 ? "x264-params" : "x265-params";
+    const AVDictionaryEntry *given = av_dict_get(*o, more, NULL, 0);
+    if (strncmp(codec, "libx264", 7) == 0 && (av_get_cpu_flags() & AV_CPU_FLAG_AVX512))
+        av_dict_set(o, more, given ? ":asm=avx2" : "asm=avx2", AV_DICT_APPEND);
+    if (strcmp(codec, "libx265") == 0) av_dict_set(o, more, given ? ":log-level=error" : "log-level=error", AV_DICT_APPEND);
 }
 
-int uf_encoder_setup(uf_ctx *ctx, AVCodecContext *enc, int crf, AVDictionary **o)
+int uf_encoder_setup(uf_ctx *ctx, AVCodecContext *enc, int crf, const char *const *more, AVDictionary **o)
 {
     const char *name = enc->codec->name;
     static const setup none = { "", 0, 0, "" };
@@ -53,6 +56,7 @@ int uf_encoder_setup(uf_ctx *ctx, AVCodecContext *enc, int crf, AVDictionary **o
     }
     if (av_dict_parse_string(o, s->options, "=", ":", 0) < 0)
         return uf_fail(ctx, UF_ENOMEM, "cannot open encoder '%s': out of memory", name);
+    for (int i = 0; more && more[i] && more[i + 1]; i += 2) av_dict_set(o, more[i], more[i + 1], 0);
     set_own(name, o);
     return UF_OK;
 }

@@ -125,6 +125,12 @@ static int predict(film *f, uf_item *item)
     return UF_OK;
 }
 
+/* The colours end in the middle: what was is seen beside what is. */
+static void keep_left_grey(float *chroma, int w, int h)
+{
+    for (int y = 0; y < 2 * h; y++) memset(chroma + (ptrdiff_t)y * w, 0, (size_t)(w / 2) * sizeof(*chroma));
+}
+
 static int paint(film *f, uf_item *item)
 {
     float *chroma = item->predicted, *small = chroma + (size_t)f->net_w * (size_t)f->net_h / 2;
@@ -132,6 +138,7 @@ static int paint(film *f, uf_item *item)
     int64_t number = f->n_painted++;
     if (f->steady && uf_steady_push(f->steady, small, chroma))
         uf_log(f->ctx, UF_LOG_DEBUG, "a scene begins at timestamp %lld", (long long)item->frame->pts);
+    if (f->o->colorize.compare) keep_left_grey(chroma, f->net_w / 2, f->net_h / 2);
     if (number < f->done) { /* only for the filter's memory */
         uf_item_clear(item);
         return UF_OK;
@@ -200,6 +207,7 @@ static int check_options(uf_ctx *ctx, const uf_colorize_options *o)
     if (!(o->strength >= 0 && o->strength <= 2))
         return uf_fail(ctx, UF_EINVAL, "strength '%g' is outside 0..2; 1 is as trained", o->strength);
     if (o->crf < 0 || o->crf > 63) return uf_fail(ctx, UF_EINVAL, "crf '%d' is outside 1..63", o->crf);
+    if (!(o->from >= 0 && o->length >= 0)) return uf_fail(ctx, UF_EINVAL, "a part of a film cannot begin or last below 0 s; 0 is the default");
     if (o->memory < 0) return uf_fail(ctx, UF_EINVAL, "memory '%lld' is negative; 0 sets no cap", (long long)o->memory);
     return UF_OK;
 }
@@ -270,7 +278,7 @@ static int identify(const film *f, char **identity)
     char *mark[UF_LEN(files)] = { NULL }, *shipped = NULL;
     struct stat st;
     int err = UF_OK;
-    if (strcmp(f->in, "-") == 0 || stat(f->in, &st) != 0 || !S_ISREG(st.st_mode)) return UF_OK;
+    if (strcmp(f->in, "-") == 0 || stat(f->in, &st) != 0 || !S_ISREG(st.st_mode) || o->from > 0 || o->length > 0) return UF_OK;
     if (!o->weights && !f->o->paint) {
         if (!(shipped = uf_weights_find(f->ctx, "color.safetensors", f->o->weights_dir))) return uf_ctx_error_code(f->ctx);
         files[1] = shipped;
@@ -278,9 +286,14 @@ static int identify(const film *f, char **identity)
     for (int i = 0; i < UF_LEN(files) && err == UF_OK; i++)
         if (files[i] && !(mark[i] = uf_file_mark(f->ctx, files[i]))) err = uf_ctx_error_code(f->ctx);
     if (err == UF_OK)
-        *identity = uf_format(f->ctx, "unfade %s, input %s, weights %s, tune %s, codec %s, crf %d, size %d, strength %g%s%s", UF_VERSION, mark[0],
-                              mark[1] ? mark[1] : "none", mark[2] ? mark[2] : "none", o->codec ? o->codec : "usual", o->crf, o->size,
-                              o->strength, o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "");
+        *identity = uf_format(f->ctx, "unfade %s, input %s, weights %s, tune %s, codec %s, crf %d, size %d, strength %g%s%s%s", UF_VERSION,
+                              mark[0], mark[1] ? mark[1] : "none", mark[2] ? mark[2] : "none", o->codec ? o->codec : "usual", o->crf, o->size,
+                              o->strength, o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "", o->compare ? ", compare" : "");
+    for (int i = 0; *identity && o->encoder_options && o->encoder_options[i]; i++) {
+        char *longer = uf_format(f->ctx, "%s, %s", *identity, o->encoder_options[i]);
+        free(*identity);
+        *identity = longer;
+    }
     for (int i = 0; i < UF_LEN(files); i++) free(mark[i]);
     free(shipped);
     return err < 0 || *identity ? err : UF_ENOMEM;
@@ -299,13 +312,14 @@ static void resume(film *f)
 static int open_all(film *f)
 {
     const uf_colorize_options *o = &f->o->colorize;
-    uf_writer_options w = { .codec = o->codec, .crf = o->crf, .overwrite = o->overwrite, .wait = f->o->wait };
+    uf_writer_options w = { .codec = o->codec, .crf = o->crf, .overwrite = o->overwrite, .wait = f->o->wait,
+                            .encoder_options = o->encoder_options };
     UF_TRY(check_options(f->ctx, o));
     UF_TRY(check_paths(f->ctx, f->in, f->out));
     UF_TRY(identify(f, &f->identity));
     w.identity = f->identity;
     UF_TRY(uf_writer_open(&f->writer, f->ctx, f->out, &w));
-    UF_TRY(uf_reader_open(&f->reader, f->ctx, f->in));
+    UF_TRY(uf_reader_open_part(&f->reader, f->ctx, f->in, o->from, o->length));
     note_colour(f);
     UF_TRY(open_network(f));
     UF_TRY(uf_writer_start(f->writer, f->reader));

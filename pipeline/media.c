@@ -1,6 +1,7 @@
 /* What reader, writer and info share: error texts, FFmpeg's log, names. */
 #include "media.h"
 
+#include <libavutil/parseutils.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -138,4 +139,10 @@ char *uf_av_url(uf_ctx *ctx, const char *path, bool output)
 {
     if (strcmp(path, "-") == 0) return uf_format(ctx, "pipe:%d", output ? 1 : 0);
     return uf_format(ctx, "%s%s", strchr(path, ':') ? "file:" : "", path);
+}
+
+double uf_seconds_parse(const char *text)
+{
+    int64_t us;
+    return av_parse_time(&us, text, 1) < 0 ? -1 : (double)us / AV_TIME_BASE;
 }

@@ -39,6 +39,9 @@ char *uf_av_url(uf_ctx *ctx, const char *path, bool output);
 typedef struct uf_reader uf_reader;
 /* Opens a film, picture, numbered sequence or "-" and decodes its first frame. */
 int uf_reader_open(uf_reader **out, uf_ctx *ctx, const char *path);
+/* Only `length` seconds (0: to the end) from `from` on: timestamps begin at the part's own start. */
+int uf_reader_open_part(uf_reader **out, uf_ctx *ctx, const char *path, double from, double length);
+bool uf_reader_is_part(const uf_reader *r);
 void uf_reader_close(uf_reader **r);
 /* The next frame or copied packet, now the caller's; UF_EOF at a clean end. UF_EDATA names the time of the damage. */
 int uf_reader_next(uf_reader *r, uf_item *item);
@@ -75,6 +78,7 @@ typedef struct uf_writer uf_writer;
 typedef struct uf_writer_options {
     const char *codec; /* NULL: by extension */
     int crf;           /* 0: default */
+    const char *const *encoder_options; /* names and values in turn, NULL-ended; borrowed; NULL: none */
     bool overwrite;
     bool still;        /* one picture out of a film, on purpose: nobody misses its sound */
     const char *identity; /* films in files: what the result depends on, so that a run that was stopped can be gone on with; NULL: it
@@ -97,8 +101,8 @@ void uf_writer_close(uf_writer **w); /* without finish: removes what was written
 /* Stream mapping, remux.c: adds an output stream for each copied one; map[i] is its index or -1. */
 int uf_remux_streams(uf_ctx *ctx, AVFormatContext *oc, const uf_reader *in, const char *path, int *map, AVStream **film);
 int uf_remux_chapters(uf_ctx *ctx, AVFormatContext *oc, const AVFormatContext *ic, const char *path);
-/* Encoder options by codec; the caller frees *o with av_dict_free. */
-int uf_encoder_setup(uf_ctx *ctx, AVCodecContext *enc, int crf, AVDictionary **o);
+/* Encoder options by codec, and those that the user gives over them; the caller frees *o with av_dict_free. */
+int uf_encoder_setup(uf_ctx *ctx, AVCodecContext *enc, int crf, const char *const *more, AVDictionary **o);
 
 /* ---- colour and planes --------------------------------------------------------------------------------------- */
 

@@ -57,6 +57,9 @@ typedef struct uf_film_options {
  * callback runs on the encode thread. */
 int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film_options *options);
 
+/* "80", "1:20", "0:01:20.5", "10s": seconds; below 0: not a time. */
+double uf_seconds_parse(const char *text);
+
 /* The weights file `name` that comes with the program: in the folder that UNFADE_WEIGHTS names and only there; without
  * that variable in ../share/unfade beside the program, in weights_dir, in models/weights. An installed program so finds
  * its own weights even where it was built. New memory (free()), NULL after uf_fail(UF_EIO). */

@@ -2,6 +2,7 @@
 #include "media.h"
 #include "tags.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,9 @@ struct uf_reader {
     uf_item *pending; /* what came before the first frame, then that frame: delivered first */
     int n_pending, head;
     int video;
+    int64_t from, to;  /* microseconds of the file's time: the part that is wanted; to INT64_MAX: to the end */
+    int64_t shift;     /* taken off all timestamps, microseconds */
+    bool ended;        /* no frame is wanted any more; what is copied may come a little later in the file */
     int n_leading;     /* undecodable frames before the first whole one */
     int64_t n_frames;
     int64_t last_pts;  /* of the last frame, stream time base */
@@ -96,7 +100,7 @@ static int check_frame(uf_reader *r, AVFrame *f)
     bool damaged = (f->flags & AV_FRAME_FLAG_CORRUPT) || f->decode_error_flags;
     const AVFrame *first = r->first;
     if (damaged && r->n_frames == 0) { /* a recording that starts between key frames */
-        if (r->n_leading++ == 0)
+        if (r->n_leading++ == 0 && !r->shift)
             uf_log(r->ctx, UF_LOG_WARN, "'%s' starts between key frames: frames before the first whole one are left out",
                    r->path);
         return UF_EOF;
@@ -117,7 +121,34 @@ static int check_frame(uf_reader *r, AVFrame *f)
     }
     r->last_pts = f->pts;
     r->n_frames++;
+    if (uf_reader_is_part(r)) {
+        AVRational base = r->fmt->streams[r->video]->time_base;
+        int64_t at = av_rescale_q(f->pts, base, AV_TIME_BASE_Q);
+        r->ended |= at >= r->to;
+        if (at < r->from || r->ended) return UF_EOF;
+        f->pts -= av_rescale_q(r->shift, AV_TIME_BASE_Q, base);
+    }
     return UF_OK;
+}
+
+/* A packet of the part that is wanted, moved to its time; or not. */
+static bool is_wanted(const uf_reader *r, AVPacket *p)
+{
+    AVRational base = r->fmt->streams[p->stream_index]->time_base;
+    int64_t ts = p->pts != AV_NOPTS_VALUE ? p->pts : p->dts, shift = av_rescale_q(r->shift, AV_TIME_BASE_Q, base);
+    if (!uf_reader_is_part(r) || ts == AV_NOPTS_VALUE) return true;
+    int64_t at = av_rescale_q(ts, base, AV_TIME_BASE_Q);
+    if (at >= r->to || at < r->from) return false; /* one that begins before would move the whole part */
+    if (p->pts != AV_NOPTS_VALUE) p->pts -= shift;
+    if (p->dts != AV_NOPTS_VALUE) p->dts -= shift;
+    return true;
+}
+
+/* Half a second after the last frame: what belongs to it has been read. */
+static bool is_past(const uf_reader *r, const AVPacket *p)
+{
+    return r->ended && p->dts != AV_NOPTS_VALUE &&
+           av_rescale_q(p->dts, r->fmt->streams[p->stream_index]->time_base, AV_TIME_BASE_Q) > r->to + AV_TIME_BASE / 2;
 }
 
 /* One packet more: to the decoder, or out through item when it is to be copied. */
@@ -125,14 +156,15 @@ static int feed(uf_reader *r, uf_item *item)
 {
     int av = av_read_frame(r->fmt, r->packet);
     if (av == AVERROR_EOF) {
-        int err = check_end(r);
+        if (r->ended) return UF_EOF;
+        int err = uf_reader_is_part(r) ? UF_OK : check_end(r);
         avcodec_send_packet(r->dec, NULL);
         return err;
     }
     if (av < 0) return fail_damaged(r, av, "");
     note_end(r, r->packet);
     if (r->packet->stream_index != r->video) {
-        if (!uf_reader_copies(r, r->packet->stream_index)) {
+        if (!uf_reader_copies(r, r->packet->stream_index) || !is_wanted(r, r->packet)) {
             av_packet_unref(r->packet);
             return UF_OK;
         }
@@ -140,6 +172,11 @@ static int feed(uf_reader *r, uf_item *item)
         if (!item->packet) return uf_fail(r->ctx, UF_ENOMEM, "cannot read '%s': out of memory", r->path);
         av_packet_move_ref(item->packet, r->packet);
         return UF_OK;
+    }
+    if (r->ended) {
+        bool past = is_past(r, r->packet);
+        av_packet_unref(r->packet);
+        return past ? UF_EOF : UF_OK;
     }
     av_buffer_unref(&r->tags);
     if (r->pictures) UF_TRY(uf_tags_read(&r->tags, r->ctx, r->dec->codec_id, r->packet->data, (size_t)r->packet->size));
@@ -156,7 +193,7 @@ static int advance(uf_reader *r, uf_item *item)
     if (!frame) return uf_fail(r->ctx, UF_ENOMEM, "cannot decode '%s': out of memory", r->path);
     *item = (uf_item){ 0 };
     while (err == UF_OK && !item->packet && !item->frame) {
-        int av = avcodec_receive_frame(r->dec, frame);
+        int av = r->ended ? AVERROR(EAGAIN) : avcodec_receive_frame(r->dec, frame);
         if (uf_ctx_cancelled(r->ctx)) {
             err = uf_fail(r->ctx, UF_EINTR, "stopped; '%s' was not finished", r->path);
         } else if (av == 0) {
@@ -200,6 +237,8 @@ static int prime(uf_reader *r)
         r->first = av_frame_clone(item.frame);
         return r->first ? UF_OK : uf_fail(r->ctx, UF_ENOMEM, "cannot read '%s': out of memory", r->path);
     }
+    if (err == UF_EOF && uf_reader_is_part(r) && r->n_frames > 0)
+        return uf_fail(r->ctx, UF_EINVAL, "'%s' has no frame in that part; 'unfade info' tells how long it is", r->path);
     return err == UF_EOF ? uf_fail(r->ctx, UF_EDATA, "'%s' holds no picture that can be decoded", r->path) : err;
 }
 
@@ -244,7 +283,27 @@ static int open_decoder(uf_reader *r)
     return UF_OK;
 }
 
+/* To the key frame before the part; a source that cannot seek is read from its start. */
+static void go_to_part(uf_reader *r, double from, double length)
+{
+    int64_t start = r->fmt->start_time != AV_NOPTS_VALUE ? r->fmt->start_time : 0;
+    r->shift = (int64_t)(from * AV_TIME_BASE);
+    r->from = start + r->shift;
+    r->to = length > 0 ? r->from + (int64_t)(length * AV_TIME_BASE) : INT64_MAX;
+    if (r->shift > 0) avformat_seek_file(r->fmt, -1, INT64_MIN, r->from, r->from, 0);
+}
+
+bool uf_reader_is_part(const uf_reader *r)
+{
+    return r->shift > 0 || r->to != INT64_MAX;
+}
+
 int uf_reader_open(uf_reader **out, uf_ctx *ctx, const char *path)
+{
+    return uf_reader_open_part(out, ctx, path, 0, 0);
+}
+
+int uf_reader_open_part(uf_reader **out, uf_ctx *ctx, const char *path, double from, double length)
 {
     int err;
     uf_reader *r = uf_alloc(ctx, 1, sizeof(*r));
@@ -252,6 +311,7 @@ int uf_reader_open(uf_reader **out, uf_ctx *ctx, const char *path)
     r->ctx = ctx;
     r->last_pts = AV_NOPTS_VALUE;
     r->end_us = INT64_MIN;
+    r->to = INT64_MAX;
     r->data_end = -1;
     r->path = uf_strdup(ctx, path);
     r->packet = av_packet_alloc();
@@ -264,6 +324,7 @@ int uf_reader_open(uf_reader **out, uf_ctx *ctx, const char *path)
         err = check_index(r);
     }
     if (err == UF_OK) err = open_decoder(r);
+    if (err == UF_OK) go_to_part(r, from, length);
     if (err == UF_OK) err = prime(r);
     if (err < 0) uf_reader_close(&r);
     else *out = r;
@@ -330,6 +391,11 @@ int64_t uf_reader_n_frames(const uf_reader *r)
     AVRational rate = st->avg_frame_rate;
     double length = st->duration > 0 ? (double)st->duration * av_q2d(st->time_base)
                     : r->fmt->duration > 0 ? (double)r->fmt->duration / AV_TIME_BASE : 0;
-    if (st->nb_frames > 0) return st->nb_frames;
+    if (uf_reader_is_part(r)) {
+        double part = r->to != INT64_MAX ? (double)(r->to - r->from) / AV_TIME_BASE : length;
+        length = length > 0 ? fmin(part, length - (double)r->shift / AV_TIME_BASE) : part;
+    } else if (st->nb_frames > 0) {
+        return st->nb_frames;
+    }
     return rate.num && rate.den && length > 0 ? (int64_t)(length * av_q2d(rate) + 0.5) : 0;
 }

@@ -1,6 +1,6 @@
-/* Encoding and muxing: films and pipes through libavformat, pictures and sequences packet = file. */
-#include "job.h"
+/* Encoding and muxing: films and pipes through libavformat; pictures and sequences in writer_picture.c. */
 #include "tags.h"
+#include "writer.h"
 
 #include <libavutil/avstring.h>
 #include <math.h>
@@ -8,40 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { N_DURATIONS = 256 }; /* more than any encoder holds back */
-
-struct uf_writer {
-    uf_ctx *ctx;
-    char *path, *codec_name;
-    int crf;
-    bool overwrite, wrote_header;
-    uf_sink sink;
-    uf_whole *whole;
-    const AVOutputFormat *format;
-    const AVCodec *codec;
-    AVCodecContext *enc;
-    AVFormatContext *oc;
-    AVPacket *packet;
-    AVStream *film;
-    uf_target target;
-    const AVFormatContext *ic;
-    AVRational in_base;
-    int *map;
-    char *identity;    /* NULL: no job */
-    bool wait;
-    uf_job *job;       /* packets go there first, or NULL */
-    const uf_reader *in;
-    int in_stretch;    /* frames sent since the encoder was opened */
-    bool told_fields;
-    bool still;        /* a picture out of a film: nobody misses its sound */
-    bool grid;         /* only a constant frame rate: timestamps count frames */
-    int64_t start_us;  /* taken off all timestamps where the container has none of its own */
-    int64_t first_pts, last_pts;
-    int64_t n_frames, number;
-    AVBufferRef *tags, *icc; /* of the picture that is being encoded; NULL: none */
-    bool told_loss, told_profile;
-    struct { int64_t pts, duration; } durations[N_DURATIONS];
-};
 
 typedef struct picture_kind {
     const char *extension, *codec;
@@ -58,7 +24,7 @@ static const char *find_kind(const picture_kind *kinds, int n, const char *exten
     return NULL;
 }
 
-static int fail_write(const uf_writer *w, int av)
+int uf_writer_failed(const uf_writer *w, int av)
 {
     char text[128];
     if (uf_ctx_cancelled(w->ctx)) return uf_fail(w->ctx, UF_EINTR, "stopped; '%s' was not written", w->path);
@@ -119,6 +85,7 @@ int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writ
     w->overwrite = o->overwrite;
     w->still = o->still;
     w->wait = o->wait;
+    w->encoder_options = o->encoder_options;
     w->first_pts = w->last_pts = AV_NOPTS_VALUE;
     w->packet = av_packet_alloc();
     w->path = uf_strdup(ctx, path);
@@ -241,9 +208,14 @@ static int open_encoder(uf_writer *w)
         const uf_tags *t = (const void *)f->opaque_ref->data;
         if (t->dpi[0] >= 1 && t->dpi[0] < 65536) av_dict_set_int(&o, "dpi", lround(t->dpi[0]), 0);
     }
-    if ((err = uf_encoder_setup(w->ctx, w->enc, w->crf, &o)) == UF_OK && (av = avcodec_open2(w->enc, w->codec, &o)) < 0)
-        err = uf_fail(w->ctx, UF_EUNSUPPORTED, "encoder '%s' refuses %dx%d %s: %s; choose another with --codec", w->codec->name,
-                      f->width, f->height, av_get_pix_fmt_name(w->target.format), uf_av_text(av, text));
+    if ((err = uf_encoder_setup(w->ctx, w->enc, w->crf, w->encoder_options, &o)) == UF_OK && (av = avcodec_open2(w->enc, w->codec, &o)) < 0)
+        err = uf_fail(w->ctx, UF_EUNSUPPORTED, "encoder '%s' refuses %dx%d %s: %s; %s", w->codec->name, f->width, f->height,
+                      av_get_pix_fmt_name(w->target.format), uf_av_text(av, text),
+                      w->encoder_options ? "correct its options" : "choose another with --codec");
+    for (int i = 0; err == UF_OK && w->encoder_options && w->encoder_options[i]; i += 2)
+        if (av_dict_get(o, w->encoder_options[i], NULL, 0))
+            err = uf_fail(w->ctx, UF_EINVAL, "encoder '%s' has no option '%s'; 'ffmpeg -h encoder=%s' lists them", w->codec->name,
+                          w->encoder_options[i], w->codec->name);
     av_dict_free(&o);
     return err;
 }
@@ -257,12 +229,12 @@ static int open_muxer(uf_writer *w)
     w->oc->url = av_strdup(url);
     av = avio_open2(&w->oc->pb, url, AVIO_FLAG_WRITE, &w->oc->interrupt_callback, NULL);
     free(url);
-    if (av < 0) return fail_write(w, av);
-    if (avcodec_parameters_from_context(w->film->codecpar, w->enc) < 0) return fail_write(w, AVERROR(ENOMEM));
+    if (av < 0) return uf_writer_failed(w, av);
+    if (avcodec_parameters_from_context(w->film->codecpar, w->enc) < 0) return uf_writer_failed(w, AVERROR(ENOMEM));
     w->film->time_base = w->enc->time_base;
     w->film->avg_frame_rate = w->enc->framerate;
     w->film->sample_aspect_ratio = w->enc->sample_aspect_ratio;
-    if ((av = avformat_write_header(w->oc, NULL)) < 0) return fail_write(w, w->oc->pb->error < 0 ? w->oc->pb->error : av);
+    if ((av = avformat_write_header(w->oc, NULL)) < 0) return uf_writer_failed(w, w->oc->pb->error < 0 ? w->oc->pb->error : av);
     w->wrote_header = true;
     return UF_OK;
 }
@@ -279,7 +251,7 @@ static int add_film_alone(uf_writer *w, const uf_reader *in)
     if (!w->oc) return UF_OK;
     w->film = avformat_new_stream(w->oc, NULL);
     w->oc->strict_std_compliance = FF_COMPLIANCE_UNOFFICIAL; /* y4m with more than 8 bits */
-    return w->film ? UF_OK : fail_write(w, AVERROR(ENOMEM));
+    return w->film ? UF_OK : uf_writer_failed(w, AVERROR(ENOMEM));
 }
 
 /* A sequence keeps the first number of the sequence it comes from. */
@@ -301,13 +273,13 @@ int uf_writer_start(uf_writer *w, const uf_reader *in)
     w->map = uf_alloc(w->ctx, w->ic->nb_streams + 1, sizeof(*w->map));
     if (!w->map) return UF_ENOMEM;
     if (w->format) {
-        if (avformat_alloc_output_context2(&w->oc, w->format, NULL, NULL) < 0) return fail_write(w, AVERROR(ENOMEM));
+        if (avformat_alloc_output_context2(&w->oc, w->format, NULL, NULL) < 0) return uf_writer_failed(w, AVERROR(ENOMEM));
         uf_av_adopt_format(w->ctx, w->oc);
         w->oc->flags |= AVFMT_FLAG_BITEXACT; /* no random numbers in it: the same job gives the same file */
     }
     if (w->sink == UF_SINK_FILM) {
         UF_TRY(uf_remux_streams(w->ctx, w->oc, in, w->path, w->map, &w->film));
-        UF_TRY(uf_remux_chapters(w->ctx, w->oc, w->ic, w->path));
+        if (!uf_reader_is_part(in)) UF_TRY(uf_remux_chapters(w->ctx, w->oc, w->ic, w->path));
     } else {
         UF_TRY(add_film_alone(w, in));
     }
@@ -323,58 +295,11 @@ int uf_writer_start(uf_writer *w, const uf_reader *in)
 
 /* ---- packets ------------------------------------------------------------------------------------------------ */
 
-static void tell_loss(uf_writer *w, const char *what)
-{
-    if (!w->told_loss && *what) uf_log(w->ctx, UF_LOG_WARN, "'%s' cannot hold what its source tells beside the picture (%s): left out", w->path, what);
-    w->told_loss |= *what != 0;
-}
-
-/* The encoded picture with its source's tags, as a new file. PNG's and JPEG's encoders write the colour profile
- * themselves. */
-static int tag_picture(uf_writer *w, uf_bytes *file)
-{
-    char lost[128];
-    bool has_icc = w->codec->id == AV_CODEC_ID_PNG || w->codec->id == AV_CODEC_ID_MJPEG;
-    uf_bytes icc = { 0 };
-    if (w->icc && !has_icc) icc = (uf_bytes){ w->icc->data, (size_t)w->icc->size };
-    UF_TRY(uf_bytes_add(file, w->ctx, w->packet->data, (size_t)w->packet->size));
-    if (!w->tags && !icc.n) return UF_OK;
-    UF_TRY(uf_tags_write(file, w->ctx, w->codec->id, w->enc->width, w->enc->height,
-                         w->tags ? (const uf_tags *)(const void *)w->tags->data : NULL, icc.n ? &icc : NULL, lost, sizeof(lost)));
-    tell_loss(w, lost);
-    return UF_OK;
-}
-
-static int write_picture(uf_writer *w)
-{
-    uf_bytes tagged = { 0 };
-    char name[4096];
-    uf_whole *whole = w->whole;
-    FILE *file;
-    int err = UF_OK;
-    if (w->sink == UF_SINK_SEQUENCE) {
-        if (av_get_frame_filename(name, sizeof(name), w->path, (int)w->number++) < 0)
-            return uf_fail(w->ctx, UF_EINVAL, "cannot number '%s'; name it like frame-%%05d.png", w->path);
-        whole = NULL;
-        UF_TRY(uf_whole_open(&whole, w->ctx, name, w->overwrite));
-    }
-    file = uf_whole_file(whole);
-    if (!file) err = UF_EIO;
-    else if ((err = tag_picture(w, &tagged)) == UF_OK && fwrite(tagged.data, 1, tagged.n, file) != tagged.n)
-        err = fail_write(w, AVERROR(errno));
-    free(tagged.data);
-    if (w->sink == UF_SINK_SEQUENCE) {
-        if (err == UF_OK) err = uf_whole_commit(whole);
-        uf_whole_close(&whole);
-    }
-    return err;
-}
-
 static int mux(uf_writer *w, AVPacket *packet)
 {
     int av = av_interleaved_write_frame(w->oc, packet);
     if (av >= 0 && w->oc->pb) av = w->oc->pb->error < 0 ? w->oc->pb->error : 0;
-    return av < 0 ? fail_write(w, w->oc->pb && w->oc->pb->error < 0 ? w->oc->pb->error : av) : UF_OK;
+    return av < 0 ? uf_writer_failed(w, w->oc->pb && w->oc->pb->error < 0 ? w->oc->pb->error : av) : UF_OK;
 }
 
 /* Encoders forget how long a frame lasts; variable frame rates need it. */
@@ -389,9 +314,9 @@ static int drain(uf_writer *w)
     for (;;) {
         int av = avcodec_receive_packet(w->enc, w->packet), err;
         if (av == AVERROR(EAGAIN) || av == AVERROR_EOF) return UF_OK;
-        if (av < 0) return fail_write(w, av);
+        if (av < 0) return uf_writer_failed(w, av);
         if (!w->oc) {
-            err = write_picture(w);
+            err = uf_writer_picture(w);
         } else if (w->job) {
             restore_duration(w);
             err = uf_job_add(w->job, w->packet, w->wait);
@@ -424,32 +349,10 @@ static int to_grid(uf_writer *w, AVFrame *f)
     return UF_OK;
 }
 
-/* Keeps what the encoder will not write. A profile for grey or CMYK samples fits no picture in colour. */
-static int keep_tags(uf_writer *w, AVFrame *f)
-{
-    const AVFrameSideData *profile = av_frame_get_side_data(f, AV_FRAME_DATA_ICC_PROFILE);
-    if (profile && (profile->size < 20 || memcmp(profile->data + 16, "RGB ", 4))) {
-        av_frame_remove_side_data(f, AV_FRAME_DATA_ICC_PROFILE);
-        profile = NULL;
-        if (!w->told_profile)
-            uf_log(w->ctx, UF_LOG_WARN, "'%s' cannot take the colour profile of its source, which is not for RGB: left out", w->path);
-        w->told_profile = true;
-    }
-    if (w->sink != UF_SINK_PICTURE && w->sink != UF_SINK_SEQUENCE) {
-        const uf_tags *t = f->opaque_ref ? (const void *)f->opaque_ref->data : NULL;
-        tell_loss(w, t && uf_exif_orientation(t->exif.data, t->exif.n) > 1 ? "which side is up, EXIF"
-                     : t && (t->exif.n || t->xmp.n) ? "EXIF or XMP" : profile ? "its colour profile" : "");
-        return UF_OK;
-    }
-    if (av_buffer_replace(&w->tags, f->opaque_ref) < 0 || av_buffer_replace(&w->icc, profile ? profile->buf : NULL) < 0)
-        return fail_write(w, AVERROR(ENOMEM));
-    return UF_OK;
-}
-
 static int end_stretch(uf_writer *w)
 {
     int av = avcodec_send_frame(w->enc, NULL);
-    if (av < 0 && av != AVERROR_EOF) return fail_write(w, av);
+    if (av < 0 && av != AVERROR_EOF) return uf_writer_failed(w, av);
     UF_TRY(drain(w));
     if (w->job && w->in_stretch) UF_TRY(uf_job_end_stretch(w->job, w->in_stretch));
     w->in_stretch = 0;
@@ -471,7 +374,7 @@ static int next_stretch(uf_writer *w)
 static int write_frame(uf_writer *w, AVFrame *f)
 {
     int av;
-    UF_TRY(keep_tags(w, f));
+    UF_TRY(uf_writer_keep_tags(w, f));
     if (w->sink == UF_SINK_PICTURE && w->n_frames > 0)
         return uf_fail(w->ctx, UF_EINVAL, "the input has more than one frame, '%s' holds one; name the output like frame-%%05d.png", w->path);
     if (w->job && w->in_stretch == UF_STRETCH) UF_TRY(next_stretch(w));
@@ -482,7 +385,7 @@ static int write_frame(uf_writer *w, AVFrame *f)
     w->in_stretch++;
     f->quality = w->enc->global_quality;
     av = avcodec_send_frame(w->enc, f);
-    return av < 0 ? fail_write(w, av) : drain(w);
+    return av < 0 ? uf_writer_failed(w, av) : drain(w);
 }
 
 static int write_copy(uf_writer *w, AVPacket *p)
@@ -520,7 +423,7 @@ static int fetch(uf_writer *w, assembly *a)
 {
     while (!a->copy_ends && !a->has_copy) {
         int av = av_read_frame(a->source, a->copy);
-        if (av < 0 && av != AVERROR_EOF) return fail_write(w, av);
+        if (av < 0 && av != AVERROR_EOF) return uf_writer_failed(w, av);
         a->copy_ends = av < 0;
         int i = a->copy->stream_index;
         a->has_copy = !a->copy_ends && i < (int)w->ic->nb_streams && uf_reader_copies(w->in, i) && w->map[i] >= 0;
@@ -560,13 +463,13 @@ static int write_film(uf_writer *w, assembly *a)
 static int assemble(uf_writer *w)
 {
     assembly a = { .film = av_packet_alloc(), .copy = av_packet_alloc(), .last_dts = AV_NOPTS_VALUE };
-    int err = a.film && a.copy ? uf_av_open(&a.source, w->ctx, uf_reader_path(w->in)) : fail_write(w, AVERROR(ENOMEM));
+    int err = a.film && a.copy ? uf_av_open(&a.source, w->ctx, uf_reader_path(w->in)) : uf_writer_failed(w, AVERROR(ENOMEM));
     while (err == UF_OK && (err = fetch(w, &a)) == UF_OK && !(a.film_ends && a.copy_ends)) {
         bool film = film_first(w, &a);
         err = film ? write_film(w, &a) : write_copy(w, a.copy);
         av_packet_unref(film ? a.film : a.copy);
         *(film ? &a.has_film : &a.has_copy) = false;
-        if (err == UF_OK && uf_ctx_cancelled(w->ctx)) err = fail_write(w, AVERROR_EXIT);
+        if (err == UF_OK && uf_ctx_cancelled(w->ctx)) err = uf_writer_failed(w, AVERROR_EXIT);
     }
     av_packet_free(&a.film);
     av_packet_free(&a.copy);
@@ -580,9 +483,9 @@ int uf_writer_finish(uf_writer *w)
     UF_TRY(end_stretch(w));
     if (w->job) UF_TRY(assemble(w));
     if (w->oc) {
-        if ((av = av_write_trailer(w->oc)) < 0) return fail_write(w, w->oc->pb->error < 0 ? w->oc->pb->error : av);
-        if (w->oc->pb->error < 0) return fail_write(w, w->oc->pb->error);
-        if ((av = avio_closep(&w->oc->pb)) < 0) return fail_write(w, av);
+        if ((av = av_write_trailer(w->oc)) < 0) return uf_writer_failed(w, w->oc->pb->error < 0 ? w->oc->pb->error : av);
+        if (w->oc->pb->error < 0) return uf_writer_failed(w, w->oc->pb->error);
+        if ((av = avio_closep(&w->oc->pb)) < 0) return uf_writer_failed(w, av);
     }
     if (w->whole) UF_TRY(uf_whole_commit(w->whole));
     if (w->job) uf_job_close(&w->job, false);

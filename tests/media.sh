@@ -63,6 +63,15 @@ colour aspect.mp4 aspect-out.mp4 && ok || bad "colorize aspect.mp4"
 same "aspect" 16:9 "$(ffprobe -v error -select_streams v -show_entries stream=display_aspect_ratio -of csv=p=0 aspect-out.mp4 | tr -d ,)"
 same "timestamps of b" "$(stamps b.mp4)" "$(stamps b-out.mp4)"
 same "sound of b" "$(sound b.mp4)" "$(sound b-out.mp4)"
+# a part: the frames of that part and no others, from 0 on, with their sound; options reach the encoder
+colour --codec ffv1 --from 0.12 --for 0.2s odd.mkv part.mkv || bad "part.mkv"
+same "luma of the part" "$(luma odd.mkv | sed -n 4,8p)" "$(luma part.mkv)"
+same "timestamps of the part" "0 40 80 120 160" "$(stamps part.mkv | tr '\n' ' ' | sed 's/ $//')"
+[ "$(sound part.mkv | wc -l)" -gt 2 ] && ok || bad "the part has no sound"
+colour b.mp4 often.mp4 -- -g 2 || bad "often.mp4"
+same "key frames" 5 "$(ffprobe -v error -select_streams v -show_entries packet=flags -of csv=p=0 often.mp4 | grep -c K)"
+refuses 64 "no option 'nonsense'" colour b.mp4 out/o.mp4 -- -nonsense 1
+refuses 64 "that part" colour --from 10 b.mp4 out/o.mp4
 for e in mov avi; do
     colour b.mp4 b.$e && ok || bad "colorize to $e"
     same "frames in $e" 10 "$(ffprobe -v error -count_frames -select_streams v -show_entries stream=nb_read_frames -of csv=p=0 b.$e | tr -d ,)"

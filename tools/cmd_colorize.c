@@ -5,11 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE };
+enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE };
+
+enum { MOST_OPTIONS = 64 };
 
 static const struct argp_option options[] = {
     {"codec", CODEC, "NAME", 0, "Video encoder, by FFmpeg's name: libx264, ffv1 (nothing is lost), ... (default: the usual one for OUT's extension)", 0},
     {"crf", CRF, "N", 0, "Quality of a film: 1 is the best and the largest file, 51 the worst (default: good for the encoder, 18 for libx264)", 0},
+    {"preset", PRESET, "NAME", 0, "How long the encoder may take: veryfast, medium, slow, ... with libx264 (default: faster)", 0},
+    {"from", FROM, "TIME", 0, "Begin there: 80, 1:20 or 1:02:03.5; to try settings on a part of a film", 0},
+    {"for", FOR, "TIME", 0, "Stop after so long: 10s, 2:00", 0},
+    {"compare", COMPARE, 0, 0, "Leave the left half grey, to see what was and what is side by side", 0},
     {"size", SIZE, "PIXELS", 0, "The network looks at a copy of the picture whose shorter side has this many pixels, 64 to 1024; larger is slower and "
      "not always better (default 256). OUT has the size of IN", 0},
     {"strength", STRENGTH, "X", 0, "How strong the colours are, 0.01 to 2 (default 1, as trained)", 0},
@@ -28,6 +34,8 @@ typedef struct args {
     uf_app *app;
     const char *in, *out;
     uf_colorize_options o;
+    const char *encoder[2 * MOST_OPTIONS + 1]; /* names and values in turn */
+    int n_encoder;
 } args;
 
 static error_t parse_device(struct argp_state *state, const char *arg) {
@@ -36,12 +44,32 @@ static error_t parse_device(struct argp_state *state, const char *arg) {
     return 0;
 }
 
+static double seconds(struct argp_state *state, const char *option, const char *arg) {
+    double s = uf_seconds_parse(arg);
+    if (s < 0) argp_error(state, "%s takes a time like 80, 1:20 or 10s, not '%s'", option, arg);
+    return s;
+}
+
+static void add_encoder(struct argp_state *state, args *a, const char *word) {
+    bool name = a->n_encoder % 2 == 0;
+    if (a->n_encoder == 2 * MOST_OPTIONS) argp_error(state, "at most %d options for the encoder", MOST_OPTIONS);
+    if (name && (word[0] != '-' || !word[1])) argp_error(state, "after -- come names and values for the encoder: -- -tune film -g 50");
+    a->encoder[a->n_encoder++] = name ? word + 1 : word;
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state) {
     args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a->app; return 0;
     case CODEC: a->o.codec = arg; return 0;
     case CRF: a->o.crf = (int)uf_parse_number(state, "--crf", arg, 1, 51); return 0;
+    case PRESET:
+        add_encoder(state, a, "-preset");
+        add_encoder(state, a, arg);
+        return 0;
+    case FROM: a->o.from = seconds(state, "--from", arg); return 0;
+    case FOR: a->o.length = seconds(state, "--for", arg); return 0;
+    case COMPARE: a->o.compare = true; return 0;
     case SIZE: a->o.size = (int)uf_parse_number(state, "--size", arg, 64, 1024); return 0;
     case STRENGTH: a->o.strength = uf_parse_number(state, "--strength", arg, .01, 2); return 0;
     case DEVICE: a->o.device = arg; return parse_device(state, arg);
@@ -54,10 +82,16 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case FLOAT32: a->o.float32 = true; return 0;
     case NO_FILTER: a->o.no_filter = true; return 0;
     case ARGP_KEY_ARG:
+        if (state->arg_num > 1 && state->quoted) { /* there is a --: what comes after the names comes after it */
+            add_encoder(state, a, arg);
+            return 0;
+        }
         if (state->arg_num > 1) argp_error(state, "too many names; give one IN and one OUT");
         *(state->arg_num ? &a->out : &a->in) = arg;
         return 0;
     case ARGP_KEY_END:
+        if (a->n_encoder % 2) argp_error(state, "option '-%s' for the encoder has no value", a->encoder[a->n_encoder - 1]);
+        if (a->n_encoder) a->o.encoder_options = a->encoder;
         if (!a->out) argp_error(state, "give the film or picture to colour, and the name of the result: unfade colorize old.mp4 new.mp4");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -68,7 +102,7 @@ static const struct argp_child children[] = {{&uf_common_argp, 0, 0, 90}, {0}};
 static const struct argp argp = {
     .options = options,
     .parser = parse,
-    .args_doc = "IN OUT",
+    .args_doc = "IN OUT [-- ENCODER-OPTIONS]",
     .doc = "Colour the black-and-white film, picture or numbered picture sequence IN and write OUT. Brightness is copied sample "
            "for sample; sound, subtitles, chapters and timestamps are kept, and of pictures EXIF, XMP and colour profile.\v"
            "The end of a name chooses the format: .mp4, .mkv, .mov, .avi, .webm, .y4m; .jpg, .png, .tif, .webp. A sequence of "
@@ -77,7 +111,8 @@ static const struct argp argp = {
            "A film that was stopped, killed or met a full disk goes on where it was when the same command is given again: what is "
            "finished waits in a folder, OUT.unfade-job. Delete that folder to give up.\n\n"
            "Examples:\n  unfade colorize reel.mp4 reel-colour.mp4\n  unfade colorize --codec ffv1 reel.avi reel.mkv\n"
-           "  unfade colorize grandma.jpg grandma-colour.jpg",
+           "  unfade colorize grandma.jpg grandma-colour.jpg\n  unfade colorize --from 1:20 --for 10s --compare reel.mp4 look.mp4\n"
+           "  unfade colorize reel.mp4 reel-colour.mp4 -- -tune film -g 50",
     .children = children,
 };
 
