@@ -71,7 +71,8 @@ static int run_stage(uf_run *u, int index, int64_t from, int64_t first_sample) {
                uf_plan_macs(n.plan) / 1e9, uf_plan_arena(n.plan) >> 20);
     for (int64_t at = from; err == UF_OK && at < s->steps; at++) {
         uf_stepped t;
-        if ((err = uf_learn(&l, u->step, uf_one_cycle(at, s->steps, s->rate), &t)) < 0) break;
+        uf_cycle cycle = s->constant ? (uf_cycle){s->rate, .9f} : uf_one_cycle(at, s->steps, s->rate);
+        if ((err = uf_learn(&l, u->step, cycle, &t)) < 0) break;
         u->step++;
         if (u->group.rank == 0 && (err = uf_run_log(u, index, s, &t)) < 0) break;
         if ((err = agree_to_stop(u)) < 0) break;

@@ -26,6 +26,7 @@ typedef struct uf_stage { /* a stretch of the run at one picture size */
     int batch;      /* 0: as large a power of two, 256 at most, as `memory` holds */
     int accumulate; /* batches whose gradients are averaged into one step; 0: 1 */
     float rate;     /* the one-cycle's peak */
+    bool constant;  /* this rate from the first step to the last, to compare with; beta1 .9 */
     char *freeze;   /* parameters with this prefix do not learn; "" or NULL: all do */
     float noise;    /* most deviation of the noise added to the luma, 0..0.3 */
     float smallest; /* least share of the picture that a crop takes, 0.05..1 */
