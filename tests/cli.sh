@@ -20,7 +20,7 @@ expect() {
     fi
 }
 absent() {
-    if [ -e "$1" ] || ls "$dir"/.*part* >/dev/null 2>&1; then
+    if [ -e "$1" ] || ls "$dir"/.*part* "$dir"/.*plan* >/dev/null 2>&1; then
         echo "FAILED: $1 or a part of it was left behind"
         failed=$((failed + 1))
     else
@@ -68,6 +68,10 @@ absent "$dir/o3.mp4"
 ffmpeg -v error -y -i "$clip" -t 0.4 -c:v ffv1 -c:a copy "$dir/short.mkv"
 expect 0 "10 frames" "$unfade" colorize --size 64 --codec ffv1 "$dir/short.mkv" "$dir/colour.mkv"
 expect 1 "overwrite" "$unfade" colorize "$dir/short.mkv" "$dir/colour.mkv"
+expect 0 "seconds_left\|\"event\":\"plan\"" "$unfade" colorize --plan --json --size 64 "$clip" "$dir/planned.mkv"
+absent "$dir/planned.mkv"
+expect 64 "a second or more" "$unfade" colorize --plan --size 64 "$dir/short.mkv" "$dir/planned.mkv"
+absent "$dir/planned.mkv"
 expect 0 '"event":"done"' "$unfade" colorize --json --overwrite --size 64 "$dir/short.mkv" "$dir/colour.mp4"
 for what in "-map 0:a -c copy" "-map 0:v -vf extractplanes=y"; do
     # shellcheck disable=SC2086 # options on purpose

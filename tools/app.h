@@ -2,7 +2,7 @@
 #ifndef UF_APP_H
 #define UF_APP_H
 
-#include "base.h"
+#include "pipeline.h"
 
 #include <argp.h>
 #include <jansson.h>
@@ -40,6 +40,13 @@ void uf_report_progress(uf_app *app, const char *unit, int64_t n_done, int64_t n
                         const char *extra);
 void uf_report_end(uf_app *app); /* clears the bar */
 void uf_report_line(uf_app *app, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* to people, on stderr */
+
+void uf_report_duration(double seconds, char *to, size_t n); /* "1:02:03", "2:03" */
+/* What is in a file: lines for people, or an event. cmd_info.c */
+void uf_report_media(uf_app *app, const char *path, const uf_media_info *m);
+
+/* What colouring `in` to `out` would do and how long it would take, by doing a few seconds of it. forecast.c */
+int uf_forecast(uf_app *app, const char *in, const char *out, const uf_film_options *o);
 
 /* "512M", "2G", "100000": bytes; -1: not a size. */
 int64_t uf_parse_size(const char *s);

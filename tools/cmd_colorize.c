@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE };
+enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE, PLAN };
 
 enum { MOST_OPTIONS = 64 };
 
@@ -16,6 +16,7 @@ static const struct argp_option options[] = {
     {"from", FROM, "TIME", 0, "Begin there: 80, 1:20 or 1:02:03.5; to try settings on a part of a film", 0},
     {"for", FOR, "TIME", 0, "Stop after so long: 10s, 2:00", 0},
     {"compare", COMPARE, 0, 0, "Leave the left half grey, to see what was and what is side by side", 0},
+    {"plan", PLAN, 0, 0, "Say what would be written and how long it would take, measured on a few seconds of the film; write nothing", 0},
     {"size", SIZE, "PIXELS", 0, "The network looks at a copy of the picture whose shorter side has this many pixels, 64 to 1024; larger is slower and "
      "not always better (default 256). OUT has the size of IN", 0},
     {"strength", STRENGTH, "X", 0, "How strong the colours are, 0.01 to 2 (default 1, as trained)", 0},
@@ -36,6 +37,7 @@ typedef struct args {
     uf_colorize_options o;
     const char *encoder[2 * MOST_OPTIONS + 1]; /* names and values in turn */
     int n_encoder;
+    bool plan;
 } args;
 
 static error_t parse_device(struct argp_state *state, const char *arg) {
@@ -70,6 +72,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case FROM: a->o.from = seconds(state, "--from", arg); return 0;
     case FOR: a->o.length = seconds(state, "--for", arg); return 0;
     case COMPARE: a->o.compare = true; return 0;
+    case PLAN: a->plan = true; return 0;
     case SIZE: a->o.size = (int)uf_parse_number(state, "--size", arg, 64, 1024); return 0;
     case STRENGTH: a->o.strength = uf_parse_number(state, "--strength", arg, .01, 2); return 0;
     case DEVICE: a->o.device = arg; return parse_device(state, arg);
@@ -137,6 +140,10 @@ static int run(uf_app *app, int argc, char **argv) {
     if (!uf_cpu_has_bf16() && !a.o.float32)
         uf_log(app->ctx, UF_LOG_INFO, "this processor has no bf16 units: computing in float32, about half as fast or less; "
                "'unfade bench' tells how fast");
+    if (a.plan) {
+        uf_film_options part = {.colorize = a.o, .weights_dir = UNFADE_WEIGHTS_DIR};
+        return uf_forecast(app, a.in, a.out, &part);
+    }
     uf_report_event(app, "start", json_pack("{s:s,s:s}", "input", a.in, "output", a.out));
     double start = uf_now();
     uf_film_options film = {.colorize = a.o, .weights_dir = UNFADE_WEIGHTS_DIR, .wait = app->terminal};

@@ -66,9 +66,7 @@ static void stream_print(const uf_stream_info *s) {
     putchar('\n');
 }
 
-static int media(uf_app *app, const char *path) {
-    uf_media_info *m = NULL;
-    UF_TRY(uf_media_info_open(&m, app->ctx, path));
+void uf_report_media(uf_app *app, const char *path, const uf_media_info *m) {
     if (app->json) {
         json_t *streams = json_array();
         for (int i = 0; i < m->n_streams; i++) json_array_append_new(streams, stream_json(&m->streams[i]));
@@ -83,6 +81,12 @@ static int media(uf_app *app, const char *path) {
         putchar('\n');
         for (int i = 0; i < m->n_streams; i++) stream_print(&m->streams[i]);
     }
+}
+
+static int media(uf_app *app, const char *path) {
+    uf_media_info *m = NULL;
+    UF_TRY(uf_media_info_open(&m, app->ctx, path));
+    uf_report_media(app, path, m);
     uf_media_info_close(&m);
     return UF_OK;
 }

@@ -87,6 +87,8 @@ static const struct {
     {"progress", "At most twice a second: unit (frames or steps), done, total (null when unknown), rate (of the last seconds, "
                  "a second), seconds (since the start), seconds_left (null when unknown)."},
     {"log", "level (warning, info or debug), message."},
+    {"plan", "colorize --plan: frames, frames_measured, fps, seconds and bytes expected. The input and a few seconds of the output come before "
+             "it as media."},
     {"media, weights, model, bench", "What info, models and bench have to tell."},
     {"done", "The last line of colorize, train and eval when they succeed. colorize: output, frames, seconds, fps (over the whole film), warnings (how many); "
              "train: folder; eval: pictures and the scores."},

@@ -48,7 +48,7 @@ void uf_report_log(void *user, uf_level level, const char *message) {
     fprintf(stderr, level <= UF_LOG_WARN ? "unfade: %s: %s\n" : "%.0s%s\n", names[level], message);
 }
 
-static void duration(double seconds, char *to, size_t n) {
+void uf_report_duration(double seconds, char *to, size_t n) {
     long s = (long)(seconds + .5);
     if (s >= 3600) snprintf(to, n, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
     else snprintf(to, n, "%ld:%02ld", s / 60, s % 60);
@@ -83,7 +83,7 @@ void uf_report_progress(uf_app *app, const char *unit, int64_t n_done, int64_t n
     }
     char text[256], time[32] = "";
     if (n_total > 0) {
-        duration(left < 0 ? 0 : left, time, sizeof time);
+        uf_report_duration(left < 0 ? 0 : left, time, sizeof time);
         snprintf(text, sizeof text, "%3.0f %%  %lld/%lld %s  %.1f/s  %s left%s%s", 100. * (double)n_done / (double)n_total,
                  (long long)n_done, (long long)n_total, unit, rate, left < 0 ? "?" : time, extra ? "  " : "", extra ? extra : "");
     } else {
