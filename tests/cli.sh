@@ -44,6 +44,7 @@ expect 0 '"event":"model"' "$unfade" models --json
 expect 64 "lerning" sh -c "echo 'lerning: 1' >'$dir/r.yaml'; '$unfade' train '$dir/r.yaml' --out '$dir/run'"
 
 clip=$source/samples/clip/album.mp4
+expect 64 "with --reference" "$unfade" tune "$clip"
 expect 0 h264 "$unfade" info "$clip"
 expect 0 '"kind":"audio"' "$unfade" info --json "$clip"
 echo "this is no film" >"$dir/text.mp4"
