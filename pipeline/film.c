@@ -103,7 +103,7 @@ static void *encode(void *user)
 
 /* ---- stages ------------------------------------------------------------------------------------------------- */
 
-static void halve(const float *x, float *y, int w, int h)
+void uf_halve(const float *x, float *y, int w, int h)
 {
     for (int r = 0; r < h / 2; r++) {
         const float *a = x + (ptrdiff_t)(2 * r) * w, *b = a + w;
@@ -121,7 +121,7 @@ static int predict(film *f, uf_item *item)
     if (f->o->paint) UF_TRY(f->o->paint(f->o->paint_user, f->luma, f->net_w, f->net_h, item->predicted));
     else UF_TRY(uf_colorizer_run(f->colorizer, f->luma, item->predicted));
     for (size_t i = 0; i < n; i++) item->predicted[i] *= strength;
-    halve(f->luma, item->predicted + n, f->net_w, f->net_h);
+    uf_halve(f->luma, item->predicted + n, f->net_w, f->net_h);
     return UF_OK;
 }
 

@@ -85,6 +85,22 @@ typedef struct uf_suggestion {
  * UF_EDATA: no frames; the others as for colouring. */
 int uf_suggest(uf_ctx *ctx, const char *film, const uf_suggest_options *o, uf_suggestion *out, int *n_out);
 
+/* ---- where a film cuts (scenes.c) ------------------------------------------------------------------------------------ */
+
+typedef struct uf_scene {
+    int number;              /* from 0 */
+    int64_t frame, n_frames; /* the first, from 0; how many */
+    double seconds, length;  /* when it begins, how long it lasts */
+} uf_scene;
+typedef struct uf_scenes_options {
+    int size;                /* as for colouring, whose cuts these are; 0: 256 */
+    void (*scene)(void *user, const uf_scene *s); /* called when each ends */
+    uf_progress_fn *progress;
+    void *user;
+} uf_scenes_options;
+/* UF_EDATA and the others as for colouring. */
+int uf_scenes(uf_ctx *ctx, const char *film, const uf_scenes_options *o);
+
 /* ---- chroma stages (no media types) ------------------------------------------------------------------------- */
 
 /* Luma-guided upsampling: chroma (2,h,w), guided by luma (h,w), to out (2 planes of H rows of `stride` floats), guided by
@@ -95,6 +111,9 @@ int uf_guided_open(uf_guided **out, uf_ctx *ctx, int w, int h, int out_w, int ou
 void uf_guided_run(uf_guided *g, const float *luma, const float *chroma, const float *guide, size_t stride,
                    float *cb, float *cr);
 void uf_guided_close(uf_guided **g);
+
+/* Means of 2x2: (h,w) to (h/2,w/2). */
+void uf_halve(const float *x, float *y, int w, int h);
 
 /* Temporal chroma filter at the network's chroma size: finds cuts, follows motion by block matching, and blends each
  * pixel with its past where luma agrees. The past never crosses a cut. Recursive, but forgetful at fixed points: every

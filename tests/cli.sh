@@ -45,6 +45,8 @@ expect 64 "lerning" sh -c "echo 'lerning: 1' >'$dir/r.yaml'; '$unfade' train '$d
 
 clip=$source/samples/clip/album.mp4
 expect 64 "with --reference" "$unfade" tune "$clip"
+expect 0 "frame     186      62 frames" "$unfade" scenes -q "$clip"
+if [ "$(wc -l <"$dir/out")" -eq 4 ]; then passed=$((passed + 1)); else echo "FAILED: not 4 scenes"; failed=$((failed + 1)); fi
 expect 0 h264 "$unfade" info "$clip"
 expect 0 '"kind":"audio"' "$unfade" info --json "$clip"
 echo "this is no film" >"$dir/text.mp4"
