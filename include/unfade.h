@@ -78,6 +78,7 @@ typedef struct uf_colorize_options {
     const char *const *encoder_options; /* names and values in turn, NULL-ended, as FFmpeg knows them: "preset", "slow"; NULL:
                                 none */
     double from, length;     /* seconds of a film: only this part of it; length 0: to the end */
+    const char *fields;      /* "keep" (NULL): frames as they are; "deinterlace"; "detelecine": 24 frames out of 30 */
     bool compare;            /* the left half stays grey */
     int size;                /* short side in pixels that the network sees, 64..1024; 0: 256 */
     double strength;         /* saturation of the result, >0 .. 2; 0: 1 as trained (tiny value for grey) */

@@ -1,6 +1,7 @@
 /* The colouring job: threads that decode, predict (the caller's), paint and encode, with bounded queues between, so that the
  * network has the next frame while the last one is painted. */
 #include "colorizer.h"
+#include "fields.h"
 #include "job.h"
 
 #include <pthread.h>
@@ -208,6 +209,8 @@ static int check_options(uf_ctx *ctx, const uf_colorize_options *o)
         return uf_fail(ctx, UF_EINVAL, "strength '%g' is outside 0..2; 1 is as trained", o->strength);
     if (o->crf < 0 || o->crf > 63) return uf_fail(ctx, UF_EINVAL, "crf '%d' is outside 1..63", o->crf);
     if (!(o->from >= 0 && o->length >= 0)) return uf_fail(ctx, UF_EINVAL, "a part of a film cannot begin or last below 0 s; 0 is the default");
+    if (o->fields && strcmp(o->fields, "keep") != 0 && !uf_fields_filters(o->fields))
+        return uf_fail(ctx, UF_EINVAL, "there is no way '%s' to treat fields; there are keep, deinterlace and detelecine", o->fields);
     if (o->memory < 0) return uf_fail(ctx, UF_EINVAL, "memory '%lld' is negative; 0 sets no cap", (long long)o->memory);
     return UF_OK;
 }
@@ -286,9 +289,9 @@ static int identify(const film *f, char **identity)
     for (int i = 0; i < UF_LEN(files) && err == UF_OK; i++)
         if (files[i] && !(mark[i] = uf_file_mark(f->ctx, files[i]))) err = uf_ctx_error_code(f->ctx);
     if (err == UF_OK)
-        *identity = uf_format(f->ctx, "unfade %s, input %s, weights %s, tune %s, codec %s, crf %d, size %d, strength %g%s%s%s", UF_VERSION,
+        *identity = uf_format(f->ctx, "unfade %s, input %s, weights %s, tune %s, codec %s, crf %d, size %d, strength %g, fields %s%s%s%s", UF_VERSION,
                               mark[0], mark[1] ? mark[1] : "none", mark[2] ? mark[2] : "none", o->codec ? o->codec : "usual", o->crf, o->size,
-                              o->strength, o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "", o->compare ? ", compare" : "");
+                              o->strength, o->fields ? o->fields : "keep", o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "", o->compare ? ", compare" : "");
     for (int i = 0; *identity && o->encoder_options && o->encoder_options[i]; i++) {
         char *longer = uf_format(f->ctx, "%s, %s", *identity, o->encoder_options[i]);
         free(*identity);
@@ -314,12 +317,14 @@ static int open_all(film *f)
     const uf_colorize_options *o = &f->o->colorize;
     uf_writer_options w = { .codec = o->codec, .crf = o->crf, .overwrite = o->overwrite, .wait = f->o->wait,
                             .encoder_options = o->encoder_options };
+    uf_reader_options part = { .from = o->from, .length = o->length };
+    if (o->fields && strcmp(o->fields, "keep") != 0) part.filters = uf_fields_filters(o->fields);
     UF_TRY(check_options(f->ctx, o));
     UF_TRY(check_paths(f->ctx, f->in, f->out));
     UF_TRY(identify(f, &f->identity));
     w.identity = f->identity;
     UF_TRY(uf_writer_open(&f->writer, f->ctx, f->out, &w));
-    UF_TRY(uf_reader_open_part(&f->reader, f->ctx, f->in, o->from, o->length));
+    UF_TRY(uf_reader_open_with(&f->reader, f->ctx, f->in, &part));
     note_colour(f);
     UF_TRY(open_network(f));
     UF_TRY(uf_writer_start(f->writer, f->reader));

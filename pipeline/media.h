@@ -39,8 +39,11 @@ char *uf_av_url(uf_ctx *ctx, const char *path, bool output);
 typedef struct uf_reader uf_reader;
 /* Opens a film, picture, numbered sequence or "-" and decodes its first frame. */
 int uf_reader_open(uf_reader **out, uf_ctx *ctx, const char *path);
-/* Only `length` seconds (0: to the end) from `from` on: timestamps begin at the part's own start. */
-int uf_reader_open_part(uf_reader **out, uf_ctx *ctx, const char *path, double from, double length);
+typedef struct uf_reader_options {
+    double from, length; /* seconds: only this part; timestamps begin at its own start; length 0: to the end */
+    const char *filters; /* of libavfilter, which frames go through before anybody sees them; borrowed; NULL: none */
+} uf_reader_options;
+int uf_reader_open_with(uf_reader **out, uf_ctx *ctx, const char *path, const uf_reader_options *o);
 bool uf_reader_is_part(const uf_reader *r);
 void uf_reader_close(uf_reader **r);
 /* The next frame or copied packet, now the caller's; UF_EOF at a clean end. UF_EDATA names the time of the damage. */
@@ -50,6 +53,7 @@ int uf_reader_video(const uf_reader *r);           /* index of the film's stream
 bool uf_reader_copies(const uf_reader *r, int i);  /* stream i is delivered as packets */
 const AVFrame *uf_reader_first(const uf_reader *r); /* borrowed; also delivered by next */
 const char *uf_reader_path(const uf_reader *r);
+AVRational uf_reader_rate(const uf_reader *r);     /* frames a second, as they are delivered */
 int64_t uf_reader_n_frames(const uf_reader *r);    /* promised or estimated; 0: unknown */
 
 /* ---- writer -------------------------------------------------------------------------------------------------- */

@@ -85,6 +85,15 @@ typedef struct uf_suggestion {
  * UF_EDATA: no frames; the others as for colouring. */
 int uf_suggest(uf_ctx *ctx, const char *film, const uf_suggest_options *o, uf_suggestion *out, int *n_out);
 
+/* ---- fields (fields.c) ------------------------------------------------------------------------------------------------ */
+
+typedef struct uf_field_counts {
+    int64_t n, interlaced, progressive, repeated; /* frames that were looked at; of those, by FFmpeg's idet */
+    const char *verdict;                          /* "progressive", "interlaced", "telecined", "mixed" */
+} uf_field_counts;
+/* Looks at a part of a film. */
+int uf_fields_look(uf_ctx *ctx, const char *film, double from, double length, uf_field_counts *out);
+
 /* ---- where a film cuts (scenes.c) ------------------------------------------------------------------------------------ */
 
 typedef struct uf_scene {

@@ -1,5 +1,5 @@
 /* Demuxing and decoding. A damaged or short film is an error with its time, never a skipped or grey frame. */
-#include "media.h"
+#include "fields.h"
 #include "tags.h"
 
 #include <math.h>
@@ -12,7 +12,11 @@ struct uf_reader {
     AVFormatContext *fmt;
     AVCodecContext *dec;
     AVPacket *packet;
-    AVFrame *first;
+    AVFrame *first;    /* as it is delivered */
+    int w, h, format;  /* as it is decoded; w 0: not yet */
+    const char *filters;
+    uf_fields *fields; /* NULL without filters, and before the first frame */
+    bool flushed;      /* they have been told of the end */
     bool pictures;     /* each packet is a picture file: its tags travel in the opaque_ref of its frame */
     AVBufferRef *tags; /* of the packet last sent to the decoder */
     uf_item *pending; /* what came before the first frame, then that frame: delivered first */
@@ -98,7 +102,6 @@ static void note_end(uf_reader *r, const AVPacket *p)
 static int check_frame(uf_reader *r, AVFrame *f)
 {
     bool damaged = (f->flags & AV_FRAME_FLAG_CORRUPT) || f->decode_error_flags;
-    const AVFrame *first = r->first;
     if (damaged && r->n_frames == 0) { /* a recording that starts between key frames */
         if (r->n_leading++ == 0 && !r->shift)
             uf_log(r->ctx, UF_LOG_WARN, "'%s' starts between key frames: frames before the first whole one are left out",
@@ -106,10 +109,13 @@ static int check_frame(uf_reader *r, AVFrame *f)
         return UF_EOF;
     }
     if (damaged) return fail_damaged(r, 0, "a frame has missing parts");
-    if (first && (f->width != first->width || f->height != first->height || f->format != first->format))
+    if (r->w && (f->width != r->w || f->height != r->h || f->format != r->format))
         return uf_fail(r->ctx, UF_EUNSUPPORTED,
                        "'%s' changes from %dx%d to %dx%d at frame %lld; cut it into one film a size first", r->path,
-                       first->width, first->height, f->width, f->height, (long long)r->n_frames);
+                       r->w, r->h, f->width, f->height, (long long)r->n_frames);
+    r->w = f->width;
+    r->h = f->height;
+    r->format = f->format;
     f->pts = f->best_effort_timestamp;
     if (f->pts == AV_NOPTS_VALUE) f->pts = r->last_pts == AV_NOPTS_VALUE ? 0 : r->last_pts + r->step;
     if (r->last_pts != AV_NOPTS_VALUE && f->pts <= r->last_pts) {
@@ -186,6 +192,39 @@ static int feed(uf_reader *r, uf_item *item)
     return av < 0 ? fail_damaged(r, av, "") : UF_OK;
 }
 
+/* A decoded frame that is wanted, on its way out. */
+static int deliver(uf_reader *r, AVFrame **frame, uf_item *item)
+{
+    AVStream *st = r->fmt->streams[r->video];
+    (*frame)->opaque_ref = r->tags;
+    r->tags = NULL;
+    if (!r->filters) {
+        item->frame = *frame;
+        *frame = NULL;
+        return UF_OK;
+    }
+    if (!r->fields) UF_TRY(uf_fields_open(&r->fields, r->ctx, *frame, st->time_base, av_guess_frame_rate(r->fmt, st, NULL), r->filters));
+    return uf_fields_push(r->fields, *frame);
+}
+
+/* What the filters have ready. UF_EOF: nothing, and nothing will come. */
+static int pull(uf_reader *r, uf_item *item)
+{
+    int av = AVERROR(EAGAIN);
+    AVFrame *f = av_frame_alloc();
+    if (!f) return uf_fail(r->ctx, UF_ENOMEM, "cannot decode '%s': out of memory", r->path);
+    if ((av = uf_fields_pull(r->fields, f)) == 0) item->frame = f;
+    else av_frame_free(&f);
+    return av == 0 || av == AVERROR(EAGAIN) ? UF_OK : av == AVERROR_EOF ? UF_EOF : fail_damaged(r, av, "");
+}
+
+static int flush(uf_reader *r)
+{
+    if (!r->fields || r->flushed) return UF_EOF;
+    r->flushed = true;
+    return uf_fields_push(r->fields, NULL);
+}
+
 static int advance(uf_reader *r, uf_item *item)
 {
     AVFrame *frame = av_frame_alloc();
@@ -193,16 +232,16 @@ static int advance(uf_reader *r, uf_item *item)
     if (!frame) return uf_fail(r->ctx, UF_ENOMEM, "cannot decode '%s': out of memory", r->path);
     *item = (uf_item){ 0 };
     while (err == UF_OK && !item->packet && !item->frame) {
+        if (r->fields && ((err = pull(r, item)) < UF_EOF || item->frame)) continue;
+        bool drained = err == UF_EOF;
+        err = UF_OK;
         int av = r->ended ? AVERROR(EAGAIN) : avcodec_receive_frame(r->dec, frame);
         if (uf_ctx_cancelled(r->ctx)) {
             err = uf_fail(r->ctx, UF_EINTR, "stopped; '%s' was not finished", r->path);
         } else if (av == 0) {
             err = check_frame(r, frame);
             if (err == UF_OK) {
-                frame->opaque_ref = r->tags;
-                r->tags = NULL;
-                item->frame = frame;
-                frame = NULL;
+                err = deliver(r, &frame, item);
             } else if (err == UF_EOF) {
                 av_frame_unref(frame);
                 err = UF_OK;
@@ -210,8 +249,9 @@ static int advance(uf_reader *r, uf_item *item)
         } else if (av == AVERROR(EAGAIN)) {
             err = feed(r, item);
         } else {
-            err = av == AVERROR_EOF ? UF_EOF : fail_damaged(r, av, "");
+            err = av != AVERROR_EOF ? fail_damaged(r, av, "") : drained ? UF_EOF : flush(r);
         }
+        if (err == UF_OK && r->ended && r->fields && !r->flushed) err = flush(r);
     }
     av_frame_free(&frame);
     if (err < 0) uf_item_clear(item);
@@ -300,10 +340,10 @@ bool uf_reader_is_part(const uf_reader *r)
 
 int uf_reader_open(uf_reader **out, uf_ctx *ctx, const char *path)
 {
-    return uf_reader_open_part(out, ctx, path, 0, 0);
+    return uf_reader_open_with(out, ctx, path, &(uf_reader_options){ 0 });
 }
 
-int uf_reader_open_part(uf_reader **out, uf_ctx *ctx, const char *path, double from, double length)
+int uf_reader_open_with(uf_reader **out, uf_ctx *ctx, const char *path, const uf_reader_options *o)
 {
     int err;
     uf_reader *r = uf_alloc(ctx, 1, sizeof(*r));
@@ -312,6 +352,7 @@ int uf_reader_open_part(uf_reader **out, uf_ctx *ctx, const char *path, double f
     r->last_pts = AV_NOPTS_VALUE;
     r->end_us = INT64_MIN;
     r->to = INT64_MAX;
+    r->filters = o->filters;
     r->data_end = -1;
     r->path = uf_strdup(ctx, path);
     r->packet = av_packet_alloc();
@@ -324,7 +365,7 @@ int uf_reader_open_part(uf_reader **out, uf_ctx *ctx, const char *path, double f
         err = check_index(r);
     }
     if (err == UF_OK) err = open_decoder(r);
-    if (err == UF_OK) go_to_part(r, from, length);
+    if (err == UF_OK) go_to_part(r, o->from, o->length);
     if (err == UF_OK) err = prime(r);
     if (err < 0) uf_reader_close(&r);
     else *out = r;
@@ -338,6 +379,7 @@ void uf_reader_close(uf_reader **reader)
     for (; r->head < r->n_pending; r->head++) uf_item_clear(&r->pending[r->head]);
     free(r->pending);
     av_frame_free(&r->first);
+    uf_fields_close(&r->fields);
     av_buffer_unref(&r->tags);
     av_packet_free(&r->packet);
     avcodec_free_context(&r->dec);
@@ -385,7 +427,12 @@ const char *uf_reader_path(const uf_reader *r)
     return r->path;
 }
 
-int64_t uf_reader_n_frames(const uf_reader *r)
+AVRational uf_reader_rate(const uf_reader *r)
+{
+    return r->fields ? uf_fields_rate(r->fields) : av_guess_frame_rate(r->fmt, r->fmt->streams[r->video], NULL);
+}
+
+static int64_t n_decoded(const uf_reader *r)
 {
     const AVStream *st = r->fmt->streams[r->video];
     AVRational rate = st->avg_frame_rate;
@@ -398,4 +445,11 @@ int64_t uf_reader_n_frames(const uf_reader *r)
         return st->nb_frames;
     }
     return rate.num && rate.den && length > 0 ? (int64_t)(length * av_q2d(rate) + 0.5) : 0;
+}
+
+int64_t uf_reader_n_frames(const uf_reader *r)
+{
+    AVRational from = av_guess_frame_rate(r->fmt, r->fmt->streams[r->video], NULL), to = uf_reader_rate(r);
+    int64_t n = n_decoded(r);
+    return r->fields && from.num > 0 && to.num > 0 ? llround((double)n * av_q2d(to) / av_q2d(from)) : n;
 }

@@ -175,7 +175,7 @@ static int open_encoder(uf_writer *w)
     const uf_reader *in = w->in;
     const AVFrame *f = uf_reader_first(in);
     AVStream *st = w->ic->streams[uf_reader_video(in)];
-    AVRational rate = av_guess_frame_rate((AVFormatContext *)w->ic, st, NULL);
+    AVRational rate = uf_reader_rate(in);
     AVDictionary *o = NULL;
     int av, err;
     w->enc = avcodec_alloc_context3(w->codec);

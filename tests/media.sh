@@ -71,6 +71,13 @@ same "timestamps of the part" "0 40 80 120 160" "$(stamps part.mkv | tr '\n' ' '
 colour b.mp4 often.mp4 -- -g 2 || bad "often.mp4"
 same "key frames" 5 "$(ffprobe -v error -select_streams v -show_entries packet=flags -of csv=p=0 often.mp4 | grep -c K)"
 refuses 64 "no option 'nonsense'" colour b.mp4 out/o.mp4 -- -nonsense 1
+# fields: woven frames are noticed; out of 30 frames come the 24 that were, in the same time
+ffmpeg -v error -y -f lavfi -i mandelbrot=s=96x64:r=24000/1001 -t 4 -vf "telecine,format=yuv420p" -c:v ffv1 woven.mkv
+"$unfade" colorize --plan --size 64 --weights "$weights" --fields detelecine woven.mkv planned.mkv 2>/dev/null | grep -q 'fields: it looks telecined' && ok || bad "telecine is not noticed"
+colour --fields detelecine woven.mkv whole.mkv || bad "whole.mkv"
+same "frames and time after detelecine" "96 4.0" "$(stamps whole.mkv | awk 'END {printf "%d %.1f", NR, ($1 + 42) / 1000}')"
+colour --fields deinterlace woven.mkv whole2.mkv || bad "whole2.mkv"
+same "frames after deinterlace" "$(stamps woven.mkv)" "$(stamps whole2.mkv)"
 refuses 64 "that part" colour --from 10 b.mp4 out/o.mp4
 for e in mov avi; do
     colour b.mp4 b.$e && ok || bad "colorize to $e"

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE, PLAN };
+enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE, PLAN, FIELDS };
 
 enum { MOST_OPTIONS = 64 };
 
@@ -17,6 +17,8 @@ static const struct argp_option options[] = {
     {"for", FOR, "TIME", 0, "Stop after so long: 10s, 2:00", 0},
     {"compare", COMPARE, 0, 0, "Leave the left half grey, to see what was and what is side by side", 0},
     {"plan", PLAN, 0, 0, "Say what would be written and how long it would take, measured on a few seconds of the film; write nothing", 0},
+    {"fields", FIELDS, "HOW", 0, "keep (the default): frames as they are; deinterlace: one whole frame for two fields; detelecine: the 24 frames of a film out of "
+     "30. --plan says what a film looks like. The last two change brightness, as they must", 0},
     {"size", SIZE, "PIXELS", 0, "The network looks at a copy of the picture whose shorter side has this many pixels, 64 to 1024; larger is slower and "
      "not always better (default 256). OUT has the size of IN", 0},
     {"strength", STRENGTH, "X", 0, "How strong the colours are, 0.01 to 2 (default 1, as trained)", 0},
@@ -73,6 +75,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case FOR: a->o.length = seconds(state, "--for", arg); return 0;
     case COMPARE: a->o.compare = true; return 0;
     case PLAN: a->plan = true; return 0;
+    case FIELDS: a->o.fields = arg; return 0;
     case SIZE: a->o.size = (int)uf_parse_number(state, "--size", arg, 64, 1024); return 0;
     case STRENGTH: a->o.strength = uf_parse_number(state, "--strength", arg, .01, 2); return 0;
     case DEVICE: a->o.device = arg; return parse_device(state, arg);

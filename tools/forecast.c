@@ -50,6 +50,21 @@ static void tell(uf_app *app, const char *out, const uf_media_info *m, const pac
                time, (long long)n_frames, fps, (long long)measured, bytes / 1e6);
 }
 
+/* Eight seconds tell. */
+static int tell_fields(uf_app *app, const char *in, const uf_film_options *o, double whole) {
+    uf_field_counts c;
+    UF_TRY(uf_fields_look(app->ctx, in, o->colorize.from + whole / 3, 8, &c));
+    bool kept = !o->colorize.fields || !strcmp(o->colorize.fields, "keep");
+    const char *hint = !kept || !strcmp(c.verdict, "progressive") ? "" : !strcmp(c.verdict, "telecined") ? "; --fields detelecine gives its whole frames back"
+                                                                         : "; --fields deinterlace makes whole frames of it";
+    uf_report_event(app, "fields", json_pack("{s:s,s:I,s:I,s:I,s:I}", "verdict", c.verdict, "frames", (json_int_t)c.n, "interlaced",
+                                             (json_int_t)c.interlaced, "progressive", (json_int_t)c.progressive, "repeated",
+                                             (json_int_t)c.repeated));
+    if (!app->json)
+        printf("fields: it looks %s (%lld of %lld frames are woven of two)%s\n", c.verdict, (long long)c.interlaced, (long long)c.n, hint);
+    return UF_OK;
+}
+
 static int try_part(uf_app *app, const char *in, const char *out, const char *trial, const uf_film_options *o, const uf_media_info *m) {
     const uf_stream_info *film = film_of(m);
     double whole = m->seconds - o->colorize.from;
@@ -59,6 +74,7 @@ static int try_part(uf_app *app, const char *in, const char *out, const char *tr
     if (o->colorize.length > 0 && o->colorize.length < whole) whole = o->colorize.length;
     if (!film || film->fps <= 0 || whole < 1)
         return uf_fail(app->ctx, UF_EINVAL, "--plan is for films of a second or more that tell their length, and '%s' is none; leave it out", in);
+    UF_TRY(tell_fields(app, in, o, whole));
     part.colorize.from += whole / 3; /* titles are not what most of it looks like */
     part.colorize.length = TRIAL;
     part.colorize.overwrite = true;
