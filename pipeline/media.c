@@ -47,18 +47,23 @@ static enum AVPixelFormat get_format(AVCodecContext *codec, const enum AVPixelFo
     return avcodec_default_get_format(codec, list);
 }
 
-static uf_ctx *owner(void *object)
+/* *says: of a decoder or an input whose words are noted; NULL: of none. */
+static uf_ctx *owner(void *object, uf_sayings **says)
 {
     for (int depth = 0; object && depth < 4; depth++) {
         const AVClass *class = *(AVClass **)object;
         if (!class) return NULL;
         if (class == avformat_get_class()) {
             AVFormatContext *fmt = object;
-            return fmt->interrupt_callback.callback == interrupted ? fmt->interrupt_callback.opaque : NULL;
+            if (fmt->interrupt_callback.callback != interrupted) return NULL;
+            if (fmt->iformat) *says = fmt->opaque;
+            return fmt->interrupt_callback.opaque;
         }
         if (class == avcodec_get_class()) {
             AVCodecContext *codec = object;
-            return codec->get_format == get_format ? codec->opaque : NULL;
+            if (codec->get_format != get_format) return NULL;
+            if (av_codec_is_decoder(codec->codec)) *says = codec->opaque;
+            return ((uf_sayings *)codec->opaque)->ctx;
         }
         if (!class->parent_log_context_offset) return NULL;
         object = *(void **)((char *)object + class->parent_log_context_offset);
@@ -66,14 +71,28 @@ static uf_ctx *owner(void *object)
     return NULL;
 }
 
+static void note(uf_sayings *says, int level, const char *line)
+{
+    static const char *const hidden[] = { "concealing", "CRC mismatch" };
+    bool damage = false;
+    for (int i = 0; i < UF_LEN(hidden); i++) damage |= strstr(line, hidden[i]) != NULL;
+    if (!damage && level > AV_LOG_ERROR) return;
+    bool first = !atomic_load(&says->n_damage) && (damage || !atomic_load(&says->n_errors));
+    const char *end = line[0] == '[' ? strstr(line, "] ") : NULL; /* "[h264 @ 0x55...] " */
+    if (first) snprintf(says->text, sizeof(says->text), "%.*s", (int)sizeof(says->text) - 1, end ? end + 2 : line);
+    atomic_fetch_add(damage ? &says->n_damage : &says->n_errors, 1);
+}
+
 static void log_forward(void *object, int level, const char *fmt, va_list args)
 {
     char line[512];
     int prefix = 1;
-    uf_ctx *ctx = level <= AV_LOG_INFO ? owner(object) : NULL;
+    uf_sayings *says = NULL;
+    uf_ctx *ctx = level <= AV_LOG_INFO ? owner(object, &says) : NULL;
     if (!ctx) return;
     av_log_format_line2(object, level, fmt, args, line, sizeof(line), &prefix);
     line[strcspn(line, "\r\n")] = 0;
+    if (says) note(says, level, line);
     if (line[0]) uf_log(ctx, UF_LOG_DEBUG, "ffmpeg: %s", line);
 }
 
@@ -83,11 +102,12 @@ void uf_av_adopt_format(uf_ctx *ctx, AVFormatContext *fmt)
     fmt->interrupt_callback = (AVIOInterruptCB){ interrupted, ctx };
 }
 
-void uf_av_adopt_codec(uf_ctx *ctx, AVCodecContext *codec)
+void uf_av_adopt_codec(uf_ctx *ctx, AVCodecContext *codec, uf_sayings *says)
 {
     av_log_set_callback(log_forward);
     codec->get_format = get_format;
-    codec->opaque = ctx;
+    says->ctx = ctx;
+    codec->opaque = says;
 }
 
 static int fail_open(uf_ctx *ctx, const char *path, int av)

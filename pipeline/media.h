@@ -10,6 +10,7 @@
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
 #include <libavutil/pixdesc.h>
+#include <stdatomic.h>
 
 /* One thing that travels: a decoded frame, or a packet to copy. Both NULL: the end. */
 typedef struct uf_item {
@@ -28,7 +29,13 @@ int uf_av_code(int av_err);
 const char *uf_clock_text(double seconds, char buf[32]);
 /* Marks a context as ours, so that cancelling stops its input and output, and its messages reach uf_log at DEBUG. */
 void uf_av_adopt_format(uf_ctx *ctx, AVFormatContext *fmt);
-void uf_av_adopt_codec(uf_ctx *ctx, AVCodecContext *codec);
+/* What a codec says beside what it returns: some decoders hide damage behind blocks of the last picture and only speak of it. */
+typedef struct uf_sayings {
+    uf_ctx *ctx;
+    atomic_int n_damage, n_errors; /* messages of hidden damage; other errors */
+    char text[160];                /* the first of either */
+} uf_sayings;
+void uf_av_adopt_codec(uf_ctx *ctx, AVCodecContext *codec, uf_sayings *says); /* says lives as long as the codec */
 /* Opens a film, sound file, picture, numbered sequence or "-" and reads its headers; end with avformat_close_input(). */
 int uf_av_open(AVFormatContext **out, uf_ctx *ctx, const char *path);
 /* The name FFmpeg opens: "pipe:N" for "-", "file:..." where a colon could be read as a protocol. free(). */

@@ -25,6 +25,8 @@ struct uf_reader {
     int64_t from, to;  /* microseconds of the file's time: the part that is wanted; to INT64_MAX: to the end */
     int64_t shift;     /* taken off all timestamps, microseconds */
     bool ended;        /* no frame is wanted any more; what is copied may come a little later in the file */
+    uf_sayings says;   /* of demuxer and decoder */
+    int n_told;        /* of its errors */
     int n_leading;     /* undecodable frames before the first whole one */
     int64_t n_frames;
     int64_t last_pts;  /* of the last frame, stream time base */
@@ -98,6 +100,17 @@ static void note_end(uf_reader *r, const AVPacket *p)
     if (ts > r->end_us) r->end_us = ts;
 }
 
+/* What the decoder calls an error, and is not seen to be damage: a person should look. */
+static void tell_errors(uf_reader *r)
+{
+    enum { MOST = 10 };
+    char clock[32];
+    int n = atomic_exchange(&r->says.n_errors, 0);
+    if (!n || r->n_told++ > MOST) return;
+    uf_log(r->ctx, UF_LOG_WARN, r->n_told > MOST ? "'%s': more of that from frame %lld on, at %s (%s)" : "'%s': FFmpeg is not happy near frame %lld, at %s (%s); look at the result there",
+           r->path, (long long)r->n_frames, uf_clock_text(seconds(r), clock), r->says.text);
+}
+
 /* Gives the frame a timestamp that grows, and refuses what is damaged or has changed. UF_EOF: leave this one out. */
 static int check_frame(uf_reader *r, AVFrame *f)
 {
@@ -106,8 +119,12 @@ static int check_frame(uf_reader *r, AVFrame *f)
         if (r->n_leading++ == 0 && !r->shift)
             uf_log(r->ctx, UF_LOG_WARN, "'%s' starts between key frames: frames before the first whole one are left out",
                    r->path);
+        atomic_store(&r->says.n_damage, 0);
         return UF_EOF;
     }
+    if (r->n_leading && r->n_frames == 0) atomic_store(&r->says.n_damage, 0);
+    if (atomic_load(&r->says.n_damage)) return fail_damaged(r, 0, r->says.text);
+    tell_errors(r);
     if (damaged) return fail_damaged(r, 0, "a frame has missing parts");
     if (r->w && (f->width != r->w || f->height != r->h || f->format != r->format))
         return uf_fail(r->ctx, UF_EUNSUPPORTED,
@@ -249,7 +266,9 @@ static int advance(uf_reader *r, uf_item *item)
         } else if (av == AVERROR(EAGAIN)) {
             err = feed(r, item);
         } else {
-            err = av != AVERROR_EOF ? fail_damaged(r, av, "") : drained ? UF_EOF : flush(r);
+            if (av == AVERROR_EOF) tell_errors(r);
+            if (av == AVERROR_EOF && atomic_load(&r->says.n_damage)) err = fail_damaged(r, 0, r->says.text);
+            else err = av != AVERROR_EOF ? fail_damaged(r, av, "") : drained ? UF_EOF : flush(r);
         }
         if (err == UF_OK && r->ended && r->fields && !r->flushed) err = flush(r);
     }
@@ -308,12 +327,14 @@ static int open_decoder(uf_reader *r)
     r->dec = avcodec_alloc_context3(codec);
     if (!r->dec || avcodec_parameters_to_context(r->dec, p) < 0)
         return uf_fail(r->ctx, UF_ENOMEM, "cannot decode '%s': out of memory", r->path);
-    uf_av_adopt_codec(r->ctx, r->dec);
+    uf_av_adopt_codec(r->ctx, r->dec, &r->says);
     r->pictures = strncmp(r->fmt->iformat->name, "image2", 6) == 0 || strstr(r->fmt->iformat->name, "_pipe");
     r->dec->pkt_timebase = r->fmt->streams[r->video]->time_base;
     /* Threads a slice, not a frame: frame threads lose the errors of the last frames. */
     r->dec->thread_type = FF_THREAD_SLICE;
     r->dec->thread_count = uf_ctx_threads(r->ctx) > 4 ? 4 : uf_ctx_threads(r->ctx);
+    /* With slice threads the decoder for h264 does not look for missing blocks, and what lay in memory is shown in their place. */
+    if (p->codec_id == AV_CODEC_ID_H264) r->dec->thread_count = 1;
     /* Without EXPLODE decoders hide damage behind grey or repeated blocks (but the one for tiff then refuses any tag
      * that it does not know); without OUTPUT_CORRUPT they drop frames. */
     r->dec->err_recognition = AV_EF_CRCCHECK | (p->codec_id == AV_CODEC_ID_TIFF ? 0 : AV_EF_EXPLODE);
@@ -358,6 +379,7 @@ int uf_reader_open_with(uf_reader **out, uf_ctx *ctx, const char *path, const uf
     r->packet = av_packet_alloc();
     err = r->path && r->packet ? UF_OK : uf_fail(ctx, UF_ENOMEM, "cannot open '%s': out of memory", path);
     if (err == UF_OK) err = uf_av_open(&r->fmt, ctx, path);
+    if (err == UF_OK) r->fmt->opaque = &r->says; /* what the demuxer has to say comes to the same ear */
     if (err == UF_OK) err = pick_video(r);
     if (err == UF_OK) {
         AVRational rate = r->fmt->streams[r->video]->avg_frame_rate;

@@ -30,6 +30,9 @@ int uf_writer_failed(const uf_writer *w, int av)
     if (uf_ctx_cancelled(w->ctx)) return uf_fail(w->ctx, UF_EINTR, "stopped; '%s' was not written", w->path);
     if (av == AVERROR(ENOSPC))
         return uf_fail(w->ctx, UF_EIO, "cannot write '%s': %s; free some space, or write elsewhere", w->path, uf_av_text(av, text));
+    if (av == AVERROR(EINVAL) || av == AVERROR_INVALIDDATA) /* no fault of the disk: times or packets that the format cannot take */
+        return uf_fail(w->ctx, UF_EDATA, "cannot write '%s': what is copied from the input does not fit there (%s); the input may be damaged, "
+                       "or try another format", w->path, uf_av_text(av, text));
     return uf_fail(w->ctx, av == AVERROR(ENOMEM) ? UF_ENOMEM : UF_EIO, "cannot write '%s': %s", w->path, uf_av_text(av, text));
 }
 
@@ -180,7 +183,7 @@ static int open_encoder(uf_writer *w)
     int av, err;
     w->enc = avcodec_alloc_context3(w->codec);
     if (!w->enc) return uf_fail(w->ctx, UF_ENOMEM, "cannot open encoder '%s': out of memory", w->codec->name);
-    uf_av_adopt_codec(w->ctx, w->enc);
+    uf_av_adopt_codec(w->ctx, w->enc, &w->says);
     if (rate.num <= 0 || rate.den <= 0) rate = (AVRational){ 25, 1 };
     set_time_base(w, st, rate);
     w->enc->width = f->width;

@@ -16,6 +16,7 @@ struct uf_writer {
     const AVOutputFormat *format;
     const AVCodec *codec;
     AVCodecContext *enc;
+    uf_sayings says;
     AVFormatContext *oc;
     AVPacket *packet;
     AVStream *film;
