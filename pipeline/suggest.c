@@ -153,15 +153,29 @@ static double unlike(const look *a, const look *b) {
     return 1 - dot;
 }
 
-/* Each time the frame with the most disagreement times distance from those that are chosen already. */
+/* How much doubt a frame would answer for: that of all frames, as far as they look more like it than like those that are chosen
+ * already (greedy facility location: Nemhauser et al., Mathematical Programming 14, 1978). An odd frame that nothing else looks
+ * like answers for itself alone. */
+static double answers(const suggest *s, const look *c) {
+    double sum = 0;
+    for (int i = 0; i < s->n_looks; i++)
+        sum += s->looks[i].s.disagreement * fmax(s->looks[i].nearest - unlike(&s->looks[i], c), 0);
+    return sum;
+}
+
 static int choose(suggest *s, int wanted, uf_suggestion *out) {
     int n = 0;
     for (; n < wanted && n < s->n_looks; n++) {
         look *best = NULL;
+        double most = -1;
         for (int i = 0; i < s->n_looks; i++) {
             look *l = &s->looks[i];
-            if (!l->chosen && (!best || l->s.disagreement * l->nearest > best->s.disagreement * best->nearest)) best = l;
+            double a = l->chosen ? -1 : answers(s, l);
+            if (a <= most) continue;
+            most = a;
+            best = l;
         }
+        if (!best) break;
         best->chosen = true;
         for (int i = 0; i < s->n_looks; i++) s->looks[i].nearest = fmin(s->looks[i].nearest, unlike(&s->looks[i], best));
         out[n] = best->s;
