@@ -77,10 +77,9 @@ static void note(uf_sayings *says, int level, const char *line)
     bool damage = false;
     for (int i = 0; i < UF_LEN(hidden); i++) damage |= strstr(line, hidden[i]) != NULL;
     if (!damage && level > AV_LOG_ERROR) return;
-    bool first = !atomic_load(&says->n_damage) && (damage || !atomic_load(&says->n_errors));
+    bool first = atomic_fetch_add(damage ? &says->n_damage : &says->n_errors, 1) == 0;
     const char *end = line[0] == '[' ? strstr(line, "] ") : NULL; /* "[h264 @ 0x55...] " */
-    if (first) snprintf(says->text, sizeof(says->text), "%.*s", (int)sizeof(says->text) - 1, end ? end + 2 : line);
-    atomic_fetch_add(damage ? &says->n_damage : &says->n_errors, 1);
+    if (first) snprintf(damage ? says->damage : says->error, sizeof(says->error), "%.*s", (int)sizeof(says->error) - 1, end ? end + 2 : line);
 }
 
 static void log_forward(void *object, int level, const char *fmt, va_list args)

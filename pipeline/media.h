@@ -33,7 +33,7 @@ void uf_av_adopt_format(uf_ctx *ctx, AVFormatContext *fmt);
 typedef struct uf_sayings {
     uf_ctx *ctx;
     atomic_int n_damage, n_errors; /* messages of hidden damage; other errors */
-    char text[160];                /* the first of either */
+    char damage[160], error[160];  /* the first of each: threads of the codec may speak at once, and only the first writes */
 } uf_sayings;
 void uf_av_adopt_codec(uf_ctx *ctx, AVCodecContext *codec, uf_sayings *says); /* says lives as long as the codec */
 /* Opens a film, sound file, picture, numbered sequence or "-" and reads its headers; end with avformat_close_input(). */

@@ -108,7 +108,7 @@ static void tell_errors(uf_reader *r)
     int n = atomic_exchange(&r->says.n_errors, 0);
     if (!n || r->n_told++ > MOST) return;
     uf_log(r->ctx, UF_LOG_WARN, r->n_told > MOST ? "'%s': more of that from frame %lld on, at %s (%s)" : "'%s': FFmpeg is not happy near frame %lld, at %s (%s); look at the result there",
-           r->path, (long long)r->n_frames, uf_clock_text(seconds(r), clock), r->says.text);
+           r->path, (long long)r->n_frames, uf_clock_text(seconds(r), clock), r->says.error);
 }
 
 /* Gives the frame a timestamp that grows, and refuses what is damaged or has changed. UF_EOF: leave this one out. */
@@ -123,7 +123,7 @@ static int check_frame(uf_reader *r, AVFrame *f)
         return UF_EOF;
     }
     if (r->n_leading && r->n_frames == 0) atomic_store(&r->says.n_damage, 0);
-    if (atomic_load(&r->says.n_damage)) return fail_damaged(r, 0, r->says.text);
+    if (atomic_load(&r->says.n_damage)) return fail_damaged(r, 0, r->says.damage);
     tell_errors(r);
     if (damaged) return fail_damaged(r, 0, "a frame has missing parts");
     if (r->w && (f->width != r->w || f->height != r->h || f->format != r->format))
@@ -267,7 +267,7 @@ static int advance(uf_reader *r, uf_item *item)
             err = feed(r, item);
         } else {
             if (av == AVERROR_EOF) tell_errors(r);
-            if (av == AVERROR_EOF && atomic_load(&r->says.n_damage)) err = fail_damaged(r, 0, r->says.text);
+            if (av == AVERROR_EOF && atomic_load(&r->says.n_damage)) err = fail_damaged(r, 0, r->says.damage);
             else err = av != AVERROR_EOF ? fail_damaged(r, av, "") : drained ? UF_EOF : flush(r);
         }
         if (err == UF_OK && r->ended && r->fields && !r->flushed) err = flush(r);
