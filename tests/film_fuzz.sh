@@ -3,7 +3,7 @@
 # output; never in a crash, and never in a film of damaged frames without a word: film_fuzz.sh UNFADE [CASES] [SEED]
 # KEEP=FOLDER in the environment: what failed is kept there.
 set -u
-unfade=$1 cases=${2:-24} seed=${3:-1}
+unfade=$1 cases=${2:-15} seed=${3:-1}
 command -v ffmpeg >/dev/null 2>&1 || exit 77
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT

@@ -2,7 +2,7 @@
 # A film whose making is killed (SIGKILL) again and again at random moments, and stopped (SIGTERM), comes out as from a run that
 # nobody disturbed, to the last bit: film_kill.sh UNFADE [KILLS] [SEED]
 set -u
-unfade=$1 kills_wanted=${2:-8} seed=${3:-1}
+unfade=$1 kills_wanted=${2:-6} seed=${3:-1}
 command -v ffmpeg >/dev/null 2>&1 || exit 77
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
