@@ -7,7 +7,9 @@ dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_MCA_plm=isolated # Open MPI asks for ssh even where it needs none
 fail() { echo "FAILED: $*"; exit 1; }
+"$mpirun" -n 2 true 2>why || { echo "MPI cannot start two processes here: $(head -3 why)"; exit 77; }
 recipe() {
     cat <<END
 model: color
