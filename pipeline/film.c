@@ -65,7 +65,7 @@ static void report(film *f, double media_seconds, bool last)
     double now = uf_now(), since = f->recent[0];
     uf_progress p = { f->n_done, f->n_total, now - f->began, 0, media_seconds };
     int64_t made = f->n_done - f->done;
-    if (made == 1 && f->done) f->recent[0] = now; /* what the filter had to see again tells nothing of the speed */
+    if (made == 1 && f->done) since = f->recent[0] = now; /* what the filter had to see again tells nothing of the speed */
     int64_t n = made < N_RECENT ? made : N_RECENT - 1;
     f->recent[made % N_RECENT] = now;
     if (!f->o->colorize.progress || (!last && now - f->reported < 0.1)) return;
