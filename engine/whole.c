@@ -136,7 +136,7 @@ static int close_stream(uf_whole *w) {
     return failed ? fail_write(w, reason) : UF_OK;
 }
 
-static int sync_path(const char *path, int flags) {
+int uf_sync_path(const char *path, int flags) {
     int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0) return errno;
     int reason = fsync(fd) ? errno : 0;
@@ -147,7 +147,7 @@ static int sync_path(const char *path, int flags) {
 int uf_whole_commit(uf_whole *w) {
     if (w->committed) return UF_OK;
     if (w->file) UF_TRY(close_stream(w));
-    int reason = sync_path(w->temporary, O_RDWR);
+    int reason = uf_sync_path(w->temporary, O_RDWR);
     if (reason && reason != EINVAL) return fail_write(w, reason);
     /* Someone else may have made the target since; not every file system can refuse within the rename. */
     int err = renameat2(AT_FDCWD, w->temporary, AT_FDCWD, w->target, w->overwrite ? 0 : RENAME_NOREPLACE);
@@ -158,7 +158,7 @@ int uf_whole_commit(uf_whole *w) {
     }
     if (err) return fail_write(w, errno);
     w->committed = true;
-    sync_path(w->dir, O_RDONLY | O_DIRECTORY); /* best effort: some file systems refuse */
+    uf_sync_path(w->dir, O_RDONLY | O_DIRECTORY); /* best effort: some file systems refuse */
     return UF_OK;
 }
 
@@ -171,4 +171,11 @@ void uf_whole_close(uf_whole **w) {
     free((*w)->dir);
     free(*w);
     *w = NULL;
+}
+
+int uf_whole_check(uf_ctx *ctx, const char *path, bool overwrite) {
+    uf_whole *w = NULL;
+    UF_TRY(uf_whole_open(&w, ctx, path, overwrite));
+    uf_whole_close(&w);
+    return UF_OK;
 }

@@ -28,15 +28,19 @@ static const setup setups[] = {
     { "libwebp", 0, 0, "quality=90" },
 };
 
+/* Beside what the user gives under the same key. */
+static void add_own(AVDictionary **o, const char *key, const char *value)
+{
+    if (av_dict_get(*o, key, NULL, 0)) av_dict_set(o, key, ":", AV_DICT_APPEND);
+    av_dict_set(o, key, value, AV_DICT_APPEND);
+}
+
 /* Options of the encoders' own: x264's macroblock tree reads memory that nobody wrote where it computes with AVX-512 (build 164), and
  * then no two runs give the same bits; x265 talks to the terminal past everybody. */
 static void set_own(const char *codec, AVDictionary **o)
 {
-    const char *more = strncmp(codec, "libx264", 7) == 0 ? "x264-params" : "x265-params";
-    const AVDictionaryEntry *given = av_dict_get(*o, more, NULL, 0);
-    if (strncmp(codec, "libx264", 7) == 0 && (av_get_cpu_flags() & AV_CPU_FLAG_AVX512))
-        av_dict_set(o, more, given ? ":asm=avx2" : "asm=avx2", AV_DICT_APPEND);
-    if (strcmp(codec, "libx265") == 0) av_dict_set(o, more, given ? ":log-level=error" : "log-level=error", AV_DICT_APPEND);
+    if (strncmp(codec, "libx264", 7) == 0 && (av_get_cpu_flags() & AV_CPU_FLAG_AVX512)) add_own(o, "x264-params", "asm=avx2");
+    if (strcmp(codec, "libx265") == 0) add_own(o, "x265-params", "log-level=error");
 }
 
 int uf_encoder_setup(uf_ctx *ctx, AVCodecContext *enc, int crf, const char *const *more, AVDictionary **o)

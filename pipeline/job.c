@@ -88,26 +88,40 @@ static int add_line(uf_job *j, json_t *line)
     return err;
 }
 
+static bool make_room(uf_job *j, size_t n)
+{
+    if (n <= j->room) return true;
+    uint8_t *more = realloc(j->record, n);
+    if (!more) return false;
+    j->record = more;
+    j->room = n;
+    return true;
+}
+
+/* The next record of a stretch, without its length, into j->record. UF_EOF after the last; UF_EDATA: not whole; UF_ENOMEM. No
+ * messages. */
+static int read_record(uf_job *j, FILE *f, int64_t *length)
+{
+    if (fread(length, sizeof(*length), 1, f) != 1) return UF_EOF;
+    if (*length < (int64_t)sizeof(head) || *length >= INT32_MAX) return UF_EDATA;
+    if (!make_room(j, (size_t)*length)) return UF_ENOMEM;
+    return fread(j->record, 1, (size_t)*length, f) == (size_t)*length ? UF_OK : UF_EDATA;
+}
+
 /* The stretch's checksum as its records have it; 0 when the file does not hold whole records. */
-static uint64_t sum_of(const char *path, int64_t *bytes)
+static uint64_t sum_of(uf_job *j, const char *path, int64_t *bytes)
 {
     FILE *f = fopen(path, "rbe");
     uint64_t sum = 0;
-    uint8_t *data = NULL;
     int64_t n;
+    int err = f ? UF_OK : UF_EIO;
     *bytes = 0;
-    while (f && fread(&n, sizeof(n), 1, f) == 1) {
-        uint8_t *more = n > 0 && n < INT32_MAX ? realloc(data, (size_t)n) : NULL;
-        if (!more || (data = more, fread(data, 1, (size_t)n, f) != (size_t)n)) {
-            sum = 0;
-            break;
-        }
-        sum = chain(sum, data, (size_t)n);
+    while (err == UF_OK && (err = read_record(j, f, &n)) == UF_OK) {
+        sum = chain(sum, j->record, (size_t)n);
         *bytes += n + (int64_t)sizeof(n);
     }
-    free(data);
     if (f) fclose(f);
-    return sum;
+    return err == UF_EOF ? sum : 0;
 }
 
 /* One finished stretch, if the line tells of it and it is as the line tells. */
@@ -123,7 +137,7 @@ static bool take_segment(uf_job *j, const json_t *line)
     if (number != j->n_segments || frames < 1 || frames > UF_STRETCH) return false;
     char *path = segment_path(j, number);
     if (!path) return false;
-    snprintf(is, sizeof(is), "%016llx", (unsigned long long)sum_of(path, &has));
+    snprintf(is, sizeof(is), "%016llx", (unsigned long long)sum_of(j, path, &has));
     free(path);
     if (has != bytes || strcmp(sum, is)) return false;
     j->n_segments++;
@@ -264,12 +278,7 @@ static size_t pack(uf_job *j, const AVPacket *p)
     size_t n = sizeof(h) + (size_t)p->size;
     for (int i = 0; i < p->side_data_elems; i++) n += 2 * sizeof(int32_t) + p->side_data[i].size;
     int64_t length = (int64_t)n;
-    if (n + sizeof(length) > j->room) {
-        uint8_t *more = realloc(j->record, n + sizeof(length));
-        if (!more) return 0;
-        j->record = more;
-        j->room = n + sizeof(length);
-    }
+    if (!make_room(j, n + sizeof(length))) return 0;
     uint8_t *to = j->record;
     put(&to, &length, sizeof(length));
     put(&to, &h, sizeof(h));
@@ -320,11 +329,7 @@ int uf_job_end_stretch(uf_job *j, int n_frames)
     j->segment = -1;
     int synced = fsync(fd);
     if (close(fd) < 0 || synced < 0) return fail_io(j, "write to");
-    fd = open(j->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* its name too */
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
+    uf_sync_path(j->folder, O_RDONLY | O_DIRECTORY); /* its name too */
     snprintf(sum, sizeof(sum), "%016llx", (unsigned long long)j->sum);
     UF_TRY(add_line(j, json_pack("{s:i,s:i,s:I,s:s}", "stretch", j->n_segments, "frames", n_frames, "bytes", (json_int_t)j->bytes, "sum", sum)));
     j->n_segments++;
@@ -369,7 +374,8 @@ static int unpack(const uf_job *j, int64_t length, AVPacket *p)
 int uf_job_next(uf_job *j, AVPacket *p)
 {
     int64_t length = 0;
-    for (;;) {
+    int err = UF_EOF;
+    while (err == UF_EOF) {
         if (!j->reading) {
             if (j->at == j->n_segments) return UF_EOF;
             char *path = segment_path(j, j->at++);
@@ -377,19 +383,12 @@ int uf_job_next(uf_job *j, AVPacket *p)
             free(path);
             if (!j->reading) return fail_read(j);
         }
-        if (fread(&length, sizeof(length), 1, j->reading) == 1) break;
+        if ((err = read_record(j, j->reading, &length)) != UF_EOF) break;
         fclose(j->reading);
         j->reading = NULL;
     }
-    if (length < (int64_t)sizeof(head) || length > INT32_MAX) return fail_read(j);
-    if ((size_t)length > j->room) {
-        uint8_t *more = realloc(j->record, (size_t)length);
-        if (!more) return uf_fail(j->ctx, UF_ENOMEM, "cannot read '%s': out of memory", j->folder);
-        j->record = more;
-        j->room = (size_t)length;
-    }
-    if (fread(j->record, 1, (size_t)length, j->reading) != (size_t)length) return fail_read(j);
-    return unpack(j, length, p);
+    if (err == UF_ENOMEM) return uf_fail(j->ctx, UF_ENOMEM, "cannot read '%s': out of memory", j->folder);
+    return err < 0 ? fail_read(j) : unpack(j, length, p);
 }
 
 char *uf_file_mark(uf_ctx *ctx, const char *path)

@@ -305,6 +305,14 @@ static int mux(uf_writer *w, AVPacket *packet)
     return av < 0 ? uf_writer_failed(w, w->oc->pb && w->oc->pb->error < 0 ? w->oc->pb->error : av) : UF_OK;
 }
 
+/* A packet as the encoder gave it. */
+static int mux_film(uf_writer *w, AVPacket *packet)
+{
+    av_packet_rescale_ts(packet, w->enc->time_base, w->film->time_base);
+    packet->stream_index = w->film->index;
+    return mux(w, packet);
+}
+
 /* Encoders forget how long a frame lasts; variable frame rates need it. */
 static void restore_duration(uf_writer *w)
 {
@@ -320,14 +328,9 @@ static int drain(uf_writer *w)
         if (av < 0) return uf_writer_failed(w, av);
         if (!w->oc) {
             err = uf_writer_picture(w);
-        } else if (w->job) {
-            restore_duration(w);
-            err = uf_job_add(w->job, w->packet, w->wait);
         } else {
             restore_duration(w);
-            av_packet_rescale_ts(w->packet, w->enc->time_base, w->film->time_base);
-            w->packet->stream_index = w->film->index;
-            err = mux(w, w->packet);
+            err = w->job ? uf_job_add(w->job, w->packet, w->wait) : mux_film(w, w->packet);
         }
         av_packet_unref(w->packet);
         if (err < 0) return err;
@@ -458,9 +461,7 @@ static int write_film(uf_writer *w, assembly *a)
     AVPacket *p = a->film;
     if (a->last_dts != AV_NOPTS_VALUE && p->dts <= a->last_dts) p->dts = a->last_dts + 1;
     a->last_dts = p->dts;
-    av_packet_rescale_ts(p, w->enc->time_base, w->film->time_base);
-    p->stream_index = w->film->index;
-    return mux(w, p);
+    return mux_film(w, p);
 }
 
 static int assemble(uf_writer *w)

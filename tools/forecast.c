@@ -30,13 +30,6 @@ static char *trial_name(uf_ctx *ctx, const char *out) {
     return uf_format(ctx, "%.*s.%.*s.plan-%ld%s", (int)(base - out), out, dot ? (int)(dot - base) : 0, base, (long)getpid(), dot ? dot : "");
 }
 
-static int check_out(uf_ctx *ctx, const char *out, bool overwrite) {
-    uf_whole *w = NULL;
-    UF_TRY(uf_whole_open(&w, ctx, out, overwrite));
-    uf_whole_close(&w);
-    return UF_OK;
-}
-
 static void tell(uf_app *app, const char *out, const uf_media_info *m, const pace *t, int64_t n_frames, double start) {
     int64_t measured = t->last.n_done - t->first.n_done;
     double took = t->last.seconds - t->first.seconds, fps = took > 0 && measured > 0 ? (double)measured / took : 0;
@@ -95,7 +88,7 @@ static int try_part(uf_app *app, const char *in, const char *out, const char *tr
 
 int uf_forecast(uf_app *app, const char *in, const char *out, const uf_film_options *o) {
     uf_media_info *m = NULL;
-    UF_TRY(check_out(app->ctx, out, o->colorize.overwrite));
+    UF_TRY(uf_whole_check(app->ctx, out, o->colorize.overwrite));
     UF_TRY(uf_media_info_open(&m, app->ctx, in));
     char *trial = trial_name(app->ctx, out);
     uf_report_media(app, in, m);

@@ -181,16 +181,8 @@ static int write_out(tune *t) {
     return err;
 }
 
-/* Before minutes are spent, not after. */
-static int check_out(const tune *t) {
-    uf_whole *w = NULL;
-    UF_TRY(uf_whole_open(&w, t->ctx, t->o->out, t->o->overwrite));
-    uf_whole_close(&w);
-    return UF_OK;
-}
-
 static int run(tune *t) {
-    UF_TRY(check_out(t));
+    UF_TRY(uf_whole_check(t->ctx, t->o->out, t->o->overwrite));
     UF_TRY(open_data(t));
     UF_TRY(open_params(t));
     t->out->n_learnt = (int)uf_data_n(t->learn);
