@@ -284,3 +284,12 @@ int uf_canvas_paint(uf_canvas *c, const AVFrame *source, const float *small, con
     else *out = f;
     return err;
 }
+
+int uf_canvas_open_png(uf_canvas **out, uf_ctx *ctx, const AVFrame *source, int net_w, int net_h)
+{
+    const AVCodec *png = avcodec_find_encoder(AV_CODEC_ID_PNG);
+    uf_target target;
+    if (!png) return uf_fail(ctx, UF_EUNSUPPORTED, "this FFmpeg writes no PNG; install a full one");
+    UF_TRY(uf_target_pick(&target, ctx, source, png, UF_SINK_PICTURE, true));
+    return uf_canvas_open(out, ctx, source, &target, net_w, net_h);
+}

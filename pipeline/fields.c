@@ -13,17 +13,21 @@ struct uf_fields {
     AVRational base;
 };
 
-const char *uf_fields_filters(const char *word)
+int uf_fields_filters(uf_ctx *ctx, const char *word, const char **filters)
 {
     static const struct {
         const char *word, *filters;
     } known[] = {
+        { "keep", NULL },
         { "deinterlace", "bwdif=mode=send_frame:deint=all" },            /* one frame for two fields: the number of frames stays */
         { "detelecine", "fieldmatch,bwdif=mode=send_frame:deint=interlaced,decimate" }, /* 24 frames again out of 30 */
     };
     for (int i = 0; i < UF_LEN(known); i++)
-        if (strcmp(known[i].word, word) == 0) return known[i].filters;
-    return NULL;
+        if (strcmp(known[i].word, word ? word : "keep") == 0) {
+            *filters = known[i].filters;
+            return UF_OK;
+        }
+    return uf_fail(ctx, UF_EINVAL, "there is no way '%s' to treat fields; there are keep, deinterlace and detelecine", word);
 }
 
 int uf_fields_open(uf_fields **out, uf_ctx *ctx, const AVFrame *like, AVRational base, AVRational rate, const char *filters)
@@ -90,40 +94,26 @@ AVRational uf_fields_rate(const uf_fields *f)
 
 /* ---- which kind a film is -------------------------------------------------------------------------------------- */
 
-/* idet's verdict on each frame of the part that was opened. */
-static int count(uf_ctx *ctx, uf_reader *r, uf_field_counts *c)
+/* idet's verdict on a frame. */
+static int count(void *user, const AVFrame *f, int64_t number)
 {
-    const AVStream *st = uf_reader_format(r)->streams[uf_reader_video(r)];
-    uf_fields *f = NULL;
-    AVFrame *seen = av_frame_alloc();
-    int err = seen ? uf_fields_open(&f, ctx, uf_reader_first(r), st->time_base, st->avg_frame_rate, "idet") : UF_ENOMEM;
-    while (err == UF_OK) {
-        uf_item item = { 0 };
-        err = uf_reader_next(r, &item);
-        if (err == UF_OK && item.frame) err = uf_fields_push(f, item.frame);
-        if (err == UF_EOF) uf_fields_push(f, NULL);
-        uf_item_clear(&item);
-        while (uf_fields_pull(f, seen) == 0) {
-            const AVDictionaryEntry *kind = av_dict_get(seen->metadata, "lavfi.idet.multiple.current_frame", NULL, 0);
-            const AVDictionaryEntry *again = av_dict_get(seen->metadata, "lavfi.idet.repeated.current_frame", NULL, 0);
-            c->n++;
-            c->interlaced += kind && (strcmp(kind->value, "tff") == 0 || strcmp(kind->value, "bff") == 0);
-            c->progressive += kind && strcmp(kind->value, "progressive") == 0;
-            c->repeated += again && strcmp(again->value, "neither") != 0;
-            av_frame_unref(seen);
-        }
-    }
-    uf_fields_close(&f);
-    av_frame_free(&seen);
-    return err == UF_EOF ? UF_OK : err;
+    uf_field_counts *c = user;
+    const AVDictionaryEntry *kind = av_dict_get(f->metadata, "lavfi.idet.multiple.current_frame", NULL, 0);
+    const AVDictionaryEntry *again = av_dict_get(f->metadata, "lavfi.idet.repeated.current_frame", NULL, 0);
+    (void)number;
+    c->n++;
+    c->interlaced += kind && (strcmp(kind->value, "tff") == 0 || strcmp(kind->value, "bff") == 0);
+    c->progressive += kind && strcmp(kind->value, "progressive") == 0;
+    c->repeated += again && strcmp(again->value, "neither") != 0;
+    return UF_OK;
 }
 
 int uf_fields_look(uf_ctx *ctx, const char *film, double from, double length, uf_field_counts *out)
 {
     uf_reader *r = NULL;
     uf_field_counts c = { 0 };
-    int err = uf_reader_open_with(&r, ctx, film, &(uf_reader_options){ .from = from, .length = length });
-    if (err == UF_OK) err = count(ctx, r, &c);
+    int err = uf_reader_open_with(&r, ctx, film, &(uf_reader_options){ .from = from, .length = length, .filters = "idet" });
+    if (err == UF_OK) err = uf_walk(ctx, r, &(uf_walk_options){ .every = 1, .on = count, .user = &c });
     uf_reader_close(&r);
     if (err == UF_OK) {
         /* Of telecined film two frames in five are woven of two and repeat a field; idet remembers, and calls the ones between woven

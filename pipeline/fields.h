@@ -12,7 +12,7 @@ int uf_fields_push(uf_fields *f, AVFrame *frame); /* takes its content; NULL: th
 int uf_fields_pull(uf_fields *f, AVFrame *frame); /* FFmpeg's codes: 0, AVERROR(EAGAIN), AVERROR_EOF, ... */
 AVRational uf_fields_rate(const uf_fields *f);    /* frames a second that come out */
 
-/* FFmpeg's filters for the user's word ("deinterlace", "detelecine"); NULL: no such word. */
-const char *uf_fields_filters(const char *word);
+/* FFmpeg's filters, or NULL for none, for the user's word: "keep" (NULL), "deinterlace", "detelecine". UF_EINVAL: another. */
+int uf_fields_filters(uf_ctx *ctx, const char *word, const char **filters);
 
 #endif

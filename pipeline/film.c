@@ -209,8 +209,6 @@ static int check_options(uf_ctx *ctx, const uf_colorize_options *o)
         return uf_fail(ctx, UF_EINVAL, "strength '%g' is outside 0..2; 1 is as trained", o->strength);
     if (o->crf < 0 || o->crf > 63) return uf_fail(ctx, UF_EINVAL, "crf '%d' is outside 1..63", o->crf);
     if (!(o->from >= 0 && o->length >= 0)) return uf_fail(ctx, UF_EINVAL, "a part of a film cannot begin or last below 0 s; 0 is the default");
-    if (o->fields && strcmp(o->fields, "keep") != 0 && !uf_fields_filters(o->fields))
-        return uf_fail(ctx, UF_EINVAL, "there is no way '%s' to treat fields; there are keep, deinterlace and detelecine", o->fields);
     if (o->memory < 0) return uf_fail(ctx, UF_EINVAL, "memory '%lld' is negative; 0 sets no cap", (long long)o->memory);
     return UF_OK;
 }
@@ -306,7 +304,7 @@ static int identify(const film *f, char **identity)
 static void resume(film *f)
 {
     f->done = f->n_done = uf_writer_n_done(f->writer);
-    f->skip = f->done % UF_STRETCH ? f->done : f->done > UF_STRETCH ? f->done - UF_STRETCH : 0;
+    f->skip = f->done % UF_STRETCH || !f->done ? f->done : f->done - UF_STRETCH; /* a short one is the last */
     f->n_painted = f->skip;
     if (f->done)
         uf_log(f->ctx, UF_LOG_INFO, "'%s' was begun before: going on after frame %lld", f->out, (long long)f->done);
@@ -318,16 +316,15 @@ static int open_all(film *f)
     uf_writer_options w = { .codec = o->codec, .crf = o->crf, .overwrite = o->overwrite, .wait = f->o->wait,
                             .encoder_options = o->encoder_options };
     uf_reader_options part = { .from = o->from, .length = o->length };
-    if (o->fields && strcmp(o->fields, "keep") != 0) part.filters = uf_fields_filters(o->fields);
     UF_TRY(check_options(f->ctx, o));
+    UF_TRY(uf_fields_filters(f->ctx, o->fields, &part.filters));
     UF_TRY(check_paths(f->ctx, f->in, f->out));
-    UF_TRY(identify(f, &f->identity));
-    w.identity = f->identity;
     UF_TRY(uf_writer_open(&f->writer, f->ctx, f->out, &w));
+    if (uf_writer_keeps(f->writer)) UF_TRY(identify(f, &f->identity));
     UF_TRY(uf_reader_open_with(&f->reader, f->ctx, f->in, &part));
     note_colour(f);
     UF_TRY(open_network(f));
-    UF_TRY(uf_writer_start(f->writer, f->reader));
+    UF_TRY(uf_writer_start(f->writer, f->reader, f->identity));
     resume(f);
     f->n_total = uf_reader_n_frames(f->reader);
     UF_TRY(uf_canvas_open(&f->sight, f->ctx, uf_reader_first(f->reader), uf_writer_target(f->writer), f->net_w, f->net_h));

@@ -63,6 +63,16 @@ const char *uf_reader_path(const uf_reader *r);
 AVRational uf_reader_rate(const uf_reader *r);     /* frames a second, as they are delivered */
 int64_t uf_reader_n_frames(const uf_reader *r);    /* promised or estimated; 0: unknown */
 
+/* Calls `on` with every frame of a film whose number is a multiple of `every`, and progress as often. */
+typedef struct uf_walk_options {
+    int64_t every; /* 1 or more */
+    int (*on)(void *user, const AVFrame *f, int64_t number); /* UF_OK, or a code after uf_fail */
+    void *user;
+    uf_progress_fn *progress; /* or NULL */
+    void *progress_user;
+} uf_walk_options;
+int uf_walk(uf_ctx *ctx, uf_reader *r, const uf_walk_options *o);
+
 /* ---- writer -------------------------------------------------------------------------------------------------- */
 
 /* What the encoder is handed. */
@@ -92,14 +102,13 @@ typedef struct uf_writer_options {
     const char *const *encoder_options; /* names and values in turn, NULL-ended; borrowed; NULL: none */
     bool overwrite;
     bool still;        /* one picture out of a film, on purpose: nobody misses its sound */
-    const char *identity; /* films in files: what the result depends on, so that a run that was stopped can be gone on with; NULL: it
-                             cannot */
-    bool wait;         /* for space on a full disk, then */
+    bool wait;         /* for space on a full disk, when there is a job */
 } uf_writer_options;
 /* Refuses an existing output and unknown extensions and encoders; writes nothing yet. */
 int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writer_options *o);
-/* Maps the reader's streams and opens the encoder. */
-int uf_writer_start(uf_writer *w, const uf_reader *in);
+bool uf_writer_keeps(const uf_writer *w); /* a film in a file: what is finished of it can be kept */
+/* Maps the reader's streams and opens the encoder. identity: what the result of one that keeps depends on, for its job; NULL: no job. */
+int uf_writer_start(uf_writer *w, const uf_reader *in, const char *identity);
 /* Frames that earlier runs have finished: not to be written again; the others of the film follow. */
 int64_t uf_writer_n_done(const uf_writer *w);
 bool uf_writer_copies(const uf_writer *w); /* it reads what is copied by itself, when all frames are there */
@@ -119,6 +128,7 @@ int uf_encoder_setup(uf_ctx *ctx, AVCodecContext *enc, int crf, const char *cons
 
 typedef struct uf_canvas uf_canvas; /* between a film's frames and the network's planes */
 int uf_canvas_open(uf_canvas **out, uf_ctx *ctx, const AVFrame *source, const uf_target *target, int net_w, int net_h);
+int uf_canvas_open_png(uf_canvas **out, uf_ctx *ctx, const AVFrame *source, int net_w, int net_h); /* for PNG files, or to look only */
 void uf_canvas_close(uf_canvas **c);
 /* The frame's luma at network size, (net_h,net_w) in [0,1]. */
 int uf_canvas_luma(uf_canvas *c, const AVFrame *source, float *net_luma);

@@ -52,7 +52,7 @@ typedef struct uf_film_options {
     bool wait;                    /* for space on a full disk, while somebody is there to make some */
 } uf_film_options;
 
-/* uf_colorize() of unfade.h with what only the program or a test knows. Runs a decode thread and an encode thread beside
+/* uf_colorize() of unfade.h with what only the program or a test knows. Threads decode, paint and encode beside
  * the caller's; the queues between them are bounded, so memory does not grow with the length of the film. The progress
  * callback runs on the encode thread. */
 int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film_options *options);

@@ -170,7 +170,7 @@ static bool is_wanted(const uf_reader *r, AVPacket *p)
 /* Half a second after the last frame: what belongs to it has been read. */
 static bool is_past(const uf_reader *r, const AVPacket *p)
 {
-    return r->ended && p->dts != AV_NOPTS_VALUE &&
+    return p->dts != AV_NOPTS_VALUE &&
            av_rescale_q(p->dts, r->fmt->streams[p->stream_index]->time_base, AV_TIME_BASE_Q) > r->to + AV_TIME_BASE / 2;
 }
 
@@ -227,7 +227,7 @@ static int deliver(uf_reader *r, AVFrame **frame, uf_item *item)
 /* What the filters have ready. UF_EOF: nothing, and nothing will come. */
 static int pull(uf_reader *r, uf_item *item)
 {
-    int av = AVERROR(EAGAIN);
+    int av;
     AVFrame *f = av_frame_alloc();
     if (!f) return uf_fail(r->ctx, UF_ENOMEM, "cannot decode '%s': out of memory", r->path);
     if ((av = uf_fields_pull(r->fields, f)) == 0) item->frame = f;

@@ -30,7 +30,7 @@ typedef struct suggest {
     float *luma, *changed, *plain, *other;
     look *looks;
     int n_looks;
-    int64_t stride, n_frames;
+    int64_t stride;
 } suggest;
 
 /* ---- one frame ----------------------------------------------------------------------------------------------------------- */
@@ -78,12 +78,8 @@ static int judge(suggest *s, look *l) {
 /* ---- the film -------------------------------------------------------------------------------------------------------------- */
 
 static int open_film(suggest *s) {
-    const AVCodec *png = avcodec_find_encoder(AV_CODEC_ID_PNG);
-    uf_target target;
     UF_TRY(uf_reader_open(&s->reader, s->ctx, s->path));
-    if (!png) return uf_fail(s->ctx, UF_EUNSUPPORTED, "this FFmpeg writes no PNG; install a full one");
-    UF_TRY(uf_target_pick(&target, s->ctx, uf_reader_first(s->reader), png, UF_SINK_PICTURE, true));
-    return uf_canvas_open(&s->canvas, s->ctx, uf_reader_first(s->reader), &target, s->w, s->h);
+    return uf_canvas_open_png(&s->canvas, s->ctx, uf_reader_first(s->reader), s->w, s->h);
 }
 
 static void close_film(suggest *s) {
@@ -96,9 +92,9 @@ static int open_all(suggest *s) {
     UF_TRY(uf_reader_open(&s->reader, s->ctx, s->path));
     c.w = uf_reader_first(s->reader)->width;
     c.h = uf_reader_first(s->reader)->height;
-    s->n_frames = uf_reader_n_frames(s->reader);
+    int64_t n_frames = uf_reader_n_frames(s->reader);
     int most = s->o->most > 0 ? s->o->most : MOST;
-    s->stride = s->n_frames > most ? (s->n_frames + most - 1) / most : s->n_frames > 0 ? 1 : 25;
+    s->stride = n_frames > most ? (n_frames + most - 1) / most : n_frames > 0 ? 1 : 25;
     uf_reader_close(&s->reader);
     UF_TRY(uf_colorizer_open(&s->colorizer, s->ctx, &c));
     uf_colorizer_size(s->colorizer, &s->w, &s->h);
@@ -111,7 +107,8 @@ static int open_all(suggest *s) {
     return open_film(s);
 }
 
-static int add(suggest *s, const AVFrame *f, int64_t number) {
+static int add(void *user, const AVFrame *f, int64_t number) {
+    suggest *s = user;
     if (s->n_looks && !(s->n_looks & (s->n_looks - 1)) && s->n_looks >= 64) { /* room doubles at powers of two */
         look *more = realloc(s->looks, 2 * (size_t)s->n_looks * sizeof *more);
         if (!more) return uf_fail(s->ctx, UF_ENOMEM, "out of memory for the frames of '%s'", s->path);
@@ -126,23 +123,9 @@ static int add(suggest *s, const AVFrame *f, int64_t number) {
     return UF_OK;
 }
 
-/* Calls `on` with every frame that is looked at. */
-static int walk(suggest *s, int (*on)(suggest *s, const AVFrame *f, int64_t number), bool progress) {
-    int64_t number = 0;
-    double began = uf_now();
-    int err = UF_OK;
-    while (err == UF_OK) {
-        uf_item item = {0};
-        if ((err = uf_reader_next(s->reader, &item)) < 0) break;
-        if (item.frame && number % s->stride == 0) err = on(s, item.frame, number);
-        number += item.frame != NULL;
-        uf_item_clear(&item);
-        if (err == UF_OK && uf_ctx_cancelled(s->ctx)) err = uf_fail(s->ctx, UF_EINTR, "stopped");
-        double seconds = uf_now() - began;
-        uf_progress p = {.n_done = number, .n_total = s->n_frames, .seconds = seconds, .fps = (double)number / (seconds + 1e-9)};
-        if (progress && s->o->progress && number % s->stride == 0) s->o->progress(s->o->user, &p);
-    }
-    return err == UF_EOF ? UF_OK : err;
+static int walk(suggest *s, int (*on)(void *user, const AVFrame *f, int64_t number), bool progress) {
+    return uf_walk(s->ctx, s->reader, &(uf_walk_options){.every = s->stride, .on = on, .user = s,
+                                                         .progress = progress ? s->o->progress : NULL, .progress_user = s->o->user});
 }
 
 /* ---- the choice ------------------------------------------------------------------------------------------------------------ */
@@ -190,7 +173,8 @@ static const look *find(const suggest *s, int64_t number) {
 }
 
 /* The chosen frames as grey pictures of the film's size, ready to be painted. */
-static int write_frame(suggest *s, const AVFrame *f, int64_t number) {
+static int write_frame(void *user, const AVFrame *f, int64_t number) {
+    suggest *s = user;
     const look *l = find(s, number);
     if (!l || !l->chosen) return UF_OK;
     size_t n = (size_t)s->w * (size_t)s->h;
@@ -199,7 +183,7 @@ static int write_frame(suggest *s, const AVFrame *f, int64_t number) {
     AVFrame *grey = NULL;
     char *path = uf_format(s->ctx, "%s/frame-%08lld.png", s->o->folder, (long long)number);
     int err = path ? uf_writer_open(&w, s->ctx, path, &o) : UF_ENOMEM;
-    if (err == UF_OK) err = uf_writer_start(w, s->reader);
+    if (err == UF_OK) err = uf_writer_start(w, s->reader, NULL);
     if (err == UF_OK) err = uf_canvas_luma(s->canvas, f, s->luma);
     memset(s->plain, 0, n / 2 * sizeof *s->plain);
     memset(s->other, 0, n / 4 * sizeof *s->other);

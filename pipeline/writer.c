@@ -93,8 +93,7 @@ int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writ
     w->packet = av_packet_alloc();
     w->path = uf_strdup(ctx, path);
     if (o->codec) w->codec_name = uf_strdup(ctx, o->codec);
-    if (o->identity) w->identity = uf_strdup(ctx, o->identity);
-    err = w->packet && w->path && (!o->codec || w->codec_name) && (!o->identity || w->identity) ? UF_OK
+    err = w->packet && w->path && (!o->codec || w->codec_name) ? UF_OK
                                                                : uf_fail(ctx, UF_ENOMEM, "cannot write '%s': out of memory", path);
     if (err == UF_OK) err = pick_format(w);
     if (err == UF_OK && has_parts(w)) err = uf_whole_open(&w->whole, ctx, path, o->overwrite);
@@ -127,7 +126,6 @@ void uf_writer_close(uf_writer **writer)
     av_buffer_unref(&w->icc);
     uf_whole_close(&w->whole);
     leave_job(w);
-    free(w->identity);
     free(w->map);
     free(w->path);
     free(w->codec_name);
@@ -238,7 +236,6 @@ static int open_muxer(uf_writer *w)
     w->film->avg_frame_rate = w->enc->framerate;
     w->film->sample_aspect_ratio = w->enc->sample_aspect_ratio;
     if ((av = avformat_write_header(w->oc, NULL)) < 0) return uf_writer_failed(w, w->oc->pb->error < 0 ? w->oc->pb->error : av);
-    w->wrote_header = true;
     return UF_OK;
 }
 
@@ -267,7 +264,12 @@ static int64_t first_number(const char *path)
     return 1;
 }
 
-int uf_writer_start(uf_writer *w, const uf_reader *in)
+bool uf_writer_keeps(const uf_writer *w)
+{
+    return w->sink == UF_SINK_FILM && w->whole;
+}
+
+int uf_writer_start(uf_writer *w, const uf_reader *in, const char *identity)
 {
     w->in = in;
     w->ic = uf_reader_format(in);
@@ -288,8 +290,8 @@ int uf_writer_start(uf_writer *w, const uf_reader *in)
     }
     UF_TRY(uf_target_pick(&w->target, w->ctx, uf_reader_first(in), w->codec, w->sink, takes_full(w->codec->id)));
     UF_TRY(open_encoder(w));
-    if (w->identity && w->sink == UF_SINK_FILM && w->whole) {
-        UF_TRY(uf_job_open(&w->job, w->ctx, w->path, w->identity, w->overwrite));
+    if (identity && uf_writer_keeps(w)) {
+        UF_TRY(uf_job_open(&w->job, w->ctx, w->path, identity, w->overwrite));
         UF_TRY(uf_whole_shelter(w->whole, uf_job_folder(w->job))); /* a kill leaves nothing anywhere else */
         w->n_frames = uf_job_n_frames(w->job);
     }

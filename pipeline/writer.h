@@ -10,7 +10,7 @@ struct uf_writer {
     uf_ctx *ctx;
     char *path, *codec_name;
     int crf;
-    bool overwrite, wrote_header;
+    bool overwrite;
     uf_sink sink;
     uf_whole *whole;
     const AVOutputFormat *format;
@@ -25,7 +25,6 @@ struct uf_writer {
     AVRational in_base;
     int *map;
     const char *const *encoder_options;
-    char *identity;    /* NULL: no job */
     bool wait;
     uf_job *job;       /* packets go there first, or NULL */
     const uf_reader *in;

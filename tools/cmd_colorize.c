@@ -143,13 +143,10 @@ static int run(uf_app *app, int argc, char **argv) {
     if (!uf_cpu_has_bf16() && !a.o.float32)
         uf_log(app->ctx, UF_LOG_INFO, "this processor has no bf16 units: computing in float32, about half as fast or less; "
                "'unfade bench' tells how fast");
-    if (a.plan) {
-        uf_film_options part = {.colorize = a.o, .weights_dir = UNFADE_WEIGHTS_DIR};
-        return uf_forecast(app, a.in, a.out, &part);
-    }
+    uf_film_options film = {.colorize = a.o, .weights_dir = UNFADE_WEIGHTS_DIR, .wait = app->terminal};
+    if (a.plan) return uf_forecast(app, a.in, a.out, &film);
     uf_report_event(app, "start", json_pack("{s:s,s:s}", "input", a.in, "output", a.out));
     double start = uf_now();
-    uf_film_options film = {.colorize = a.o, .weights_dir = UNFADE_WEIGHTS_DIR, .wait = app->terminal};
     UF_TRY(uf_film_colorize(app->ctx, a.in, a.out, &film));
     double seconds = uf_now() - start;
     double fps = (double)t.last.n_done / (seconds > 0 ? seconds : 1);
