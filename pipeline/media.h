@@ -25,8 +25,6 @@ void uf_item_clear(uf_item *item);
 /* FFmpeg's text for an error, written to buf and returned. */
 const char *uf_av_text(int av_err, char buf[128]);
 int uf_av_code(int av_err);
-/* "00:01:23.040" */
-const char *uf_clock_text(double seconds, char buf[32]);
 /* Marks a context as ours, so that cancelling stops its input and output, and its messages reach uf_log at DEBUG. */
 void uf_av_adopt_format(uf_ctx *ctx, AVFormatContext *fmt);
 /* What a codec says beside what it returns: some decoders hide damage behind blocks of the last picture and only speak of it. */

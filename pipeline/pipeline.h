@@ -57,6 +57,7 @@ typedef struct uf_film_options {
  * callback runs on the encode thread. */
 int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film_options *options);
 
+const char *uf_clock_text(double seconds, char buf[32]); /* "00:01:23.040" */
 /* "80", "1:20", "0:01:20.5", "10s": seconds; below 0: not a time. */
 double uf_seconds_parse(const char *text);
 

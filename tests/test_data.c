@@ -10,19 +10,7 @@
 
 #include <cmocka.h>
 
-static char folder[] = "/tmp/unfade-data-XXXXXX";
-
-static int setup(void **state) {
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    char cmd[128];
-    (void)state;
-    snprintf(cmd, sizeof cmd, "rm -r '%s'", folder);
-    return system(cmd);
-}
+#include "folder.h"
 
 /* A decoder holds nothing of the picture before, though both are PNG and of one size. */
 static void test_pictures_are_apart(void **state) {

@@ -12,23 +12,9 @@
 
 #include <cmocka.h>
 
+#include "folder.h"
+
 enum { STRETCHES = 4, PACKETS = 7, FRAMES = 100 };
-
-static char folder[] = "/tmp/unfade-job-XXXXXX";
-
-static int setup(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    char cmd[128];
-    (void)state;
-    snprintf(cmd, sizeof(cmd), "rm -r '%s'", folder);
-    return system(cmd);
-}
 
 static const char *path(const char *name)
 {

@@ -10,26 +10,14 @@
 
 #include <cmocka.h>
 
+#include "folder.h"
+
 /* The thread sanitizer is here for the loader's threads, which runs and finishes use: what only computes takes it minutes. */
 #ifdef __SANITIZE_THREAD__
 enum { WATCHING_THREADS = 1 };
 #else
 enum { WATCHING_THREADS = 0 };
 #endif
-
-static char folder[] = "/tmp/unfade-train-XXXXXX";
-
-static int setup(void **state) {
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    char cmd[128];
-    (void)state;
-    snprintf(cmd, sizeof cmd, "rm -r '%s'", folder);
-    return system(cmd);
-}
 
 static void test_one_cycle(void **state) {
     (void)state;

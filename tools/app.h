@@ -53,6 +53,9 @@ int64_t uf_parse_size(const char *s);
 /* A number in [from, to], or argp_error() naming the option. */
 double uf_parse_number(struct argp_state *state, const char *option, const char *arg, double from, double to);
 
+/* For ARGP_KEY_ARG of a command that takes one name: stores it; a second is an error ("give one film"). */
+error_t uf_parse_one(struct argp_state *state, const char **to, const char *arg, const char *what);
+
 void uf_man_print(const uf_command *c, FILE *to); /* scdoc source */
 
 #endif

@@ -14,10 +14,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a->app; return 0;
-    case ARGP_KEY_ARG:
-        if (state->arg_num) argp_error(state, "give one file");
-        a->path = arg;
-        return 0;
+    case ARGP_KEY_ARG: return uf_parse_one(state, &a->path, arg, "file");
     case ARGP_KEY_END:
         if (!a->path) argp_error(state, "give a film, a picture, a sound file or weights");
         return 0;

@@ -33,10 +33,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case TO: a->o.to = uf_parse_number(state, "--to", arg, 1e-12, 100); return 0;
     case PLOT: a->o.plot = arg; return 0;
     case OVERWRITE: a->o.overwrite = true; return 0;
-    case ARGP_KEY_ARG:
-        if (state->arg_num) argp_error(state, "give one recipe");
-        a->recipe = arg;
-        return 0;
+    case ARGP_KEY_ARG: return uf_parse_one(state, &a->recipe, arg, "recipe");
     case ARGP_KEY_END:
         if (!a->recipe) argp_error(state, "give a recipe; samples/recipes/ has some");
         if (a->o.to <= a->o.from) argp_error(state, "--to must be above --from");

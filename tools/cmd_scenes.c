@@ -17,10 +17,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a->app; return 0;
     case 's': a->o.size = (int)uf_parse_number(state, "--size", arg, 64, 1024); return 0;
-    case ARGP_KEY_ARG:
-        if (state->arg_num) argp_error(state, "give one film");
-        a->film = arg;
-        return 0;
+    case ARGP_KEY_ARG: return uf_parse_one(state, &a->film, arg, "film");
     case ARGP_KEY_END:
         if (!a->film) argp_error(state, "give a film");
         return 0;
@@ -46,14 +43,14 @@ static void progress(void *user, const uf_progress *p) {
 
 static void scene(void *user, const uf_scene *s) {
     args *a = user;
-    int whole = (int)s->seconds;
+    char clock[32];
     a->n++;
     uf_report_end(a->app);
     uf_report_event(a->app, "scene", json_pack("{s:i,s:I,s:I,s:f,s:f}", "scene", s->number, "frame", (json_int_t)s->frame, "frames",
                                                (json_int_t)s->n_frames, "seconds", s->seconds, "length", s->length));
     if (!a->app->json)
-        printf("scene %4d  frame %7lld  %6lld frames  %02d:%02d:%06.3f  %8.3f s\n", s->number, (long long)s->frame,
-               (long long)s->n_frames, whole / 3600, whole / 60 % 60, s->seconds - whole / 60 * 60, s->length);
+        printf("scene %4d  frame %7lld  %6lld frames  %s  %8.3f s\n", s->number, (long long)s->frame,
+               (long long)s->n_frames, uf_clock_text(s->seconds, clock), s->length);
 }
 
 static int run(uf_app *app, int argc, char **argv) {

@@ -30,10 +30,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case WEIGHTS: a->o.weights = arg; return 0;
     case TUNE: a->o.tune = arg; return 0;
     case OVERWRITE: a->o.overwrite = true; return 0;
-    case ARGP_KEY_ARG:
-        if (state->arg_num) argp_error(state, "give one film");
-        a->film = arg;
-        return 0;
+    case ARGP_KEY_ARG: return uf_parse_one(state, &a->film, arg, "film");
     case ARGP_KEY_END:
         if (!a->film) argp_error(state, "give a film");
         return 0;
@@ -76,12 +73,11 @@ static int run(uf_app *app, int argc, char **argv) {
     uf_report_end(app);
     json_t *list = json_array();
     for (int i = 0; i < n; i++) {
-        int whole = (int)s[i].seconds;
+        char clock[32];
         json_array_append_new(list, json_pack("{s:I,s:f,s:f}", "frame", (json_int_t)s[i].frame, "seconds", s[i].seconds,
                                               "disagreement", s[i].disagreement));
         if (!app->json)
-            printf("frame %7lld  %02d:%02d:%06.3f  disagreement %.4f\n", (long long)s[i].frame, whole / 3600, whole / 60 % 60,
-                   s[i].seconds - whole / 60 * 60, s[i].disagreement);
+            printf("frame %7lld  %s  disagreement %.4f\n", (long long)s[i].frame, uf_clock_text(s[i].seconds, clock), s[i].disagreement);
     }
     uf_report_event(app, "done", json_pack("{s:s,s:o}", "input", a.film, "frames", list));
     if (!app->json && a.o.folder) uf_report_line(app, "%s: %d grey frames; paint them, then 'unfade tune %s'", a.o.folder, n, a.o.folder);

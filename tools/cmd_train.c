@@ -27,10 +27,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OVERWRITE: a->o.overwrite = true; return 0;
     case NO_FINISH: a->o.no_finish = true; return 0;
     case SECONDS: a->o.max_seconds = (int64_t)uf_parse_number(state, "--max-seconds", arg, 1, 1e9); return 0;
-    case ARGP_KEY_ARG:
-        if (state->arg_num) argp_error(state, "give one recipe");
-        a->recipe = arg;
-        return 0;
+    case ARGP_KEY_ARG: return uf_parse_one(state, &a->recipe, arg, "recipe");
     case ARGP_KEY_END:
         if (!a->recipe) argp_error(state, "give a recipe; samples/recipes/ has some");
         if (a->o.resume && a->o.overwrite) argp_error(state, "--resume and --overwrite exclude each other");

@@ -49,6 +49,12 @@ double uf_parse_number(struct argp_state *state, const char *option, const char 
     return v;
 }
 
+error_t uf_parse_one(struct argp_state *state, const char **to, const char *arg, const char *what) {
+    if (state->arg_num) argp_error(state, "give one %s", what);
+    *to = arg;
+    return 0;
+}
+
 /* ---- manual pages ----------------------------------------------------------------------------------------------------- */
 
 /* scdoc reads _ and * as marks, and spaces at a line's start as a mistake; ++ ends a line. */

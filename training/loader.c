@@ -132,7 +132,7 @@ static int make_one(uf_loader *l, uf_decoder *dec, int64_t picture, const draw *
     if (pair) UF_TRY(look_through(l, dec, &v, true, clean + (size_t)pair * n_luma, chroma + (size_t)pair * nc));
     if (l->o.saturation_min > 0 && mean_chroma(chroma, nc) < l->o.saturation_min) return UF_EDATA;
     if (!d->plain && chance(d, GREY, 1.f) < l->o.grey)
-        for (int k = 0; k <= pair; k += pair ? pair : 1) memset(chroma + (size_t)k * nc, 0, nc * sizeof *chroma);
+        for (int k = 0; k < (pair ? 2 : 1); k++) memset(chroma + (size_t)(k * pair) * nc, 0, nc * sizeof *chroma);
     return UF_OK;
 }
 
@@ -156,8 +156,9 @@ static int make(uf_loader *l, uf_decoder *dec, int64_t number, uf_batch *b) {
             float *clean = b->clean + (size_t)i * n;
             err = make_one(l, dec, k, &d, pair, clean, b->chroma + (size_t)i * n / 2);
             if (err < 0) continue;
-            for (int j = i; j <= i + pair; j += pair ? pair : 1) {
-                draw print = {d.seed, d.index + ((uint64_t)(j > i) << 60), d.plain};
+            for (int copy = 0; copy < (pair ? 2 : 1); copy++) {
+                int j = i + copy * pair;
+                draw print = {d.seed, d.index + ((uint64_t)copy << 60), d.plain};
                 damage(&l->o, &print, n, b->clean + (size_t)j * n, b->luma + (size_t)j * n);
                 b->label[j] = (float)uf_data_class(l->data, k);
             }
