@@ -43,6 +43,16 @@ static void set_own(const char *codec, AVDictionary **o)
     if (strcmp(codec, "libx265") == 0) add_own(o, "x265-params", "log-level=error");
 }
 
+/* The user chose a quality by another key than crf, which would win over it or be refused beside it. */
+static bool chose_quality(const char *const *more)
+{
+    static const char *const keys[] = { "qp", "lossless", "b" };
+    for (int i = 0; more && more[i] && more[i + 1]; i += 2)
+        for (int k = 0; k < UF_LEN(keys); k++)
+            if (strcmp(more[i], keys[k]) == 0) return true;
+    return false;
+}
+
 int uf_encoder_setup(uf_ctx *ctx, AVCodecContext *enc, int crf, const char *const *more, AVDictionary **o)
 {
     const char *name = enc->codec->name;
@@ -55,7 +65,7 @@ int uf_encoder_setup(uf_ctx *ctx, AVCodecContext *enc, int crf, const char *cons
     if (s->qscale) {
         enc->flags |= AV_CODEC_FLAG_QSCALE;
         enc->global_quality = FF_QP2LAMBDA * (crf ? (crf > 31 ? 31 : crf) : s->qscale);
-    } else if (crf || s->crf) {
+    } else if (crf || (s->crf && !chose_quality(more))) {
         av_dict_set_int(o, "crf", crf ? crf : s->crf, 0);
     }
     if (av_dict_parse_string(o, s->options, "=", ":", 0) < 0)

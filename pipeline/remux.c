@@ -106,6 +106,17 @@ static int copy_cover(AVStream *to, const AVStream *from)
     return 0;
 }
 
+/* FFmpeg's AVI demuxer gives compressed sound the block size of its first packet, and the AVI muxer then counts time in such
+ * blocks, which these do not keep to. */
+static bool has_blocks(enum AVCodecID id)
+{
+    static const enum AVCodecID not_these[] = { AV_CODEC_ID_MP1, AV_CODEC_ID_MP2, AV_CODEC_ID_MP3, AV_CODEC_ID_AC3, AV_CODEC_ID_EAC3,
+                                                AV_CODEC_ID_AAC, AV_CODEC_ID_FLAC, AV_CODEC_ID_OPUS, AV_CODEC_ID_VORBIS };
+    for (int i = 0; i < UF_LEN(not_these); i++)
+        if (not_these[i] == id) return false;
+    return true;
+}
+
 static int add_copied(uf_ctx *ctx, AVFormatContext *oc, const AVStream *from, int *index)
 {
     AVStream *to = avformat_new_stream(oc, NULL);
@@ -113,6 +124,7 @@ static int add_copied(uf_ctx *ctx, AVFormatContext *oc, const AVStream *from, in
     unsigned tag = from->codecpar->codec_tag;
     if (!to || avcodec_parameters_copy(to->codecpar, from->codecpar) < 0 || copy_tags(to, from) < 0) goto fail;
     if (tags && av_codec_get_id(tags, tag) != from->codecpar->codec_id) to->codecpar->codec_tag = 0;
+    if (!has_blocks(to->codecpar->codec_id)) to->codecpar->block_align = 0;
     to->time_base = from->time_base;
     *index = to->index;
     if (cover_becomes_attachment(oc->oformat, from)) {

@@ -147,17 +147,17 @@ int uf_target_pick(uf_target *out, uf_ctx *ctx, const AVFrame *source, const AVC
     if (uf_format_is_rgb(t.format)) {
         t.range = AVCOL_RANGE_JPEG;
         t.matrix = AVCOL_SPC_RGB;
-    } else if (av_strstart(d->name, "yuvj", NULL)) {
-        t.range = AVCOL_RANGE_JPEG;
-        t.matrix = picture ? AVCOL_SPC_BT470BG : t.matrix; /* JFIF */
     } else if (codec->id == AV_CODEC_ID_WEBP) {
         t.range = AVCOL_RANGE_MPEG;
         t.matrix = AVCOL_SPC_BT470BG;
     } else if (rgb) {
         t.range = AVCOL_RANGE_MPEG;
     } else if (!takes_full && t.range == AVCOL_RANGE_JPEG) {
-        uf_log(ctx, UF_LOG_WARN, "encoder '%s' cannot say that luma has full range: it is converted to limited", codec->name);
+        uf_log(ctx, UF_LOG_WARN, "encoder '%s' cannot say in this file that luma has full range: it is converted to limited; "
+               "an .mkv file keeps it as it is", codec->name);
         t.range = AVCOL_RANGE_MPEG;
+    } else if (av_strstart(d->name, "yuvj", NULL)) {
+        t.matrix = picture ? AVCOL_SPC_BT470BG : t.matrix; /* JFIF */
     }
     *out = t;
     return UF_OK;

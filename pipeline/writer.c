@@ -148,15 +148,19 @@ const uf_target *uf_writer_target(const uf_writer *w)
     return &w->target;
 }
 
-/* Can the encoder, or its container, say that luma has full range? */
-static bool takes_full(enum AVCodecID id)
+/* Can the encoder, or its container, say that luma has full range? AVI says nothing of colours. */
+static bool takes_full(const AVOutputFormat *format, enum AVCodecID id)
 {
+    static const enum AVCodecID by_themselves[] = { AV_CODEC_ID_H264, AV_CODEC_ID_HEVC, AV_CODEC_ID_MJPEG, AV_CODEC_ID_VP9, AV_CODEC_ID_AV1 };
     static const enum AVCodecID not_these[] = { AV_CODEC_ID_MPEG4, AV_CODEC_ID_MPEG2VIDEO, AV_CODEC_ID_MPEG1VIDEO,
         AV_CODEC_ID_MSMPEG4V2, AV_CODEC_ID_MSMPEG4V3, AV_CODEC_ID_THEORA, AV_CODEC_ID_PRORES, AV_CODEC_ID_DNXHD,
         AV_CODEC_ID_VP8, AV_CODEC_ID_FLV1, AV_CODEC_ID_H263 };
     for (int i = 0; i < UF_LEN(not_these); i++)
         if (not_these[i] == id) return false;
-    return true;
+    if (!format || strcmp(format->name, "avi") != 0) return true;
+    for (int i = 0; i < UF_LEN(by_themselves); i++)
+        if (by_themselves[i] == id) return true;
+    return false;
 }
 
 static void set_time_base(uf_writer *w, const AVStream *in, AVRational rate)
@@ -221,6 +225,30 @@ static int open_encoder(uf_writer *w)
     return err;
 }
 
+/* Readers of Matroska take the samples that an Opus decoder throws away off its timestamps. Before FFmpeg 7 the muxer did not add them,
+ * and moved all streams until none began below 0: the picture ran late by as much. In the stream's time base. */
+static int64_t opus_padding(const uf_writer *w, const AVStream *st)
+{
+    const AVCodecParameters *p = st->codecpar;
+    if (LIBAVFORMAT_VERSION_MAJOR >= 61 || p->codec_id != AV_CODEC_ID_OPUS || p->sample_rate <= 0) return 0;
+    if (strcmp(w->format->name, "matroska") != 0 && strcmp(w->format->name, "webm") != 0) return 0;
+    return av_rescale_q(p->initial_padding, (AVRational){ 1, p->sample_rate }, st->time_base);
+}
+
+/* Nothing begins below 0, so that nothing need be moved. */
+static bool starts_right(const uf_writer *w)
+{
+    bool opus = false;
+    for (unsigned i = 0; i < w->ic->nb_streams; i++) {
+        const AVStream *st = w->ic->streams[i];
+        int64_t padding = opus_padding(w, st);
+        if (w->map[i] < 0 || st->start_time == AV_NOPTS_VALUE) continue;
+        if (st->start_time + padding < 0) return false;
+        opus |= padding > 0;
+    }
+    return opus;
+}
+
 static int open_muxer(uf_writer *w)
 {
     const char *path = w->whole ? uf_whole_path(w->whole) : w->path;
@@ -235,6 +263,7 @@ static int open_muxer(uf_writer *w)
     w->film->time_base = w->enc->time_base;
     w->film->avg_frame_rate = w->enc->framerate;
     w->film->sample_aspect_ratio = w->enc->sample_aspect_ratio;
+    if (starts_right(w)) w->oc->avoid_negative_ts = 0;
     if ((av = avformat_write_header(w->oc, NULL)) < 0) return uf_writer_failed(w, w->oc->pb->error < 0 ? w->oc->pb->error : av);
     return UF_OK;
 }
@@ -288,7 +317,7 @@ int uf_writer_start(uf_writer *w, const uf_reader *in, const char *identity)
     } else {
         UF_TRY(add_film_alone(w, in));
     }
-    UF_TRY(uf_target_pick(&w->target, w->ctx, uf_reader_first(in), w->codec, w->sink, takes_full(w->codec->id)));
+    UF_TRY(uf_target_pick(&w->target, w->ctx, uf_reader_first(in), w->codec, w->sink, takes_full(w->format, w->codec->id)));
     UF_TRY(open_encoder(w));
     if (identity && uf_writer_keeps(w)) {
         UF_TRY(uf_job_open(&w->job, w->ctx, w->path, identity, w->overwrite));
@@ -399,7 +428,7 @@ static int write_frame(uf_writer *w, AVFrame *f)
 static int write_copy(uf_writer *w, AVPacket *p)
 {
     const AVStream *from = w->ic->streams[p->stream_index], *to;
-    int64_t shift = av_rescale_q(w->start_us, AV_TIME_BASE_Q, from->time_base);
+    int64_t shift = av_rescale_q(w->start_us, AV_TIME_BASE_Q, from->time_base) - opus_padding(w, from);
     if (w->map[p->stream_index] < 0) return UF_OK;
     to = w->oc->streams[w->map[p->stream_index]];
     if (p->pts == AV_NOPTS_VALUE) p->pts = p->dts;

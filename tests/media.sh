@@ -63,6 +63,9 @@ colour aspect.mp4 aspect-out.mp4 && ok || bad "colorize aspect.mp4"
 same "aspect" 16:9 "$(ffprobe -v error -select_streams v -show_entries stream=display_aspect_ratio -of csv=p=0 aspect-out.mp4 | tr -d ,)"
 same "timestamps of b" "$(stamps b.mp4)" "$(stamps b-out.mp4)"
 same "sound of b" "$(sound b.mp4)" "$(sound b-out.mp4)"
+# full range in a file that cannot say so is converted, and said
+ffmpeg -v error -y -i one.mkv -vf format=yuvj420p -c:v mjpeg full.avi
+colour --codec ffv1 full.avi full-out.avi 2>said && grep -q 'an .mkv file keeps it' said && ok || bad "full range in avi: $(cat said)"
 # a part: the frames of that part and no others, from 0 on, with their sound; options reach the encoder
 colour --codec ffv1 --from 0.12 --for 0.2s odd.mkv part.mkv || bad "part.mkv"
 same "luma of the part" "$(luma odd.mkv | sed -n 4,8p)" "$(luma part.mkv)"
