@@ -1,14 +1,13 @@
 /* Temporal chroma filter: cuts, block matching, recursive blend. See pipeline.h for what it depends on. */
+#include "motion.h"
 #include "pipeline.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 8, REACH = 6, GRID = 16, N_BINS = 32 };
 static const float KEEP = 0.85f;  /* share of the past where luma agrees */
 static const float SIGMA = 0.04f; /* luma difference (box mean, [0,1]) at which the past counts exp(-1) as much */
-static const float MOVE_COST = 0.002f; /* mean difference a moved block must gain over staying */
 
 typedef struct track { /* one recursion */
     float *chroma; /* (2,h,w) */
@@ -19,13 +18,13 @@ struct uf_steady {
     int w, h;
     int64_t index;      /* frames since the start of the film */
     int fading;         /* frames left until track[1] has taken over, 0: only track[0] */
-    bool seen;
+    uf_cuts cuts;
+    uf_vector *vectors; /* one a block */
     track track[2];
     float *luma, *next; /* (h,w), box-smoothed: of the last frame and of this one */
     float *keep;        /* (h,w) weight of the past */
     int *from;          /* (h,w) where each pixel came from */
     float *warped;      /* (2,h,w) */
-    float histogram[N_BINS], grid[GRID * GRID];
 };
 
 int uf_steady_open(uf_steady **out, uf_ctx *ctx, int w, int h)
@@ -41,8 +40,9 @@ int uf_steady_open(uf_steady **out, uf_ctx *ctx, int w, int h)
     s->next = uf_alloc(ctx, n, sizeof(float));
     s->keep = uf_alloc(ctx, n, sizeof(float));
     s->from = uf_alloc(ctx, n, sizeof(int));
+    s->vectors = uf_alloc(ctx, (size_t)(w / UF_BLOCK + 1) * (size_t)(h / UF_BLOCK + 1), sizeof(*s->vectors));
     s->warped = uf_alloc(ctx, 2 * n, sizeof(float));
-    if (!s->track[0].chroma || !s->track[1].chroma || !s->luma || !s->next || !s->keep || !s->from || !s->warped) {
+    if (!s->track[0].chroma || !s->track[1].chroma || !s->luma || !s->next || !s->keep || !s->from || !s->vectors || !s->warped) {
         uf_steady_close(&s);
         return UF_ENOMEM;
     }
@@ -59,6 +59,7 @@ void uf_steady_close(uf_steady **s)
     free((*s)->next);
     free((*s)->keep);
     free((*s)->from);
+    free((*s)->vectors);
     free((*s)->warped);
     free(*s);
     *s = NULL;
@@ -77,73 +78,15 @@ static void smooth(const float *x, float *y, int w, int h)
     }
 }
 
-/* Luma histogram, and block means less their common mean (a flash or a fade is no cut). */
-static void describe(const float *luma, int w, int h, float *histogram, float *grid)
-{
-    float count[GRID * GRID] = { 0 }, mean = 0, one = 1.0f / (float)(w * h);
-    memset(histogram, 0, N_BINS * sizeof(float));
-    memset(grid, 0, sizeof(count));
-    for (int y = 0; y < h; y++)
-        for (int x = 0; x < w; x++) {
-            float v = luma[(ptrdiff_t)y * w + x];
-            int bin = (int)(v * N_BINS), cell = y * GRID / h * GRID + x * GRID / w;
-            histogram[bin < 0 ? 0 : bin >= N_BINS ? N_BINS - 1 : bin] += one;
-            grid[cell] += v;
-            count[cell] += 1;
-        }
-    for (int i = 0; i < GRID * GRID; i++) mean += (grid[i] /= count[i] > 0 ? count[i] : 1) / (GRID * GRID);
-    for (int i = 0; i < GRID * GRID; i++) grid[i] -= mean;
-}
-
-/* A cut moves the histogram and leaves little of the old structure. Blocks are compared relative to the contrast of both
- * pictures, so that dark scenes are cut too. */
-static bool find_cut(uf_steady *s, const float *luma)
-{
-    float histogram[N_BINS], grid[GRID * GRID], moved = 0, change = 0, contrast = 0;
-    describe(luma, s->w, s->h, histogram, grid);
-    for (int i = 0; i < N_BINS; i++) moved += 0.5f * fabsf(histogram[i] - s->histogram[i]);
-    for (int i = 0; i < GRID * GRID; i++) {
-        change += fabsf(grid[i] - s->grid[i]);
-        contrast += 0.5f * (fabsf(grid[i]) + fabsf(s->grid[i]));
-    }
-    change /= contrast + 0.01f * GRID * GRID;
-    memcpy(s->histogram, histogram, sizeof(histogram));
-    memcpy(s->grid, grid, sizeof(grid));
-    return change > 0.95f || (change > 0.55f && moved > 0.3f) || (change > 0.3f && moved > 0.6f);
-}
-
-static float block_difference(const uf_steady *s, int x, int y, int bw, int bh, int dx, int dy, float stop)
-{
-    float sum = 0;
-    for (int r = 0; r < bh && sum < stop; r++) {
-        const float *a = s->next + (ptrdiff_t)(y + r) * s->w + x;
-        const float *b = s->luma + (ptrdiff_t)(y + r + dy) * s->w + x + dx;
-        float line = 0;
-        for (int i = 0; i < bw; i++) line += fabsf(a[i] - b[i]);
-        sum += line;
-    }
-    return sum;
-}
-
-/* Full search around each block; staying wins unless moving is clearly better. */
+/* Full search around each block of the last picture. */
 static void follow(uf_steady *s)
 {
-    for (int y = 0; y < s->h; y += BLOCK)
-        for (int x = 0; x < s->w; x += BLOCK) {
-            int bw = s->w - x < BLOCK ? s->w - x : BLOCK, bh = s->h - y < BLOCK ? s->h - y : BLOCK, best_x = 0, best_y = 0;
-            float cost = MOVE_COST * (float)(bw * bh), best = block_difference(s, x, y, bw, bh, 0, 0, 1e30f) - cost;
-            for (int dy = -REACH; dy <= REACH && best > 0; dy++) {
-                if (y + dy < 0 || y + dy + bh > s->h) continue;
-                for (int dx = -REACH; dx <= REACH; dx++) {
-                    float d;
-                    if (x + dx < 0 || x + dx + bw > s->w) continue;
-                    d = block_difference(s, x, y, bw, bh, dx, dy, best);
-                    if (d < best) best = d, best_x = dx, best_y = dy;
-                }
-            }
-            for (int r = 0; r < bh; r++)
-                for (int i = 0; i < bw; i++)
-                    s->from[(ptrdiff_t)(y + r) * s->w + x + i] = (y + r + best_y) * s->w + x + i + best_x;
+    int across = (s->w + UF_BLOCK - 1) / UF_BLOCK;
+    uf_motion_follow(s->vectors, s->next, s->luma, s->w, s->h, s->w);
+    for (int y = 0; y < s->h; y++)
+        for (int x = 0; x < s->w; x++) {
+            uf_vector v = s->vectors[y / UF_BLOCK * across + x / UF_BLOCK];
+            s->from[(ptrdiff_t)y * s->w + x] = (y + v.y) * s->w + x + v.x;
         }
 }
 
@@ -194,7 +137,7 @@ static void emit(uf_steady *s, float *chroma)
 bool uf_steady_push(uf_steady *s, const float *luma, float *chroma)
 {
     float *old = s->luma;
-    bool cut = find_cut(s, luma) || !s->seen;
+    bool cut = uf_cuts_push(&s->cuts, luma, s->w, s->h, s->w);
     smooth(luma, s->next, s->w, s->h);
     if (cut) {
         s->track[0].valid = s->track[1].valid = false;
@@ -212,7 +155,6 @@ bool uf_steady_push(uf_steady *s, const float *luma, float *chroma)
     emit(s, chroma);
     s->luma = s->next;
     s->next = old;
-    s->seen = true;
     s->index++;
     return cut;
 }
