@@ -80,6 +80,10 @@ typedef struct uf_colorize_options {
     double from, length;     /* seconds of a film: only this part of it; length 0: to the end */
     const char *fields;      /* "keep" (NULL): frames as they are; "deinterlace"; "detelecine": 24 frames out of 30 */
     bool compare;            /* the left half stays grey */
+    double scratch;          /* before colouring, damage is mended: dust, hairs and vertical scratches; */
+    double deflicker;        /* brightness that jumps from frame to frame; */
+    double steady;           /* a picture that sways. Each 0 (off) .. 1 (usual) .. 2; frames where nothing is found stay as they are */
+    const char *masks;       /* folder for pictures of what `scratch` changed and a list of all that was mended; NULL: none */
     int size;                /* short side in pixels that the network sees, 64..1024; 0: 256 */
     double strength;         /* saturation of the result, >0 .. 2; 0: 1 as trained (tiny value for grey) */
     int64_t memory;          /* bytes that the job may plan to use; 0: no cap */
@@ -91,7 +95,7 @@ typedef struct uf_colorize_options {
 } uf_colorize_options;
 
 /* Colours the film, picture or numbered picture sequence at `in` and writes `out`; their extensions choose the
- * containers ("-" is standard input or output as yuv4mpeg). Luma is copied sample for sample; audio, subtitles,
+ * containers ("-" is standard input or output as yuv4mpeg). Luma is copied sample for sample, but for what the stages mend; audio, subtitles,
  * attachments, chapters and metadata are copied; timestamps are kept. `out` appears whole or not at all.
  * UF_EINVAL: options; UF_EEXIST; UF_EDATA: damaged input or weights; UF_EIO: missing input, weights or folder, full disk;
  * UF_EUNSUPPORTED: a format that FFmpeg here cannot decode, hold or encode; UF_ENOMEM; UF_EINTR. */

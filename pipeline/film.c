@@ -1,5 +1,6 @@
 /* The colouring job: threads that decode, predict (the caller's), paint and encode, with bounded queues between, so that the
  * network has the next frame while the last one is painted. */
+#include "chain.h"
 #include "colorizer.h"
 #include "fields.h"
 #include "job.h"
@@ -21,7 +22,8 @@ typedef struct film {
     uf_colorizer *colorizer;
     uf_canvas *sight, *canvas; /* of the thread that predicts, of the one that paints */
     uf_steady *steady;
-    uf_queue *decoded, *predicted, *painted;
+    uf_chain *chain; /* of the stages that mend; NULL: none was asked for */
+    uf_queue *decoded, *mended, *predicted, *painted; /* mended is decoded where there is no chain */
     float *luma; /* (net_h,net_w) */
     int net_w, net_h;
     int64_t n_total, n_done;
@@ -29,12 +31,13 @@ typedef struct film {
     int64_t skip;      /* frames that this one need not even look at */
     int64_t n_painted; /* the number of the next frame to paint */
     double began, reported, recent[N_RECENT]; /* times of the last frames written */
-    int decode_err, paint_err, encode_err;
+    int decode_err, mend_err, paint_err, encode_err;
 } film;
 
 static void stop(film *f)
 {
     uf_queue_abort(f->decoded);
+    if (f->chain) uf_queue_abort(f->mended);
     uf_queue_abort(f->predicted);
     uf_queue_abort(f->painted);
 }
@@ -104,10 +107,10 @@ static void *encode(void *user)
 
 /* ---- stages ------------------------------------------------------------------------------------------------- */
 
-void uf_halve(const float *x, float *y, int w, int h)
+void uf_halve(const float *x, ptrdiff_t pitch, float *y, int w, int h)
 {
     for (int r = 0; r < h / 2; r++) {
-        const float *a = x + (ptrdiff_t)(2 * r) * w, *b = a + w;
+        const float *a = x + 2 * r * pitch, *b = a + pitch;
         for (int i = 0; i < w / 2; i++) y[(ptrdiff_t)r * (w / 2) + i] = 0.25f * (a[2 * i] + a[2 * i + 1] + b[2 * i] + b[2 * i + 1]);
     }
 }
@@ -122,7 +125,7 @@ static int predict(film *f, uf_item *item)
     if (f->o->paint) UF_TRY(f->o->paint(f->o->paint_user, f->luma, f->net_w, f->net_h, item->predicted));
     else UF_TRY(uf_colorizer_run(f->colorizer, f->luma, item->predicted));
     for (size_t i = 0; i < n; i++) item->predicted[i] *= strength;
-    uf_halve(f->luma, item->predicted + n, f->net_w, f->net_h);
+    uf_halve(f->luma, f->net_w, item->predicted + n, f->net_w, f->net_h);
     return UF_OK;
 }
 
@@ -168,6 +171,35 @@ static int work(film *f, uf_queue *from, uf_queue *to, int (*stage)(film *, uf_i
     return err;
 }
 
+static int pass_on(void *user, AVFrame *frame)
+{
+    film *f = user;
+    uf_item item = { .frame = frame };
+    return uf_queue_push(f->mended, &item);
+}
+
+/* Frames leave the chain later than they came; what is copied does not wait for them. */
+static void *mend_all(void *user)
+{
+    film *f = user;
+    int err = UF_OK;
+    bool end = false;
+    while (err == UF_OK && !end) {
+        uf_item item = { 0 };
+        if ((err = uf_queue_pop(f->decoded, &item)) < 0) break;
+        end = !item.frame && !item.packet;
+        if (item.frame || end) {
+            err = uf_chain_push(f->chain, item.frame, pass_on, f);
+            item.frame = NULL;
+        }
+        if (err == UF_OK && (end || item.packet)) err = uf_queue_push(f->mended, &item);
+        else uf_item_clear(&item);
+    }
+    f->mend_err = err;
+    if (err < 0) stop(f);
+    return NULL;
+}
+
 static void *paint_all(void *user)
 {
     film *f = user;
@@ -177,23 +209,25 @@ static void *paint_all(void *user)
 
 static int run(film *f)
 {
-    static void *(*const job[])(void *) = { decode, paint_all, encode };
+    static void *(*const job[])(void *) = { decode, paint_all, encode, mend_all };
     pthread_t thread[UF_LEN(job)];
-    int n = 0, err = UF_OK;
+    int n = 0, n_jobs = f->chain ? 4 : 3, err = UF_OK;
     UF_TRY(uf_queue_open(&f->decoded, f->ctx, MAX_FRAMES, MAX_ITEMS));
     UF_TRY(uf_queue_open(&f->predicted, f->ctx, MAX_FRAMES / 2, MAX_ITEMS));
     UF_TRY(uf_queue_open(&f->painted, f->ctx, MAX_FRAMES, MAX_ITEMS));
+    if (f->chain) UF_TRY(uf_queue_open(&f->mended, f->ctx, MAX_FRAMES, MAX_ITEMS));
+    else f->mended = f->decoded;
     f->began = f->recent[0] = uf_now();
-    while (n < UF_LEN(job) && !pthread_create(&thread[n], NULL, job[n], f)) n++;
-    if (n == UF_LEN(job)) {
-        err = work(f, f->decoded, f->predicted, predict);
+    while (n < n_jobs && !pthread_create(&thread[n], NULL, job[n], f)) n++;
+    if (n == n_jobs) {
+        err = work(f, f->mended, f->predicted, predict);
     } else {
         err = uf_fail(f->ctx, UF_ENOMEM, "cannot start a thread; end other programs first");
         stop(f);
     }
     while (n > 0) pthread_join(thread[--n], NULL);
     /* An aborted queue returns UF_EINTR without a message: the code of the thread that failed tells why. */
-    int all[] = { err, f->decode_err, f->paint_err, f->encode_err }, first = uf_ctx_error_code(f->ctx);
+    int all[] = { err, f->decode_err, f->mend_err, f->paint_err, f->encode_err }, first = uf_ctx_error_code(f->ctx);
     for (int i = 0; i < UF_LEN(all); i++)
         if (all[i] < 0) return first < 0 ? first : all[i];
     return UF_OK;
@@ -265,6 +299,32 @@ static int open_network(film *f)
     return o->no_filter ? UF_OK : uf_steady_open(&f->steady, f->ctx, f->net_w / 2, f->net_h / 2);
 }
 
+/* Asked for by name: the strengths are fields of the public options. */
+static int open_chain(film *f)
+{
+    const uf_colorize_options *o = &f->o->colorize;
+    const struct { const char *stage; double strength; } asked[] = { { "scratch", o->scratch }, { "deflicker", o->deflicker }, { "steady", o->steady } };
+    uf_chain_options c = { .masks = o->masks, .number = f->skip, .done = f->done };
+    double all = 0;
+    for (int i = 0; i < UF_LEN(asked); i++) {
+        if (!(asked[i].strength >= 0 && asked[i].strength <= 2))
+            return uf_fail(f->ctx, UF_EINVAL, "%s '%g' is outside 0..2; 1 is usual", asked[i].stage, asked[i].strength);
+        for (int k = 0; uf_stages[k]; k++)
+            if (strcmp(uf_stages[k]->name, asked[i].stage) == 0) c.strength[k] = asked[i].strength;
+        all += asked[i].strength;
+    }
+    if (o->masks && all <= 0) return uf_fail(f->ctx, UF_EINVAL, "masks are of what --scratch, --deflicker and --steady do; give one of those");
+    return all > 0 ? uf_chain_open(&f->chain, f->ctx, uf_reader_first(f->reader), &c) : UF_OK;
+}
+
+static void tell_mended(const film *f)
+{
+    for (int i = 0; f->chain && uf_stages[i]; i++)
+        if (uf_chain_n_changed(f->chain, i))
+            uf_log(f->ctx, UF_LOG_INFO, "%s: %lld of %lld frames mended", uf_stages[i]->name, (long long)uf_chain_n_changed(f->chain, i),
+                   (long long)(f->n_painted - f->skip));
+}
+
 static void note_colour(const film *f)
 {
     if (uf_frame_has_colour(uf_reader_first(f->reader)))
@@ -287,9 +347,9 @@ static int identify(const film *f, char **identity)
     for (int i = 0; i < UF_LEN(files) && err == UF_OK; i++)
         if (files[i] && !(mark[i] = uf_file_mark(f->ctx, files[i]))) err = uf_ctx_error_code(f->ctx);
     if (err == UF_OK)
-        *identity = uf_format(f->ctx, "unfade %s, input %s, weights %s, tune %s, codec %s, crf %d, size %d, strength %g, fields %s%s%s%s", UF_VERSION,
+        *identity = uf_format(f->ctx, "unfade %s, input %s, weights %s, tune %s, codec %s, crf %d, size %d, strength %g, fields %s, scratch %g, deflicker %g, steady %g%s%s%s", UF_VERSION,
                               mark[0], mark[1] ? mark[1] : "none", mark[2] ? mark[2] : "none", o->codec ? o->codec : "usual", o->crf, o->size,
-                              o->strength, o->fields ? o->fields : "keep", o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "", o->compare ? ", compare" : "");
+                              o->strength, o->fields ? o->fields : "keep", o->scratch, o->deflicker, o->steady, o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "", o->compare ? ", compare" : "");
     for (int i = 0; *identity && o->encoder_options && o->encoder_options[i]; i++) {
         char *longer = uf_format(f->ctx, "%s, %s", *identity, o->encoder_options[i]);
         free(*identity);
@@ -326,6 +386,7 @@ static int open_all(film *f)
     UF_TRY(open_network(f));
     UF_TRY(uf_writer_start(f->writer, f->reader, f->identity));
     resume(f);
+    UF_TRY(open_chain(f));
     f->n_total = uf_reader_n_frames(f->reader);
     UF_TRY(uf_canvas_open(&f->sight, f->ctx, uf_reader_first(f->reader), uf_writer_target(f->writer), f->net_w, f->net_h));
     return uf_canvas_open(&f->canvas, f->ctx, uf_reader_first(f->reader), uf_writer_target(f->writer), f->net_w, f->net_h);
@@ -336,6 +397,9 @@ int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film
     film f = { .ctx = ctx, .o = options, .in = in, .out = out };
     int err = open_all(&f);
     if (err == UF_OK) err = run(&f);
+    if (err == UF_OK) tell_mended(&f);
+    if (f.chain) uf_queue_close(&f.mended);
+    uf_chain_close(&f.chain);
     uf_queue_close(&f.decoded);
     uf_queue_close(&f.predicted);
     uf_queue_close(&f.painted);

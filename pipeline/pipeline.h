@@ -122,8 +122,8 @@ void uf_guided_run(uf_guided *g, const float *luma, const float *chroma, const f
                    float *cb, float *cr);
 void uf_guided_close(uf_guided **g);
 
-/* Means of 2x2: (h,w) to (h/2,w/2). */
-void uf_halve(const float *x, float *y, int w, int h);
+/* Means of 2x2: (h,w), rows `pitch` floats apart, to (h/2,w/2). */
+void uf_halve(const float *x, ptrdiff_t pitch, float *y, int w, int h);
 
 /* Temporal chroma filter at the network's chroma size: finds cuts, follows motion by block matching, and blends each
  * pixel with its past where luma agrees. The past never crosses a cut. Recursive, but forgetful at fixed points: every

@@ -44,7 +44,7 @@ static int look(void *user, const AVFrame *f, int64_t number)
     scenes *s = user;
     AVRational base = uf_reader_format(s->reader)->streams[uf_reader_video(s->reader)]->time_base;
     UF_TRY(uf_canvas_luma(s->canvas, f, s->luma));
-    uf_halve(s->luma, s->small, s->w, s->h);
+    uf_halve(s->luma, s->w, s->small, s->w, s->h);
     bool cut = uf_steady_push(s->steady, s->small, s->chroma);
     double at = (double)f->pts * av_q2d(base);
     if (cut && number > 0) {
