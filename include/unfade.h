@@ -72,6 +72,8 @@ typedef struct uf_colorize_options {
                                 UNFADE_WEIGHTS names; without that in ../share/unfade beside the running program, or in
                                 models/weights of the working directory */
     const char *tune;        /* file of `unfade tune`: those weights fitted to one film; NULL: none */
+    const char *scenes;      /* file with lines as `unfade scenes` prints them, corrected: where scenes begin, and what strength and
+                                tuning each wants; NULL: scenes begin where they seem to */
     const char *device;      /* "auto" (default), "cpu" */
     const char *codec;       /* video encoder, FFmpeg's name; NULL: by the output's extension */
     int crf;                 /* quality of that encoder, 1 (best) .. 51; 0: the default for the codec */
@@ -84,7 +86,7 @@ typedef struct uf_colorize_options {
     double deflicker;        /* brightness that jumps from frame to frame; */
     double steady;           /* a picture that sways. Each 0 (off) .. 1 (usual) .. 2; frames where nothing is found stay as they are */
     const char *masks;       /* folder for pictures of what `scratch` changed and a list of all that was mended; NULL: none */
-    int size;                /* short side in pixels that the network sees, 64..1024; 0: 256 */
+    int size;                /* short side in pixels that the network sees, 64..1024; 0: 192 */
     double strength;         /* saturation of the result, >0 .. 2; 0: 1 as trained (tiny value for grey) */
     int64_t memory;          /* bytes that the job may plan to use; 0: no cap */
     bool overwrite;          /* replace an existing output */

@@ -85,3 +85,11 @@ int uf_color_init(uf_ctx *ctx, const uf_weights *features, uf_params *color) {
     UF_TRY(uf_weights_load_cut(features, stem));
     return uf_weights_load(features, color, false, NULL);
 }
+
+void uf_color_gain(uf_params *color, float gain) {
+    static const char *const head[] = {"head.w", "head.b"};
+    for (int i = 0; i < UF_LEN(head); i++) {
+        uf_param *p = uf_params_find(color, head[i]);
+        for (size_t k = 0; p && k < uf_count(p->shape); k++) p->value[k] *= gain;
+    }
+}

@@ -43,5 +43,23 @@ int uf_encoder_build(uf_graph *g, uf_node *x, uf_node *stage[UF_N_STAGES]);
 uf_node *uf_encoder_input(uf_node *luma, uf_node *chroma);
 /* Copies a trained `features` file's encoder into color's parameters, cutting the stem. UF_EDATA: not such a file. */
 int uf_color_init(uf_ctx *ctx, const uf_weights *features, uf_params *color);
+/* Short side of the pictures that `color` looks at by default: with less it colours more boldly, with more it sees finer things; at this
+ * one the shipped weights measured best. */
+enum { UF_COLOR_SIZE = 192 };
+/* Makes the colours `gain` times as strong, for good: the head is linear, so a factor on it is a factor on the chroma. */
+void uf_color_gain(uf_params *color, float gain);
+
+/* Weights of one model that come from the same beginnings lie in one valley, and their mean is often better than each: "model soups"
+ * (Wortsman et al., ICML 2022, arXiv:2203.05482). */
+typedef struct uf_average_options {
+    int n;
+    const char *const *files;
+    const double *shares; /* any positive numbers; NULL: equal ones */
+    double gain;          /* uf_color_gain() of the result; 0: none. Only for `color` */
+    const char *note;     /* how it was made, for the recipe in the file, or NULL */
+    bool overwrite;
+} uf_average_options;
+/* UF_EDATA: damaged weights, or of another model than the first; UF_EINVAL; UF_EEXIST; UF_EIO. */
+int uf_model_average(uf_ctx *ctx, const char *out, const uf_average_options *o);
 
 #endif

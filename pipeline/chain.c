@@ -206,7 +206,8 @@ int uf_chain_push(uf_chain *c, AVFrame *f, uf_chain_emit *emit, void *user)
     c->user = user;
     if (!f) return flush(c);
     read_luma(c, f, c->out);
-    return into(c, 0, f, uf_cuts_push(&c->cuts, c->out, c->size.w, c->size.h, c->size.pitch), c->number++);
+    bool begins = c->o.table ? uf_table_begins(c->o.table, c->number) : uf_cuts_push(&c->cuts, c->out, c->size.w, c->size.h, c->size.pitch);
+    return into(c, 0, f, begins, c->number++);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------------- */

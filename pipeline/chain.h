@@ -5,6 +5,7 @@
 
 #include "media.h"
 #include "stages.h"
+#include "table.h"
 
 enum { UF_CHAIN_MOST = 8 }; /* stages */
 
@@ -12,6 +13,7 @@ typedef struct uf_chain_options {
     double strength[UF_CHAIN_MOST]; /* of each of uf_stages[]; 0: that stage is left out */
     const char *masks;              /* folder for masks and the list of what was done, or NULL */
     int64_t number;                 /* of the first frame that comes */
+    const uf_table *table;          /* where scenes begin; NULL: where they seem to */
     int64_t done;                   /* frames before this one have been told and drawn by an earlier run */
 } uf_chain_options;
 

@@ -16,12 +16,13 @@ struct uf_colorizer {
     uf_graph *graph;
     uf_plan *plan;
     uf_built net;
+    char *weights, *tune; /* tune: of the opening, or NULL */
     int w, h;
 };
 
 void uf_colorizer_fit(int w, int h, int size, int multiple, int *net_w, int *net_h)
 {
-    double scale = (double)(size ? size : 256) / (w < h ? w : h);
+    double scale = (double)(size ? size : UF_COLOR_SIZE) / (w < h ? w : h);
     int x = (int)lround(w * scale / multiple) * multiple, y = (int)lround(h * scale / multiple) * multiple;
     *net_w = x < multiple ? multiple : x;
     *net_h = y < multiple ? multiple : y;
@@ -66,11 +67,17 @@ char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir)
 
 static int load(uf_colorizer *c, const uf_model *model, const uf_colorizer_options *o)
 {
-    char *found = o->weights ? uf_strdup(c->ctx, o->weights) : uf_weights_find(c->ctx, model->file, o->weights_dir);
-    if (!found) return uf_ctx_error_code(c->ctx) < 0 ? uf_ctx_error_code(c->ctx) : UF_EIO;
-    int err = uf_model_load_tuned(c->ctx, model, c->params, found, o->tune);
-    free(found);
-    return err;
+    c->weights = o->weights ? uf_strdup(c->ctx, o->weights) : uf_weights_find(c->ctx, model->file, o->weights_dir);
+    if (!c->weights) return uf_ctx_error_code(c->ctx) < 0 ? uf_ctx_error_code(c->ctx) : UF_EIO;
+    if (o->tune && !(c->tune = uf_strdup(c->ctx, o->tune))) return UF_ENOMEM;
+    return uf_model_load_tuned(c->ctx, model, c->params, c->weights, c->tune);
+}
+
+int uf_colorizer_retune(uf_colorizer *c, const char *tune)
+{
+    UF_TRY(uf_model_load_tuned(c->ctx, uf_model_find("color"), c->params, c->weights, tune ? tune : c->tune));
+    uf_plan_stale(c->plan);
+    return UF_OK;
 }
 
 int uf_colorizer_open(uf_colorizer **out, uf_ctx *ctx, const uf_colorizer_options *o)
@@ -110,6 +117,8 @@ void uf_colorizer_close(uf_colorizer **c)
     uf_plan_close(&(*c)->plan);
     uf_graph_close(&(*c)->graph);
     uf_params_close(&(*c)->params);
+    free((*c)->weights);
+    free((*c)->tune);
     free(*c);
     *c = NULL;
 }

@@ -4,6 +4,7 @@
 #include "colorizer.h"
 #include "fields.h"
 #include "job.h"
+#include "models.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -22,6 +23,9 @@ typedef struct film {
     uf_colorizer *colorizer;
     uf_canvas *sight, *canvas; /* of the thread that predicts, of the one that paints */
     uf_steady *steady;
+    uf_table *table;     /* of scenes, or NULL */
+    const char *tune;    /* of the scene that is predicted, or NULL */
+    int64_t n_predicted; /* the number of the next frame to predict */
     uf_chain *chain; /* of the stages that mend; NULL: none was asked for */
     uf_queue *decoded, *mended, *predicted, *painted; /* mended is decoded where there is no chain */
     float *luma; /* (net_h,net_w) */
@@ -115,10 +119,22 @@ void uf_halve(const float *x, ptrdiff_t pitch, float *y, int w, int h)
     }
 }
 
+/* What the table wants for this frame: its strength, and the network tuned to it. */
+static int enter_scene(film *f, int64_t frame, float *strength)
+{
+    const uf_table_scene *s = uf_table_at(f->table, frame);
+    *strength *= (float)s->strength;
+    if (f->tune == s->tune || !f->colorizer) return UF_OK;
+    f->tune = s->tune;
+    return uf_colorizer_retune(f->colorizer, s->tune);
+}
+
 /* The item gets chroma (2,net_h/2,net_w/2), then the luma of the same size. */
 static int predict(film *f, uf_item *item)
 {
     float strength = (float)(f->o->colorize.strength > 0 ? f->o->colorize.strength : 1);
+    int64_t number = f->n_predicted++;
+    if (f->table) UF_TRY(enter_scene(f, number, &strength));
     size_t n = (size_t)f->net_w * (size_t)f->net_h / 2;
     if (!(item->predicted = uf_alloc(f->ctx, n + n / 2, sizeof(float)))) return UF_ENOMEM;
     UF_TRY(uf_canvas_luma(f->sight, item->frame, f->luma));
@@ -140,7 +156,8 @@ static int paint(film *f, uf_item *item)
     float *chroma = item->predicted, *small = chroma + (size_t)f->net_w * (size_t)f->net_h / 2;
     AVFrame *painted = NULL;
     int64_t number = f->n_painted++;
-    if (f->steady && uf_steady_push(f->steady, small, chroma))
+    if (f->steady && f->table) uf_steady_push_known(f->steady, uf_table_begins(f->table, number), small, chroma);
+    else if (f->steady && uf_steady_push(f->steady, small, chroma))
         uf_log(f->ctx, UF_LOG_DEBUG, "a scene begins at timestamp %lld", (long long)item->frame->pts);
     if (f->o->colorize.compare) keep_left_grey(chroma, f->net_w / 2, f->net_h / 2);
     if (number < f->done) { /* only for the filter's memory */
@@ -238,7 +255,7 @@ static int run(film *f)
 static int check_options(uf_ctx *ctx, const uf_colorize_options *o)
 {
     if (o->size && (o->size < 64 || o->size > 1024))
-        return uf_fail(ctx, UF_EINVAL, "size '%d' is outside 64..1024; 256 is the default", o->size);
+        return uf_fail(ctx, UF_EINVAL, "size '%d' is outside 64..1024; %d is the default", o->size, UF_COLOR_SIZE);
     if (!(o->strength >= 0 && o->strength <= 2))
         return uf_fail(ctx, UF_EINVAL, "strength '%g' is outside 0..2; 1 is as trained", o->strength);
     if (o->crf < 0 || o->crf > 63) return uf_fail(ctx, UF_EINVAL, "crf '%d' is outside 1..63", o->crf);
@@ -304,7 +321,7 @@ static int open_chain(film *f)
 {
     const uf_colorize_options *o = &f->o->colorize;
     const struct { const char *stage; double strength; } asked[] = { { "scratch", o->scratch }, { "deflicker", o->deflicker }, { "steady", o->steady } };
-    uf_chain_options c = { .masks = o->masks, .number = f->skip, .done = f->done };
+    uf_chain_options c = { .masks = o->masks, .table = f->table, .number = f->skip, .done = f->done };
     double all = 0;
     for (int i = 0; i < UF_LEN(asked); i++) {
         if (!(asked[i].strength >= 0 && asked[i].strength <= 2))
@@ -335,7 +352,7 @@ static void note_colour(const film *f)
 static int identify(const film *f, char **identity)
 {
     const uf_colorize_options *o = &f->o->colorize;
-    const char *files[] = { f->in, o->weights, o->tune };
+    const char *files[] = { f->in, o->weights, o->tune, o->scenes };
     char *mark[UF_LEN(files)] = { NULL }, *shipped = NULL;
     struct stat st;
     int err = UF_OK;
@@ -347,9 +364,9 @@ static int identify(const film *f, char **identity)
     for (int i = 0; i < UF_LEN(files) && err == UF_OK; i++)
         if (files[i] && !(mark[i] = uf_file_mark(f->ctx, files[i]))) err = uf_ctx_error_code(f->ctx);
     if (err == UF_OK)
-        *identity = uf_format(f->ctx, "unfade %s, input %s, weights %s, tune %s, codec %s, crf %d, size %d, strength %g, fields %s, scratch %g, deflicker %g, steady %g%s%s%s", UF_VERSION,
+        *identity = uf_format(f->ctx, "unfade %s, input %s, weights %s, tune %s, codec %s, crf %d, size %d, strength %g, scenes %s, fields %s, scratch %g, deflicker %g, steady %g%s%s%s", UF_VERSION,
                               mark[0], mark[1] ? mark[1] : "none", mark[2] ? mark[2] : "none", o->codec ? o->codec : "usual", o->crf, o->size,
-                              o->strength, o->fields ? o->fields : "keep", o->scratch, o->deflicker, o->steady, o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "", o->compare ? ", compare" : "");
+                              o->strength, mark[3] ? mark[3] : "as they seem", o->fields ? o->fields : "keep", o->scratch, o->deflicker, o->steady, o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "", o->compare ? ", compare" : "");
     for (int i = 0; *identity && o->encoder_options && o->encoder_options[i]; i++) {
         char *longer = uf_format(f->ctx, "%s, %s", *identity, o->encoder_options[i]);
         free(*identity);
@@ -365,7 +382,7 @@ static void resume(film *f)
 {
     f->done = f->n_done = uf_writer_n_done(f->writer);
     f->skip = f->done % UF_STRETCH || !f->done ? f->done : f->done - UF_STRETCH; /* a short one is the last */
-    f->n_painted = f->skip;
+    f->n_painted = f->n_predicted = f->skip;
     if (f->done)
         uf_log(f->ctx, UF_LOG_INFO, "'%s' was begun before: going on after frame %lld", f->out, (long long)f->done);
 }
@@ -379,6 +396,7 @@ static int open_all(film *f)
     UF_TRY(check_options(f->ctx, o));
     UF_TRY(uf_fields_filters(f->ctx, o->fields, &part.filters));
     UF_TRY(check_paths(f->ctx, f->in, f->out));
+    if (o->scenes) UF_TRY(uf_table_open(&f->table, f->ctx, o->scenes));
     UF_TRY(uf_writer_open(&f->writer, f->ctx, f->out, &w));
     if (uf_writer_keeps(f->writer)) UF_TRY(identify(f, &f->identity));
     UF_TRY(uf_reader_open_with(&f->reader, f->ctx, f->in, &part));
@@ -409,6 +427,7 @@ int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film
     uf_reader_close(&f.reader);
     uf_steady_close(&f.steady);
     uf_colorizer_close(&f.colorizer);
+    uf_table_close(&f.table);
     free(f.luma);
     free(f.identity);
     return err;

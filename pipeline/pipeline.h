@@ -103,7 +103,7 @@ typedef struct uf_scene {
     double seconds, length;  /* when it begins, how long it lasts */
 } uf_scene;
 typedef struct uf_scenes_options {
-    int size;                /* as for colouring, whose cuts these are; 0: 256 */
+    int size;                /* as for colouring, whose cuts these are; 0: 192 */
     void (*scene)(void *user, const uf_scene *s); /* called when each ends */
     uf_progress_fn *progress;
     void *user;
@@ -135,6 +135,8 @@ int uf_steady_open(uf_steady **out, uf_ctx *ctx, int w, int h);
 /* luma (h,w) [0,1], borrowed; chroma (2,h,w), filtered in place. Returns true when this frame begins a new scene (the
  * first frame does). */
 bool uf_steady_push(uf_steady *s, const float *luma, float *chroma);
+/* The same for one who knows whether this frame begins a scene. */
+void uf_steady_push_known(uf_steady *s, bool begins, const float *luma, float *chroma);
 void uf_steady_close(uf_steady **s);
 
 #endif

@@ -136,8 +136,15 @@ static void emit(uf_steady *s, float *chroma)
 
 bool uf_steady_push(uf_steady *s, const float *luma, float *chroma)
 {
-    float *old = s->luma;
     bool cut = uf_cuts_push(&s->cuts, luma, s->w, s->h, s->w);
+    uf_steady_push_known(s, cut, luma, chroma);
+    return cut;
+}
+
+void uf_steady_push_known(uf_steady *s, bool cut, const float *luma, float *chroma)
+{
+    float *old = s->luma;
+    cut |= s->index == 0;
     smooth(luma, s->next, s->w, s->h);
     if (cut) {
         s->track[0].valid = s->track[1].valid = false;
@@ -156,5 +163,4 @@ bool uf_steady_push(uf_steady *s, const float *luma, float *chroma)
     s->luma = s->next;
     s->next = old;
     s->index++;
-    return cut;
 }

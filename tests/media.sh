@@ -66,6 +66,18 @@ same "sound of b" "$(sound b.mp4)" "$(sound b-out.mp4)"
 # full range in a file that cannot say so is converted, and said
 ffmpeg -v error -y -i one.mkv -vf format=yuvj420p -c:v mjpeg full.avi
 colour --codec ffv1 full.avi full-out.avi 2>said && grep -q 'an .mkv file keeps it' said && ok || bad "full range in avi: $(cat said)"
+# the scenes that are told are those that colouring goes by; corrected ones are gone by too
+ffmpeg -v error -y -f lavfi -i testsrc2=s=96x64:r=25:d=0.4 -f lavfi -i mandelbrot=s=96x64:r=25 -filter_complex "[0:v]format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]concat" -frames:v 20 -c:v ffv1 two.mkv
+"$unfade" scenes -q two.mkv >two.scenes && same "scenes" "0 10" "$(awk '{print $4}' two.scenes | tr '\n' ' ' | sed 's/ $//')"
+sum() { ffmpeg -v error -i "$1" -vf "${2:-null}" -f md5 -; }
+colour --codec ffv1 two.mkv two-a.mkv && colour --codec ffv1 --scenes two.scenes two.mkv two-b.mkv || bad "colorize --scenes"
+same "frames by told scenes" "$(sum two-a.mkv)" "$(sum two-b.mkv)"
+sed '2s/$/ strength 0/' two.scenes >grey.scenes
+colour --codec ffv1 --scenes grey.scenes two.mkv two-c.mkv || bad "strength of a scene"
+same "the other scene" "$(sum two-a.mkv trim=end_frame=10)" "$(sum two-c.mkv trim=end_frame=10)"
+same "the grey scene" "0" "$(ffmpeg -v error -i two-c.mkv -vf trim=start_frame=10,extractplanes=u -f rawvideo - | od -An -v -tu1 | tr -s ' ' '\n' | grep -c -v -e '^128$' -e '^$')"
+printf 'frame 7\nframe 3\n' >bad.scenes
+refuses 65 "line 2: frame 3 comes after frame 7" colour --scenes bad.scenes two.mkv out/o.mkv
 # a part: the frames of that part and no others, from 0 on, with their sound; options reach the encoder
 colour --codec ffv1 --from 0.12 --for 0.2s odd.mkv part.mkv || bad "part.mkv"
 same "luma of the part" "$(luma odd.mkv | sed -n 4,8p)" "$(luma part.mkv)"

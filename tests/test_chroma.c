@@ -129,9 +129,12 @@ static void test_fit(void **state)
 {
     int w, h;
     (void)state;
-    uf_colorizer_fit(720, 576, 0, 32, &w, &h);
+    uf_colorizer_fit(720, 576, 256, 32, &w, &h);
     assert_int_equal(w, 320);
     assert_int_equal(h, 256);
+    uf_colorizer_fit(720, 576, 0, 32, &w, &h); /* the default */
+    assert_int_equal(w, 256);
+    assert_int_equal(h, 192);
     uf_colorizer_fit(100, 1000, 64, 32, &w, &h);
     assert_int_equal(w, 64);
     assert_int_equal(h, 640);

@@ -221,8 +221,44 @@ static void test_shipped_weights(void **state) {
     }
 }
 
+/* The mean of two, and a gain on the chroma; another network is refused. */
+static void test_average(void **state) {
+    (void)state;
+    static const char *const files[] = {"/tmp/unfade-average-a", "/tmp/unfade-average-b", "/tmp/unfade-average-c"}, *const out = "/tmp/unfade-average-out";
+    const uf_model *models[] = {&uf_model_color, &uf_model_color, &uf_model_features};
+    const uf_plan_options infer = {.mode = UF_INFER, .backend = "ref"};
+    net n[3];
+    uf_weights *w = NULL;
+    for (int i = 0; i < 3; i++) {
+        const uf_meta meta[] = {{"model", models[i]->name}, {"licence", i ? "CC0" : "CC0, of a"}, {"recipe", "a: recipe\n"}};
+        net_open(&n[i], models[i], (uf_shape){1, 1, 64, 64}, &infer);
+        for (int k = 0; k < uf_params_n(n[i].params); k++) uf_params_at(n[i].params, k)->value[0] = (float)(i + 1);
+        assert_int_equal(uf_weights_write(n[i].ctx, files[i], n[i].params, &(uf_weights_save){.meta = meta, .n_meta = 3, .overwrite = true}), UF_OK);
+    }
+    uf_average_options o = {.n = 2, .files = files, .shares = (double[]){1, 3}, .gain = 2, .note = "how", .overwrite = true};
+    assert_int_equal(uf_model_average(n[0].ctx, out, &o), UF_OK);
+    assert_int_equal(uf_weights_open(&w, n[0].ctx, out), UF_OK);
+    assert_int_equal(uf_weights_load(w, n[0].params, true, NULL), UF_OK);
+    for (int k = 0; k < uf_params_n(n[0].params); k++) {
+        const uf_param *p = uf_params_at(n[0].params, k);
+        bool head = !strcmp(p->name, "head.w") || !strcmp(p->name, "head.b");
+        if (fabsf(p->value[0] - (head ? 3.5f : 1.75f)) > 1e-2f) fail_msg("%s: %g", p->name, (double)p->value[0]);
+    }
+    assert_non_null(strstr(uf_weights_meta(w, "recipe"), "0.750 of /tmp/unfade-average-b"));
+    uf_weights_close(&w);
+    o.n = 3;
+    o.shares = NULL;
+    assert_int_equal(uf_model_average(n[1].ctx, out, &o), UF_EDATA);
+    for (int i = 0; i < 3; i++) {
+        unlink(files[i]);
+        net_close(&n[i]);
+    }
+    unlink(out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_average),
         cmocka_unit_test(test_backends_agree),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_color_init),

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE, PLAN, FIELDS, SCRATCH, DEFLICKER, STEADY, MASKS };
+enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE, PLAN, FIELDS, SCRATCH, DEFLICKER, STEADY, MASKS, SCENES };
 
 enum { MOST_OPTIONS = 64 };
 
@@ -19,13 +19,15 @@ static const struct argp_option options[] = {
     {"plan", PLAN, 0, 0, "Say what would be written and how long it would take, measured on a few seconds of the film; write nothing", 0},
     {"fields", FIELDS, "HOW", 0, "keep (the default): frames as they are; deinterlace: one whole frame for two fields; detelecine: the 24 frames of a film out of "
      "30. --plan says what a film looks like. The last two change brightness, as they must", 0},
+    {"scenes", SCENES, "FILE", 0, "Scenes begin where FILE says: what 'unfade scenes IN >FILE' wrote, corrected. A line may end in 'strength 0.7' or "
+     "'tune FILE.tune', for that scene alone", 0},
     {"scratch", SCRATCH, "X", OPTION_ARG_OPTIONAL, "Remove dust, hairs and vertical scratches first; X from 0.1, careful, to 2, bold (1). Frames where "
      "nothing is found stay as they are", 0},
     {"deflicker", DEFLICKER, "X", OPTION_ARG_OPTIONAL, "Even brightness that jumps from frame to frame; X: how much of it, to 1", 0},
     {"steady", STEADY, "X", OPTION_ARG_OPTIONAL, "Take out the sway of a worn projector gate; X: how much of it, to 1", 0},
     {"masks", MASKS, "FOLDER", 0, "Write there what the last three changed: a list, and a picture for each frame with dust or scratches", 0},
     {"size", SIZE, "PIXELS", 0, "The network looks at a copy of the picture whose shorter side has this many pixels, 64 to 1024; larger is slower and "
-     "not always better (default 256). OUT has the size of IN", 0},
+     "not always better (default 192). OUT has the size of IN", 0},
     {"strength", STRENGTH, "X", 0, "How strong the colours are, 0.01 to 2 (default 1, as trained)", 0},
     {"device", DEVICE, "NAME", 0, "What computes: auto or cpu, which mean the same, as there is no GPU support yet", 0},
     {"memory", MEMORY, "SIZE", 0, "Do not begin when more memory than this is needed: 512M, 2G", 0},
@@ -84,6 +86,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case SCRATCH: a->o.scratch = arg ? uf_parse_number(state, "--scratch", arg, .1, 2) : 1; return 0;
     case DEFLICKER: a->o.deflicker = arg ? uf_parse_number(state, "--deflicker", arg, .1, 1) : 1; return 0;
     case STEADY: a->o.steady = arg ? uf_parse_number(state, "--steady", arg, .1, 1) : 1; return 0;
+    case SCENES: a->o.scenes = arg; return 0;
     case MASKS: a->o.masks = arg; return 0;
     case SIZE: a->o.size = (int)uf_parse_number(state, "--size", arg, 64, 1024); return 0;
     case STRENGTH: a->o.strength = uf_parse_number(state, "--strength", arg, .01, 2); return 0;

@@ -5,7 +5,7 @@ enum { SHEET = 0x100, SIZE, STRENGTH, TUNE };
 
 static const struct argp_option options[] = {
     {"sheet", SHEET, "FILE.png", 0, "Also write a picture that shows them side by side: grey, coloured, original", 0},
-    {"size", SIZE, "PIXELS", 0, "The network looks at copies whose shorter side has this many pixels, 64 to 1024 (default 256)", 0},
+    {"size", SIZE, "PIXELS", 0, "The network looks at copies whose shorter side has this many pixels, 64 to 1024 (default 192)", 0},
     {"strength", STRENGTH, "X", 0, "How strong the colours are, 0.01 to 4 (default 1)", 0},
     {"tune", TUNE, "FILE", 0, "Measure the weights as 'unfade tune' has changed them", 0},
     {0},

@@ -34,7 +34,7 @@ static int measure(uf_app *app, const uf_model *m, card *out) {
     uf_plan_options o = {.mode = UF_INFER, .backend = "ref"};
     int err = uf_params_open(&params, app->ctx, 0);
     if (err == UF_OK) err = uf_graph_open(&g, app->ctx, params);
-    if (err == UF_OK) err = m->build(g, (uf_shape){1, 1, 256, 320}, &b); /* what a 720x576 frame becomes */
+    if (err == UF_OK) err = m->build(g, (uf_shape){1, 1, UF_COLOR_SIZE, UF_COLOR_SIZE * 4 / 3}, &b); /* what a 720x576 frame becomes */
     if (err == UF_OK) uf_output(b.out);
     if (err == UF_OK) err = uf_plan_open(&plan, app->ctx, g, &o);
     *out = (card){0};
@@ -56,7 +56,7 @@ static int show(uf_app *app, const uf_model *m) {
     uf_ctx_clear(app->ctx); /* no weights, or damaged ones, are an answer here */
     json_t *meta = json_object();
     if (!app->json)
-        printf("%s: %s\n  %.2f M parameters, %.2f GMAC for a 720x576 frame (seen as 320x256)\n  weights: %s%s\n", m->name, m->summary,
+        printf("%s: %s\n  %.2f M parameters, %.2f GMAC for a 720x576 frame (seen as 256x192)\n  weights: %s%s\n", m->name, m->summary,
                (double)c.n_values / 1e6, c.macs / 1e9, path ? path : m->file ? "not here" : "none are shipped: it learns beside `color`", path && !w ? " (damaged)" : "");
     for (int i = 0; w && i < UF_LEN(keys); i++) {
         const char *v = uf_weights_meta(w, keys[i]);

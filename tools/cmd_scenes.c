@@ -1,7 +1,7 @@
 #include "app.h"
 
 static const struct argp_option options[] = {
-    {"size", 's', "PIXELS", 0, "As for colorize, whose cuts these are (default 256)", 0},
+    {"size", 's', "PIXELS", 0, "As for colorize, whose cuts these are (default 192)", 0},
     {0},
 };
 
@@ -32,7 +32,8 @@ static const struct argp argp = {
     .args_doc = "FILM",
     .doc = "Tell where FILM cuts: the scenes that colorize keeps apart.\v"
            "A line a scene: its number, its first frame, how many frames, when it begins, how long it lasts.\n\n"
-           "Example:\n  unfade scenes reel.mp4",
+           "The lines can be corrected and given back: cuts that were missed added, false ones taken out, and for a scene its own strength or tuning.\n\n"
+           "Examples:\n  unfade scenes reel.mp4 >reel.scenes\n  unfade colorize --scenes reel.scenes reel.mp4 reel-colour.mp4",
     .children = children,
 };
 

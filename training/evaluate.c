@@ -188,7 +188,7 @@ static int run(eval *e, const char *sheet, uf_evaluation *out) {
 
 int uf_evaluate_params(uf_ctx *ctx, uf_params *params, const uf_data *data, int size, double strength, const char *sheet,
                        uf_evaluation *out) {
-    eval e = {.ctx = ctx, .data = data, .params = params, .model = &uf_model_color, .size = size > 0 ? size : 256,
+    eval e = {.ctx = ctx, .data = data, .params = params, .model = &uf_model_color, .size = size > 0 ? size : UF_COLOR_SIZE,
               .strength = strength > 0 ? (float)strength : 1.f};
     uf_evaluation result = {0};
     int err = uf_decoder_open(&e.decoder, ctx);

@@ -95,15 +95,6 @@ static void settle(uf_params *set) {
     }
 }
 
-/* The head is linear, so a factor on it is a factor on the chroma. */
-static void apply_gain(uf_run *u) {
-    static const char *const head[] = {"head.w", "head.b"};
-    for (int i = 0; u->r->gain > 0 && !strcmp(u->r->model, "color") && i < UF_LEN(head); i++) {
-        uf_param *p = uf_params_find(u->params, head[i]);
-        for (size_t k = 0; p && k < uf_count(p->shape); k++) p->value[k] *= u->r->gain;
-    }
-}
-
 static int draw_curve(uf_run *u) {
     char *curve = uf_run_path(u, "curve.svg");
     int err = curve ? uf_curve_write(u->ctx, curve, "loss (blue: training, red: held out)", u->n_curve, u->curve_step,
@@ -126,7 +117,7 @@ static int run_stages(uf_run *u) {
     UF_TRY(draw_curve(u));
     if (u->step <= base) settle(u->params); /* after the stages' last checkpoint: a resumed run does it once too */
     if (u->finish) UF_TRY(uf_finish_run(u, base, sample));
-    apply_gain(u); /* no checkpoint has it */
+    if (u->r->gain > 0 && !strcmp(u->r->model, "color")) uf_color_gain(u->params, u->r->gain); /* no checkpoint has it */
     return uf_run_save(u, u->r->out, false);
 }
 
