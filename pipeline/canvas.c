@@ -230,6 +230,15 @@ int uf_canvas_luma(uf_canvas *c, const AVFrame *source, float *net_luma)
     return UF_OK;
 }
 
+/* FFmpeg's writer of packed samples sets bits and clears none, and memory comes back as it was left. */
+static void clear(const uf_canvas *c, AVFrame *f)
+{
+    bool all = true;
+    for (int i = 0; i < c->to->nb_components; i++) all &= plain(c->to, i);
+    for (int i = 0; i < UF_LEN(f->buf) && !all; i++)
+        if (f->buf[i]) memset(f->buf[i]->data, 0, f->buf[i]->size);
+}
+
 static int new_frame(uf_canvas *c, const AVFrame *source, AVFrame **out)
 {
     AVFrame *f = av_frame_alloc();
@@ -242,6 +251,7 @@ static int new_frame(uf_canvas *c, const AVFrame *source, AVFrame **out)
     f->pict_type = AV_PICTURE_TYPE_NONE;
     f->quality = 0;
     if (av_frame_get_buffer(f, 0) < 0) goto fail;
+    clear(c, f);
     *out = f;
     return UF_OK;
 fail:
