@@ -86,6 +86,25 @@ typedef struct uf_suggestion {
  * UF_EDATA: no frames; the others as for colouring. */
 int uf_suggest(uf_ctx *ctx, const char *film, const uf_suggest_options *o, uf_suggestion *out, int *n_out);
 
+/* ---- the same frames under several settings (preview.c) ------------------------------------------------------------ */
+
+typedef struct uf_preview_setting {
+    int size;        /* as for colouring */
+    double strength; /* 0: grey */
+} uf_preview_setting;
+typedef struct uf_preview_options {
+    const char *weights, *tune, *weights_dir; /* as for colouring */
+    int n;                                    /* how many frames, evenly over the film, none at its very ends */
+    const uf_preview_setting *settings;
+    int n_settings;
+    /* Called for each setting (column) of each frame (row): rgb has w*3 bytes a row, borrowed. A code after uf_fail ends it. */
+    int (*cell)(void *user, int column, int row, double seconds, int w, int h, const uint8_t *rgb);
+    uf_progress_fn *progress;
+    void *user;
+} uf_preview_options;
+/* UF_EDATA: no frames; the others as for colouring. *n_rows: frames that were shown, fewer of a short film. */
+int uf_preview(uf_ctx *ctx, const char *film, const uf_preview_options *o, int *n_rows);
+
 /* ---- fields (fields.c) ------------------------------------------------------------------------------------------------ */
 
 typedef struct uf_field_counts {

@@ -66,6 +66,16 @@ same "sound of b" "$(sound b.mp4)" "$(sound b-out.mp4)"
 # full range in a file that cannot say so is converted, and said
 ffmpeg -v error -y -i one.mkv -vf format=yuvj420p -c:v mjpeg full.avi
 colour --codec ffv1 full.avi full-out.avi 2>said && grep -q 'an .mkv file keeps it' said && ok || bad "full range in avi: $(cat said)"
+# a sequence of pictures, longer than memory lasts that nobody used before: each frame's brightness, to a rounding
+mkdir seq
+ffmpeg -v error -y -f lavfi -i testsrc2=s=160x120:r=25:d=1.6 -vf format=gray -c:v ffv1 grey.mkv
+colour grey.mkv seq/%05d.png || bad "a sequence of 40"
+ffmpeg -v error -i grey.mkv -pix_fmt gray -f rawvideo - >grey.raw
+ffmpeg -v error -i seq/%05d.png -pix_fmt gray -f rawvideo - >seq.raw
+same "brightness of the sequence" 0 "$(cmp -l grey.raw seq.raw | awk '{a = $2; b = $3; x = int(a / 100) * 64 + int(a % 100 / 10) * 8 + a % 10; y = int(b / 100) * 64 + int(b % 100 / 10) * 8 + b % 10; if (x - y > 3 || y - x > 3) n++} END {print n + 0}')"
+# a contact sheet of settings: six columns, as many rows as were wished or there are
+"$unfade" preview -q -n 2 --weights "$weights" grey.mkv look.png && same "the contact sheet" "1948,492" "$(ffprobe -v error -show_entries stream=width,height -of csv=p=0 look.png)"
+refuses 64 "let its name end in .png" sh -c "'$unfade' preview grey.mkv out/look.jpg 2>&1 | head -1; exit 64"
 # the scenes that are told are those that colouring goes by; corrected ones are gone by too
 ffmpeg -v error -y -f lavfi -i testsrc2=s=96x64:r=25:d=0.4 -f lavfi -i mandelbrot=s=96x64:r=25 -filter_complex "[0:v]format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]concat" -frames:v 20 -c:v ffv1 two.mkv
 "$unfade" scenes -q two.mkv >two.scenes && same "scenes" "0 10" "$(awk '{print $4}' two.scenes | tr '\n' ' ' | sed 's/ $//')"

@@ -63,6 +63,17 @@ void uf_sheet_put(uf_sheet *s, int column, int row, int w, int h, const uint8_t 
     cairo_surface_destroy(p);
 }
 
+void uf_sheet_label(uf_sheet *s, int column, int row, const char *text) {
+    double x = GAP + column * (s->cell_w + GAP) + 5, y = GAP + row * (s->cell_h + GAP) + 16;
+    cairo_select_font_face(s->cr, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_BOLD);
+    cairo_set_font_size(s->cr, 13);
+    for (int lit = 0; lit < 2; lit++) { /* white on a shadow, to be read on anything */
+        cairo_set_source_rgb(s->cr, lit, lit, lit);
+        cairo_move_to(s->cr, x + 1 - lit, y + 1 - lit);
+        cairo_show_text(s->cr, text);
+    }
+}
+
 static cairo_status_t to_file(void *user, const unsigned char *data, unsigned n) {
     return fwrite(data, 1, n, user) == n ? CAIRO_STATUS_SUCCESS : CAIRO_STATUS_WRITE_ERROR;
 }

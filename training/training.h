@@ -139,6 +139,7 @@ typedef struct uf_sheet uf_sheet; /* a contact sheet: cells in rows, written as 
 int uf_sheet_open(uf_sheet **out, uf_ctx *ctx, int columns, int rows, int cell_w, int cell_h);
 void uf_sheet_close(uf_sheet **s);
 void uf_sheet_put(uf_sheet *s, int column, int row, int w, int h, const uint8_t *rgb); /* w*3 bytes a row; scaled to fit */
+void uf_sheet_label(uf_sheet *s, int column, int row, const char *text); /* over the top left of a cell */
 int uf_sheet_write(uf_sheet *s, const char *path);
 int uf_sheet_print(uf_sheet *s, FILE *to); /* the PNG; UF_EIO without a message */
 /* A learning curve as SVG: losses (n) against steps, with a running mean; valid may be NULL. */
