@@ -46,14 +46,20 @@ static void stop(film *f)
     uf_queue_abort(f->painted);
 }
 
+static int meet_fault(const film *f, const char *thread, int64_t n)
+{
+    return f->o->fault ? f->o->fault(f->o->fault_user, thread, n) : UF_OK;
+}
+
 static void *decode(void *user)
 {
     film *f = user;
     bool copies = uf_writer_copies(f->writer);
-    int64_t n = 0;
+    int64_t n = 0, n_items = 0;
     int err = UF_OK;
     while (err == UF_OK) {
         uf_item item = { 0 };
+        if ((err = meet_fault(f, "decode", n_items++)) < 0) break;
         err = uf_reader_next(f->reader, &item);
         if (err == UF_OK && ((item.packet && copies) || (item.frame && n++ < f->skip))) {
             uf_item_clear(&item);
@@ -87,10 +93,12 @@ static void *encode(void *user)
     film *f = user;
     AVRational base = uf_reader_format(f->reader)->streams[uf_reader_video(f->reader)]->time_base;
     double media_seconds = 0;
+    int64_t n_items = 0;
     int err = UF_OK;
     while (err == UF_OK) {
         uf_item item = { 0 };
         bool frame;
+        if ((err = meet_fault(f, "encode", n_items++)) < 0) break;
         if ((err = uf_queue_pop(f->painted, &item)) < 0) break;
         if (!item.frame && !item.packet) {
             err = uf_writer_finish(f->writer);
@@ -171,12 +179,14 @@ static int paint(film *f, uf_item *item)
 }
 
 /* Frames go through the stage, everything else passes; the empty item at the end too. */
-static int work(film *f, uf_queue *from, uf_queue *to, int (*stage)(film *, uf_item *))
+static int work(film *f, const char *thread, uf_queue *from, uf_queue *to, int (*stage)(film *, uf_item *))
 {
+    int64_t n_items = 0;
     int err = UF_OK;
     bool end = false;
     while (err == UF_OK && !end) {
         uf_item item = { 0 };
+        if ((err = meet_fault(f, thread, n_items++)) < 0) break;
         if ((err = uf_queue_pop(from, &item)) < 0) break;
         end = !item.frame && !item.packet;
         if (uf_ctx_cancelled(f->ctx)) err = uf_fail(f->ctx, UF_EINTR, "stopped; '%s' was not written", f->out);
@@ -199,10 +209,12 @@ static int pass_on(void *user, AVFrame *frame)
 static void *mend_all(void *user)
 {
     film *f = user;
+    int64_t n_items = 0;
     int err = UF_OK;
     bool end = false;
     while (err == UF_OK && !end) {
         uf_item item = { 0 };
+        if ((err = meet_fault(f, "mend", n_items++)) < 0) break;
         if ((err = uf_queue_pop(f->decoded, &item)) < 0) break;
         end = !item.frame && !item.packet;
         if (item.frame || end) {
@@ -220,7 +232,7 @@ static void *mend_all(void *user)
 static void *paint_all(void *user)
 {
     film *f = user;
-    f->paint_err = work(f, f->predicted, f->painted, paint);
+    f->paint_err = work(f, "paint", f->predicted, f->painted, paint);
     return NULL;
 }
 
@@ -237,7 +249,7 @@ static int run(film *f)
     f->began = f->recent[0] = uf_now();
     while (n < n_jobs && !pthread_create(&thread[n], NULL, job[n], f)) n++;
     if (n == n_jobs) {
-        err = work(f, f->mended, f->predicted, predict);
+        err = work(f, "predict", f->mended, f->predicted, predict);
     } else {
         err = uf_fail(f->ctx, UF_ENOMEM, "cannot start a thread; end other programs first");
         stop(f);

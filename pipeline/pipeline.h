@@ -49,6 +49,9 @@ typedef struct uf_film_options {
     const char *weights_dir;      /* where the build left the weights, see uf_weights_find(); NULL: nowhere */
     uf_paint_fn *paint;           /* tests: instead of the network; NULL: the network */
     void *paint_user;
+    int (*fault)(void *user, const char *thread, int64_t n); /* tests: called by "decode", "mend", "predict", "paint", "encode" before its
+                                     n-th item, from that thread; a code below 0 after uf_fail ends it; NULL: nothing */
+    void *fault_user;
     bool wait;                    /* for space on a full disk, while somebody is there to make some */
 } uf_film_options;
 
