@@ -28,15 +28,15 @@ valid_every: 1
 END
 }
 # Losses of every step, and held-out losses, which look through the norms' running statistics. A rounding that falls the other way
-# grows from step to step: the first six are held to their digits, the rest to two hundredths.
+# grows from step to step: the first four are held to their digits, the rest to two hundredths.
 same() {
     awk -F, 'function far(a, b, by) { return a - b > by * b || b - a > by * b }
              NR == FNR { loss[$1] = $5; n++; next }
-             $1 != "step" && far($5, loss[$1], $1 <= 6 ? 1e-5 : 2e-2) { bad = 1 }
+             $1 != "step" && far($5, loss[$1], $1 <= 4 ? 1e-5 : 2e-2) { bad = 1 }
              END { exit bad || FNR != n }' one/log.csv "$1/log.csv" || fail "other losses in $1"
     for run in one "$1"; do sed -n 's/.*step \([0-9]*\) held-out loss /\1 /p' $run.log; done | awk 'function far(a, b, by) { return a - b > by * b || b - a > by * b }
              !($1 in loss) { loss[$1] = $2; n++; next }
-             far($2, loss[$1], $1 <= 6 ? 2e-3 : 2e-2) { bad = 1 }
+             far($2, loss[$1], $1 <= 4 ? 2e-3 : 2e-2) { bad = 1 }
              END { exit bad || NR != 2 * n || n < 12 }' || fail "other held-out losses in $1"
 }
 
