@@ -108,6 +108,27 @@ typedef struct uf_preview_options {
 /* UF_EDATA: no frames; the others as for colouring. *n_rows: frames that were shown, fewer of a short film. */
 int uf_preview(uf_ctx *ctx, const char *film, const uf_preview_options *o, int *n_rows);
 
+/* ---- a film and what was made of it (compare.c) --------------------------------------------------------------------- */
+
+typedef enum uf_compare_kind { UF_COMPARE_BEFORE, UF_COMPARE_AFTER, UF_COMPARE_SCENE } uf_compare_kind;
+typedef struct uf_compare_options {
+    int n_pairs;      /* frames to show of both, evenly over the film */
+    int most_scenes;  /* first frames of so many scenes */
+    /* A JPEG file of n bytes, borrowed: a pair's BEFORE comes directly before its AFTER. A code after uf_fail ends it. */
+    int (*picture)(void *user, uf_compare_kind kind, int64_t frame, double seconds, int w, int h, const uint8_t *jpeg, size_t n);
+    uf_progress_fn *progress;
+    void *user;
+} uf_compare_options;
+typedef struct uf_comparison {
+    int64_t n_before, n_after, n_pairs; /* frames of each, and of both at once */
+    int64_t n_scenes, n_steady;         /* scenes; frames that begin none */
+    int n_shown;                        /* pairs that were shown */
+    double luma_difference, luma_worst; /* |difference| of brightness in 8-bit steps at 640 pixels' width: mean, and of the worst frame */
+    double chroma, chroma_change;       /* distance from grey; from the frame before, within scenes: means, in 8-bit steps */
+} uf_comparison;
+/* UF_EINVAL: the films have not the same shape; UF_EDATA, UF_EIO and others as for colouring. */
+int uf_compare(uf_ctx *ctx, const char *before, const char *after, const uf_compare_options *o, uf_comparison *out);
+
 /* ---- fields (fields.c) ------------------------------------------------------------------------------------------------ */
 
 typedef struct uf_field_counts {

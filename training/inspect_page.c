@@ -11,7 +11,7 @@ static const char head[] =
     "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>unfade inspect</title>\n<style>\n"
     "body{font:16px/1.5 system-ui,sans-serif;max-width:76rem;margin:0 auto;padding:1rem;color:#222;background:#fff}\n"
-    "h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2rem}\n"
+    "h1,li,figcaption{overflow-wrap:anywhere}h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2rem}\n"
     ".wide{overflow-x:auto}table{border-collapse:collapse}td,th{padding:.2rem .6rem;text-align:right;white-space:nowrap}\n"
     "th{border-bottom:1px solid #888}td:first-child,th:first-child{text-align:left}tr:nth-child(even){background:#f4f4f4}\n"
     ".bad{color:#b00020;font-weight:bold}img,svg{max-width:100%;height:auto;display:block}\n"

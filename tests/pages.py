@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""The pages that unfade writes, in a real browser: pages.py UNFADE SOURCE. Needs chromium, its driver and selenium; without them it is skipped (77)."""
+import os, shutil, subprocess, sys, tempfile
+
+try:
+    from selenium import webdriver
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.chrome.service import Service
+except ImportError:
+    sys.exit(77)
+if not shutil.which('chromium') or not shutil.which('chromedriver') or not shutil.which('ffmpeg'):
+    sys.exit(77)
+
+UNFADE, SOURCE = sys.argv[1:3]
+
+
+def open_browser(w, h):
+    o = webdriver.ChromeOptions()
+    o.binary_location = shutil.which('chromium')
+    for a in ('--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', f'--window-size={w},{h}'):
+        o.add_argument(a)
+    o.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
+    return webdriver.Chrome(service=Service(shutil.which('chromedriver')), options=o)
+
+
+def check(ok, what):
+    if not ok:
+        print('FAILED:', what)
+        sys.exit(1)
+
+
+def common(b, page):
+    b.get('file://' + page)
+    for i in b.find_elements(By.TAG_NAME, 'img'):
+        check(b.execute_script('return arguments[0].complete && arguments[0].naturalWidth > 0', i), 'a picture does not load: ' + i.get_attribute('alt'))
+    asked = [e for e in b.get_log('performance') if '"Network.requestWillBeSent"' in e['message']]
+    away = [e['message'] for e in asked if '"url":"data:' not in e['message'] and '"url":"file://' + page not in e['message']]
+    check(not away, 'the page asks for something else: ' + ''.join(away)[:300])
+    severe = [e['message'] for e in b.get_log('browser') if e['level'] == 'SEVERE']
+    check(not severe, 'the browser complains: ' + ' '.join(severe)[:300])
+
+
+def report(b, page):
+    common(b, page)
+    pairs = b.find_elements(By.CSS_SELECTOR, '.pair')
+    check(len(pairs) == 3, f'{len(pairs)} pairs instead of 3')
+    for p in pairs:
+        slider, after = p.find_element(By.TAG_NAME, 'input'), p.find_element(By.CSS_SELECTOR, '.after')
+        shown = lambda: b.execute_script('return getComputedStyle(arguments[0]).clipPath', after)
+        check('50%' in shown(), 'the slider does not begin in the middle: ' + shown())
+        slider.send_keys(Keys.ARROW_RIGHT)
+        check('51%' in shown(), 'the arrow key does not move the picture: ' + shown())
+        slider.send_keys(Keys.END)
+        check('100%' in shown(), 'the End key does not move the picture: ' + shown())
+    check(b.execute_script('var v=document.querySelector("video");return v && !v.error'), 'the film is not in the page')
+    check('&lt;b&gt;' in b.page_source, 'a name with < in it is not written as text')
+
+
+with tempfile.TemporaryDirectory() as d:
+    grey, colour, page = (os.path.join(d, n) for n in ('grey.mkv', '<b>colour.mp4', 'report.html'))
+    subprocess.run(['ffmpeg', '-v', 'error', '-f', 'lavfi', '-i', 'testsrc2=s=320x240:r=25:d=1', '-pix_fmt', 'gray', '-c:v', 'ffv1', grey], check=True)
+    subprocess.run([UNFADE, 'colorize', '-q', '--size', '64', grey, colour], check=True)
+    subprocess.run([UNFADE, 'report', '-q', '-n', '3', grey, colour, page], check=True)
+    seen = os.path.join(d, 'inspect.html')
+    subprocess.run([UNFADE, 'inspect', '-q', os.path.join(SOURCE, 'models/weights/color.safetensors'), os.path.join(SOURCE, 'samples/pictures'), '--out', seen], check=True)
+    for w, h in ((1200, 900), (400, 800)):
+        b = open_browser(w, h)
+        try:
+            report(b, page)
+            wide = b.execute_script('return document.documentElement.scrollWidth - document.documentElement.clientWidth')
+            check(wide <= 0, f'the report is {wide} pixels too wide for {w}')
+            if len(sys.argv) > 3:
+                b.save_screenshot(os.path.join(sys.argv[3], f'report-{w}.png'))
+            common(b, seen)
+            wide = b.execute_script('return document.documentElement.scrollWidth - document.documentElement.clientWidth')
+            check(wide <= 0, f'the page of inspect is {wide} pixels too wide for {w}')
+        finally:
+            b.quit()
+print('the pages of report and inspect: pictures, sliders, keys, nothing from elsewhere, fit for a phone')
