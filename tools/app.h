@@ -46,6 +46,13 @@ void uf_report_duration(double seconds, char *to, size_t n); /* "1:02:03", "2:03
 void uf_report_media(uf_app *app, const char *path, const uf_media_info *m);
 
 /* What colouring `in` to `out` would do and how long it would take, by doing a few seconds of it. forecast.c */
+enum { UF_MOST_REFERENCES = 64 };
+typedef struct uf_reference {
+    int64_t frame;       /* of the film, from 0 */
+    const char *picture; /* that frame, coloured by hand */
+} uf_reference;
+/* Tunes the network to each scene that has references; references.c. *table: the file for uf_colorize_options.scenes, new memory. */
+int uf_references_learn(uf_app *app, const char *film, const char *out, const uf_film_options *o, const uf_reference *refs, int n, char **table);
 int uf_forecast(uf_app *app, const char *in, const char *out, const uf_film_options *o);
 
 /* "512M", "2G", "100000": bytes; -1: not a size. */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE, PLAN, FIELDS, SCRATCH, DEFLICKER, STEADY, MASKS, SCENES };
+enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE, PLAN, FIELDS, SCRATCH, DEFLICKER, STEADY, MASKS, SCENES, REFERENCE };
 
 enum { MOST_OPTIONS = 64 };
 
@@ -21,6 +21,8 @@ static const struct argp_option options[] = {
      "30. --plan says what a film looks like. The last two change brightness, as they must", 0},
     {"scenes", SCENES, "FILE", 0, "Scenes begin where FILE says: what 'unfade scenes IN >FILE' wrote, corrected. A line may end in 'strength 0.7' or "
      "'tune FILE.tune', for that scene alone", 0},
+    {"reference", REFERENCE, "FRAME=PICTURE", 0, "PICTURE is that frame of IN, coloured by hand: its scene gets those colours, which takes a minute to "
+     "learn. Give it as often as you like. Frames count from 0; 'unfade suggest' names and writes some", 0},
     {"scratch", SCRATCH, "X", OPTION_ARG_OPTIONAL, "Remove dust, hairs and vertical scratches first; X from 0.1, careful, to 2, bold (1). Frames where "
      "nothing is found stay as they are", 0},
     {"deflicker", DEFLICKER, "X", OPTION_ARG_OPTIONAL, "Even brightness that jumps from frame to frame; X: how much of it, to 1", 0},
@@ -47,6 +49,8 @@ typedef struct args {
     const char *encoder[2 * MOST_OPTIONS + 1]; /* names and values in turn */
     int n_encoder;
     bool plan;
+    uf_reference refs[UF_MOST_REFERENCES];
+    int n_refs;
 } args;
 
 static error_t parse_device(struct argp_state *state, const char *arg) {
@@ -68,6 +72,14 @@ static void add_encoder(struct argp_state *state, args *a, const char *word) {
     a->encoder[a->n_encoder++] = name ? word + 1 : word;
 }
 
+static void add_reference(struct argp_state *state, args *a, const char *arg) {
+    char *end;
+    long long frame = strtoll(arg, &end, 10);
+    if (end == arg || *end != '=' || !end[1] || frame < 0) argp_error(state, "--reference takes FRAME=PICTURE, as in 120=bride.png, not '%s'", arg);
+    if (a->n_refs == UF_MOST_REFERENCES) argp_error(state, "at most %d references; 'unfade tune' learns from whole folders", UF_MOST_REFERENCES);
+    a->refs[a->n_refs++] = (uf_reference){frame, end + 1};
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state) {
     args *a = state->input;
     switch (key) {
@@ -86,6 +98,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case SCRATCH: a->o.scratch = arg ? uf_parse_number(state, "--scratch", arg, .1, 2) : 1; return 0;
     case DEFLICKER: a->o.deflicker = arg ? uf_parse_number(state, "--deflicker", arg, .1, 1) : 1; return 0;
     case STEADY: a->o.steady = arg ? uf_parse_number(state, "--steady", arg, .1, 1) : 1; return 0;
+    case REFERENCE: add_reference(state, a, arg); return 0;
     case SCENES: a->o.scenes = arg; return 0;
     case MASKS: a->o.masks = arg; return 0;
     case SIZE: a->o.size = (int)uf_parse_number(state, "--size", arg, 64, 1024); return 0;
@@ -109,6 +122,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case ARGP_KEY_END:
         if (a->n_encoder % 2) argp_error(state, "option '-%s' for the encoder has no value", a->encoder[a->n_encoder - 1]);
+        if (a->n_refs && a->o.scenes) argp_error(state, "--reference makes a table of scenes of its own; leave --scenes out, or put 'tune FILE' into its lines");
         if (a->n_encoder) a->o.encoder_options = a->encoder;
         if (!a->out) argp_error(state, "give the film or picture to colour, and the name of the result: unfade colorize old.mp4 new.mp4");
         return 0;
@@ -159,7 +173,12 @@ static int run(uf_app *app, int argc, char **argv) {
     if (a.plan) return uf_forecast(app, a.in, a.out, &film);
     uf_report_event(app, "start", json_pack("{s:s,s:s}", "input", a.in, "output", a.out));
     double start = uf_now();
-    UF_TRY(uf_film_colorize(app->ctx, a.in, a.out, &film));
+    char *table = NULL;
+    if (a.n_refs) UF_TRY(uf_references_learn(app, a.in, a.out, &film, a.refs, a.n_refs, &table));
+    if (table) film.colorize.scenes = table;
+    int err = uf_film_colorize(app->ctx, a.in, a.out, &film);
+    free(table);
+    if (err < 0) return err;
     double seconds = uf_now() - start;
     double fps = (double)t.last.n_done / (seconds > 0 ? seconds : 1);
     uf_report_event(app, "done", json_pack("{s:s,s:I,s:f,s:f,s:i}", "output", a.out, "frames", (json_int_t)t.last.n_done, "seconds",

@@ -141,6 +141,7 @@ static void sleep_while_waiting(char **argv) {
 }
 
 int main(int argc, char **argv) {
+    setenv("SVT_LOG", "1", 0); /* SVT-AV1 talks to the terminal past everybody: errors only */
     sleep_while_waiting(argv);
     if (argc < 2) {
         list(stderr);

@@ -240,6 +240,7 @@ typedef struct uf_tune_options {
     int steps;                      /* at most; 0: 300 */
     float rate;                     /* 0: 1e-3 */
     int64_t max_seconds;            /* 0: no limit */
+    bool few;                       /* the references are of one scene: all are learnt, none is held back, and they are their own measure */
     bool overwrite;
     uf_train_progress_fn *progress;
     void *user;

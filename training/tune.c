@@ -43,9 +43,10 @@ static int open_data(tune *t) {
     for (int i = 0; i < 2 * n; i++) {
         uf_source *s = &t->sources[i];
         *s = (uf_source){.path = (char *)(uintptr_t)t->o->references[i % n]};
-        *(i < n ? &s->exclude_every : &s->only_every) = HOLD_BACK;
+        if (!t->o->few) *(i < n ? &s->exclude_every : &s->only_every) = HOLD_BACK;
     }
     UF_TRY(uf_data_open(&t->learn, t->ctx, t->sources, n));
+    if (t->o->few) return uf_data_open(&t->held, t->ctx, t->sources + n, n);
     if (uf_data_open(&t->held, t->ctx, t->sources + n, n) < 0 || uf_data_n(t->learn) + uf_data_n(t->held) < FEWEST) {
         uf_ctx_clear(t->ctx);
         return uf_fail(t->ctx, UF_EINVAL, "there are %lld pictures in '%s'; give a folder with %d or more, of which every %dth is "
