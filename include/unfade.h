@@ -80,7 +80,7 @@ typedef struct uf_colorize_options {
     const char *const *encoder_options; /* names and values in turn, NULL-ended, as FFmpeg knows them: "preset", "slow"; NULL:
                                 none */
     double from, length;     /* seconds of a film: only this part of it; length 0: to the end */
-    const char *fields;      /* "keep" (NULL): frames as they are; "deinterlace"; "detelecine": 24 frames out of 30 */
+    const char *fields;      /* "keep" (NULL): frames as they are; "auto": woven ones whole; "deinterlace": all; "detelecine": 24 frames out of 30 */
     bool compare;            /* the left half stays grey */
     double scratch;          /* before colouring, damage is mended: dust, hairs and vertical scratches; */
     double deflicker;        /* brightness that jumps from frame to frame; */

@@ -20,6 +20,7 @@ int uf_fields_filters(uf_ctx *ctx, const char *word, const char **filters)
     } known[] = {
         { "keep", NULL },
         { "deinterlace", "bwdif=mode=send_frame:deint=all" },            /* one frame for two fields: the number of frames stays */
+        { "auto", "idet,bwdif=mode=send_frame:deint=interlaced" },       /* the same for woven frames alone; the others to the bit */
         { "detelecine", "fieldmatch,bwdif=mode=send_frame:deint=interlaced,decimate" }, /* 24 frames again out of 30 */
     };
     for (int i = 0; i < UF_LEN(known); i++)
@@ -27,7 +28,7 @@ int uf_fields_filters(uf_ctx *ctx, const char *word, const char **filters)
             *filters = known[i].filters;
             return UF_OK;
         }
-    return uf_fail(ctx, UF_EINVAL, "there is no way '%s' to treat fields; there are keep, deinterlace and detelecine", word);
+    return uf_fail(ctx, UF_EINVAL, "there is no way '%s' to treat fields; there are keep, auto, deinterlace and detelecine", word);
 }
 
 int uf_fields_open(uf_fields **out, uf_ctx *ctx, const AVFrame *like, AVRational base, AVRational rate, const char *filters)
@@ -94,6 +95,9 @@ AVRational uf_fields_rate(const uf_fields *f)
 
 /* ---- which kind a film is -------------------------------------------------------------------------------------- */
 
+enum { N_SAMPLES = 3 };
+static const double SAMPLE = 3; /* seconds */
+
 /* idet's verdict on a frame. */
 static int count(void *user, const AVFrame *f, int64_t number)
 {
@@ -108,19 +112,26 @@ static int count(void *user, const AVFrame *f, int64_t number)
     return UF_OK;
 }
 
-int uf_fields_look(uf_ctx *ctx, const char *film, double from, double length, uf_field_counts *out)
+static int look(uf_ctx *ctx, const char *film, double from, double length, uf_field_counts *c)
 {
     uf_reader *r = NULL;
-    uf_field_counts c = { 0 };
-    int err = uf_reader_open_with(&r, ctx, film, &(uf_reader_options){ .from = from, .length = length, .filters = "idet" });
-    if (err == UF_OK) err = uf_walk(ctx, r, &(uf_walk_options){ .every = 1, .on = count, .user = &c });
+    UF_TRY(uf_reader_open_with(&r, ctx, film, &(uf_reader_options){ .from = from, .length = length, .filters = "idet" }));
+    int err = uf_walk(ctx, r, &(uf_walk_options){ .every = 1, .on = count, .user = c });
     uf_reader_close(&r);
-    if (err == UF_OK) {
-        /* Of telecined film two frames in five are woven of two and repeat a field; idet remembers, and calls the ones between woven
-         * too. A camera's fields do not repeat. */
-        bool woven = 10 * c.interlaced > c.n, mostly = 2 * c.interlaced > c.n;
-        c.verdict = !woven ? "progressive" : 10 * c.repeated > c.n ? "telecined" : mostly ? "interlaced" : "mixed";
-        *out = c;
-    }
     return err;
+}
+
+int uf_fields_look(uf_ctx *ctx, const char *film, double from, double length, uf_field_counts *out)
+{
+    uf_field_counts c = { 0 };
+    int err = UF_OK, n = length > 2 * N_SAMPLES * SAMPLE ? N_SAMPLES : 1;
+    for (int i = 0; i < n && err == UF_OK; i++)
+        err = n == 1 ? look(ctx, film, from, length, &c) : look(ctx, film, from + length * (2 * i + 1) / (2 * n), SAMPLE, &c);
+    if (err < 0) return err;
+    /* Of telecined film two frames in five are woven of two and repeat a field; idet remembers, and calls the ones between woven
+     * too. A camera's fields do not repeat. */
+    bool woven = 10 * c.interlaced > c.n, mostly = 2 * c.interlaced > c.n;
+    c.verdict = !woven ? "progressive" : 10 * c.repeated > c.n ? "telecined" : mostly ? "interlaced" : "mixed";
+    *out = c;
+    return UF_OK;
 }

@@ -135,7 +135,7 @@ typedef struct uf_field_counts {
     int64_t n, interlaced, progressive, repeated; /* frames that were looked at; of those, by FFmpeg's idet */
     const char *verdict;                          /* "progressive", "interlaced", "telecined", "mixed" */
 } uf_field_counts;
-/* Looks at a part of a film. */
+/* Looks at a part of a film (length 0: all of it), or at samples of a long one. */
 int uf_fields_look(uf_ctx *ctx, const char *film, double from, double length, uf_field_counts *out);
 
 /* ---- where a film cuts (scenes.c) ------------------------------------------------------------------------------------ */

@@ -66,6 +66,15 @@ same "sound of b" "$(sound b.mp4)" "$(sound b-out.mp4)"
 # full range in a file that cannot say so is converted, and said
 ffmpeg -v error -y -i one.mkv -vf format=yuvj420p -c:v mjpeg full.avi
 colour --codec ffv1 full.avi full-out.avi 2>said && grep -q 'an .mkv file keeps it' said && ok || bad "full range in avi: $(cat said)"
+# woven frames alone are made whole: a film whose first half was filmed whole and whose second half in fields
+ffmpeg -v error -y -f lavfi -i mandelbrot=s=96x64:r=25 -f lavfi -i testsrc2=s=96x64:r=50 -filter_complex "[0:v]format=yuv420p,trim=end_frame=20[a];[1:v]format=yuv420p,tinterlace=mode=interleave_top,trim=end_frame=20,setfield=prog[b];[a][b]concat" \
+    -frames:v 40 -c:v ffv1 half.mkv
+colour --codec ffv1 --fields auto half.mkv half-out.mkv || bad "--fields auto"
+same "the whole frames" "$(luma half.mkv | head -18)" "$(luma half-out.mkv | head -18)"
+same "timestamps of the half woven film" "$(stamps half.mkv)" "$(stamps half-out.mkv)"
+[ "$(luma half.mkv | tail -15)" != "$(luma half-out.mkv | tail -15)" ] && ok || bad "woven frames stay woven"
+colour --codec ffv1 --fields deinterlace half.mkv half-all.mkv || bad "--fields deinterlace"
+same "the woven frames" "$(luma half-all.mkv | tail -15 | head -12)" "$(luma half-out.mkv | tail -15 | head -12)"
 # a sequence of pictures, longer than memory lasts that nobody used before: each frame's brightness, to a rounding
 mkdir seq
 ffmpeg -v error -y -f lavfi -i testsrc2=s=160x120:r=25:d=1.6 -vf format=gray -c:v ffv1 grey.mkv

@@ -17,8 +17,8 @@ static const struct argp_option options[] = {
     {"for", FOR, "TIME", 0, "Stop after so long: 10s, 2:00", 0},
     {"compare", COMPARE, 0, 0, "Leave the left half grey, to see what was and what is side by side", 0},
     {"plan", PLAN, 0, 0, "Say what would be written and how long it would take, measured on a few seconds of the film; write nothing", 0},
-    {"fields", FIELDS, "HOW", 0, "keep (the default): frames as they are; deinterlace: one whole frame for two fields; detelecine: the 24 frames of a film out of "
-     "30. --plan says what a film looks like. The last two change brightness, as they must", 0},
+    {"fields", FIELDS, "HOW", 0, "keep (the default): frames as they are; auto: one whole frame for two fields where a frame is woven of them, the others to the bit; deinterlace: "
+     "so for all frames; detelecine: the 24 frames of a film out of 30. --plan says what a film looks like. All but keep change brightness, as they must", 0},
     {"scenes", SCENES, "FILE", 0, "Scenes begin where FILE says: what 'unfade scenes IN >FILE' wrote, corrected. A line may end in 'strength 0.7' or "
      "'tune FILE.tune', for that scene alone", 0},
     {"reference", REFERENCE, "FRAME=PICTURE", 0, "PICTURE is that frame of IN, coloured by hand: its scene gets those colours, which takes a minute to "

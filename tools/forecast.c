@@ -43,12 +43,13 @@ static void tell(uf_app *app, const char *out, const uf_media_info *m, const pac
                time, (long long)n_frames, fps, (long long)measured, bytes / 1e6);
 }
 
-/* Eight seconds tell. */
+/* Of samples over the whole of it. */
 static int tell_fields(uf_app *app, const char *in, const uf_film_options *o, double whole) {
     uf_field_counts c;
-    UF_TRY(uf_fields_look(app->ctx, in, o->colorize.from + whole / 3, 8, &c));
+    UF_TRY(uf_fields_look(app->ctx, in, o->colorize.from, whole, &c));
     bool kept = !o->colorize.fields || !strcmp(o->colorize.fields, "keep");
     const char *hint = !kept || !strcmp(c.verdict, "progressive") ? "" : !strcmp(c.verdict, "telecined") ? "; --fields detelecine gives its whole frames back"
+                     : !strcmp(c.verdict, "mixed") ? "; --fields auto makes whole frames of those"
                                                                          : "; --fields deinterlace makes whole frames of it";
     uf_report_event(app, "fields", json_pack("{s:s,s:I,s:I,s:I,s:I}", "verdict", c.verdict, "frames", (json_int_t)c.n, "interlaced",
                                              (json_int_t)c.interlaced, "progressive", (json_int_t)c.progressive, "repeated",
