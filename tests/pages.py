@@ -60,7 +60,8 @@ def report(b, page):
 with tempfile.TemporaryDirectory() as d:
     grey, colour, page = (os.path.join(d, n) for n in ('grey.mkv', '<b>colour.mp4', 'report.html'))
     subprocess.run(['ffmpeg', '-v', 'error', '-f', 'lavfi', '-i', 'testsrc2=s=320x240:r=25:d=1', '-pix_fmt', 'gray', '-c:v', 'ffv1', grey], check=True)
-    subprocess.run([UNFADE, 'colorize', '-q', '--size', '64', grey, colour], check=True)
+    told = os.path.join(d, 'told.html')
+    subprocess.run([UNFADE, 'colorize', '-q', '--size', '64', '--deflicker', '--report', told, grey, colour], check=True)
     subprocess.run([UNFADE, 'report', '-q', '-n', '3', grey, colour, page], check=True)
     seen = os.path.join(d, 'inspect.html')
     subprocess.run([UNFADE, 'inspect', '-q', os.path.join(SOURCE, 'models/weights/color.safetensors'), os.path.join(SOURCE, 'samples/pictures'), '--out', seen], check=True)
@@ -72,6 +73,8 @@ with tempfile.TemporaryDirectory() as d:
             check(wide <= 0, f'the report is {wide} pixels too wide for {w}')
             if len(sys.argv) > 3:
                 b.save_screenshot(os.path.join(sys.argv[3], f'report-{w}.png'))
+            common(b, told)
+            check('--deflicker' in b.find_element(By.TAG_NAME, 'ul').text, 'what was asked for is not told')
             common(b, seen)
             wide = b.execute_script('return document.documentElement.scrollWidth - document.documentElement.clientWidth')
             check(wide <= 0, f'the page of inspect is {wide} pixels too wide for {w}')

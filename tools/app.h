@@ -18,6 +18,7 @@ typedef struct uf_app {
     bool bar;                   /* a progress bar stands on the line */
     double last;                /* when progress was last shown */
     int n_warnings;
+    FILE *notes;                /* what is said is written there too, line by line; NULL: nowhere */
 } uf_app;
 
 typedef struct uf_command {
@@ -45,7 +46,15 @@ void uf_report_duration(double seconds, char *to, size_t n); /* "1:02:03", "2:03
 /* What is in a file: lines for people, or an event. cmd_info.c */
 void uf_report_media(uf_app *app, const char *path, const uf_media_info *m);
 
-/* What colouring `in` to `out` would do and how long it would take, by doing a few seconds of it. forecast.c */
+/* One page that shows a film beside what was made of it; cmd_report.c. */
+typedef struct uf_page_options {
+    int n;             /* frames to show of both */
+    const char *masks; /* folder of `colorize --masks`, or NULL */
+    const char *notes; /* lines: what was asked for, and what the program said, or NULL */
+    bool overwrite;
+} uf_page_options;
+int uf_page_write(uf_app *app, const char *before, const char *after, const char *page, const uf_page_options *o);
+
 enum { UF_MOST_REFERENCES = 64 };
 typedef struct uf_reference {
     int64_t frame;       /* of the film, from 0 */
@@ -53,6 +62,7 @@ typedef struct uf_reference {
 } uf_reference;
 /* Tunes the network to each scene that has references; references.c. *table: the file for uf_colorize_options.scenes, new memory. */
 int uf_references_learn(uf_app *app, const char *film, const char *out, const uf_film_options *o, const uf_reference *refs, int n, char **table);
+/* What colouring `in` to `out` would do and how long it would take, by doing a few seconds of it. forecast.c */
 int uf_forecast(uf_app *app, const char *in, const char *out, const uf_film_options *o);
 
 /* "512M", "2G", "100000": bytes; -1: not a size. */

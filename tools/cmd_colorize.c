@@ -1,11 +1,12 @@
 #include "app.h"
+#include "base.h"
 #include "engine.h"
 #include "pipeline.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE, PLAN, FIELDS, SCRATCH, DEFLICKER, STEADY, MASKS, SCENES, REFERENCE };
+enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE, PLAN, FIELDS, SCRATCH, DEFLICKER, STEADY, MASKS, SCENES, REFERENCE, REPORT };
 
 enum { MOST_OPTIONS = 64 };
 
@@ -28,6 +29,7 @@ static const struct argp_option options[] = {
     {"deflicker", DEFLICKER, "X", OPTION_ARG_OPTIONAL, "Even brightness that jumps from frame to frame; X: how much of it, to 1", 0},
     {"steady", STEADY, "X", OPTION_ARG_OPTIONAL, "Take out the sway of a worn projector gate; X: how much of it, to 1", 0},
     {"masks", MASKS, "FOLDER", 0, "Write there what the last three changed: a list, and a picture for each frame with dust or scratches", 0},
+    {"report", REPORT, "PAGE.html", 0, "Write a page too that shows the film before and after, what was done and what was measured (see unfade report)", 0},
     {"size", SIZE, "PIXELS", 0, "The network looks at a copy of the picture whose shorter side has this many pixels, 64 to 1024; larger is slower and "
      "not always better (default 192). OUT has the size of IN", 0},
     {"strength", STRENGTH, "X", 0, "How strong the colours are, 0.01 to 2 (default 1, as trained)", 0},
@@ -49,6 +51,7 @@ typedef struct args {
     const char *encoder[2 * MOST_OPTIONS + 1]; /* names and values in turn */
     int n_encoder;
     bool plan;
+    const char *page;
     uf_reference refs[UF_MOST_REFERENCES];
     int n_refs;
 } args;
@@ -98,6 +101,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case SCRATCH: a->o.scratch = arg ? uf_parse_number(state, "--scratch", arg, .1, 2) : 1; return 0;
     case DEFLICKER: a->o.deflicker = arg ? uf_parse_number(state, "--deflicker", arg, .1, 1) : 1; return 0;
     case STEADY: a->o.steady = arg ? uf_parse_number(state, "--steady", arg, .1, 1) : 1; return 0;
+    case REPORT: a->page = arg; return 0;
     case REFERENCE: add_reference(state, a, arg); return 0;
     case SCENES: a->o.scenes = arg; return 0;
     case MASKS: a->o.masks = arg; return 0;
@@ -122,6 +126,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case ARGP_KEY_END:
         if (a->n_encoder % 2) argp_error(state, "option '-%s' for the encoder has no value", a->encoder[a->n_encoder - 1]);
+        if (a->page && (!strcmp(a->in, "-") || !strcmp(a->out, "-"))) argp_error(state, "--report looks at both films again; give them as files, not -");
         if (a->n_refs && a->o.scenes) argp_error(state, "--reference makes a table of scenes of its own; leave --scenes out, or put 'tune FILE' into its lines");
         if (a->n_encoder) a->o.encoder_options = a->encoder;
         if (!a->out) argp_error(state, "give the film or picture to colour, and the name of the result: unfade colorize old.mp4 new.mp4");
@@ -159,6 +164,24 @@ static void keep(void *user, const uf_progress *p) {
     uf_report_progress(t->app, "frames", p->n_done, p->n_total, p->fps, p->seconds, NULL);
 }
 
+/* From here on the page remembers what is said; that it can be written is known before minutes are spent. */
+static int open_notes(uf_app *app, int argc, char **argv, const char *page, bool overwrite, char **said, size_t *n_said) {
+    UF_TRY(uf_whole_check(app->ctx, page, overwrite));
+    if (!(app->notes = open_memstream(said, n_said))) return uf_fail(app->ctx, UF_ENOMEM, "out of memory for the page '%s'", page);
+    for (int i = 0; i < argc; i++) fprintf(app->notes, i + 1 < argc ? "%s " : "%s\n", argv[i]);
+    return UF_OK;
+}
+
+/* err: how the job ended; only of a finished one there is a page. */
+static int close_notes(uf_app *app, const args *a, int err, char **said) {
+    fclose(app->notes);
+    app->notes = NULL;
+    if (err == UF_OK)
+        err = uf_page_write(app, a->in, a->out, a->page, &(uf_page_options){.n = 8, .masks = a->o.masks, .notes = *said, .overwrite = a->o.overwrite});
+    free(*said);
+    return err;
+}
+
 static int run(uf_app *app, int argc, char **argv) {
     args a = {.app = app};
     argp_parse(&argp, argc, argv, 0, NULL, &a);
@@ -173,11 +196,14 @@ static int run(uf_app *app, int argc, char **argv) {
     if (a.plan) return uf_forecast(app, a.in, a.out, &film);
     uf_report_event(app, "start", json_pack("{s:s,s:s}", "input", a.in, "output", a.out));
     double start = uf_now();
-    char *table = NULL;
-    if (a.n_refs) UF_TRY(uf_references_learn(app, a.in, a.out, &film, a.refs, a.n_refs, &table));
+    char *table = NULL, *said = NULL;
+    size_t n_said = 0;
+    if (a.page) UF_TRY(open_notes(app, argc, argv, a.page, a.o.overwrite, &said, &n_said));
+    int err = a.n_refs ? uf_references_learn(app, a.in, a.out, &film, a.refs, a.n_refs, &table) : UF_OK;
     if (table) film.colorize.scenes = table;
-    int err = uf_film_colorize(app->ctx, a.in, a.out, &film);
+    if (err == UF_OK) err = uf_film_colorize(app->ctx, a.in, a.out, &film);
     free(table);
+    if (a.page) err = close_notes(app, &a, err, &said);
     if (err < 0) return err;
     double seconds = uf_now() - start;
     double fps = (double)t.last.n_done / (seconds > 0 ? seconds : 1);

@@ -20,9 +20,8 @@ static const struct argp_option options[] = {
 
 typedef struct args {
     uf_app *app;
-    const char *before, *after, *page, *masks;
-    int n;
-    bool overwrite;
+    const char *before, *after, *page;
+    uf_page_options o;
     FILE *pairs, *scenes;   /* parts of the page, in memory */
     char *text[2];
     size_t size[2];
@@ -32,9 +31,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a->app; return 0;
-    case PAIRS: a->n = (int)uf_parse_number(state, "-n", arg, 1, 60); return 0;
-    case MASKS: a->masks = arg; return 0;
-    case OVERWRITE: a->overwrite = true; return 0;
+    case PAIRS: a->o.n = (int)uf_parse_number(state, "-n", arg, 1, 60); return 0;
+    case MASKS: a->o.masks = arg; return 0;
+    case OVERWRITE: a->o.overwrite = true; return 0;
     case ARGP_KEY_ARG:
         if (state->arg_num > 2) argp_error(state, "too many names; give BEFORE, AFTER and PAGE.html");
         *(state->arg_num == 0 ? &a->before : state->arg_num == 1 ? &a->after : &a->page) = arg;
@@ -61,7 +60,7 @@ static const struct argp argp = {
 
 static const char style[] =
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:#222;background:#fff}\n"
-    "h1,h3{overflow-wrap:anywhere}h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2rem}\n"
+    "h1,h3,li{overflow-wrap:anywhere}h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2rem}\n"
     ".pair{position:relative;max-width:40rem;margin:1rem 0}.pair img{display:block;width:100%;height:auto}\n"
     ".pair .after{position:absolute;top:0;left:0;clip-path:inset(0 0 0 50%)}\n"
     ".pair input{width:100%;margin:.4rem 0;height:2rem}figcaption{font-size:.9rem;color:#555}figure{margin:0}\n"
@@ -154,12 +153,12 @@ static int streams(args *a, FILE *f, const char *path) {
 
 /* How many frames each stage has mended, by the list that it left. */
 static int mended(args *a, FILE *f) {
-    if (!a->masks) return UF_OK;
+    if (!a->o.masks) return UF_OK;
     struct { char name[32]; int n; } stage[8] = {{"", 0}};
-    char line[256], name[32], *path = uf_format(a->app->ctx, "%s/mended.csv", a->masks);
+    char line[256], name[32], *path = uf_format(a->app->ctx, "%s/mended.csv", a->o.masks);
     FILE *list = path ? fopen(path, "r") : NULL;
     int err = list ? UF_OK : uf_fail(a->app->ctx, UF_EIO, "cannot open '%s': %s; --masks wants the folder that 'unfade colorize --masks' wrote",
-                                     path ? path : a->masks, strerror(errno));
+                                     path ? path : a->o.masks, strerror(errno));
     while (list && fgets(line, sizeof line, list)) {
         if (sscanf(line, "%*d,%31[^,]", name) != 1) continue;
         for (int i = 0; i < UF_LEN(stage); i++) {
@@ -180,6 +179,22 @@ static int mended(args *a, FILE *f) {
     }
     fputs("</table></div>\n", f);
     return UF_OK;
+}
+
+/* What was asked for and what the program said of it. */
+static void notes(FILE *f, const char *lines) {
+    if (!lines || !*lines) return;
+    fputs("<h2>What was done</h2>\n<ul>\n", f);
+    while (*lines) {
+        size_t n = strcspn(lines, "\n");
+        char line[1024];
+        snprintf(line, sizeof line, "%.*s", (int)(n < sizeof line ? n : sizeof line - 1), lines);
+        fprintf(f, "<li%s>", strncmp(line, "warning: ", 9) ? "" : " class=\"bad\"");
+        text(f, line);
+        fputs("</li>\n", f);
+        lines += n + (lines[n] == '\n');
+    }
+    fputs("</ul>\n", f);
 }
 
 static int player(args *a, FILE *f) {
@@ -225,6 +240,7 @@ static int write_page(args *a, FILE *f, const uf_comparison *c) {
     fputs("</div>\n", f);
     figures(f, c);
     UF_TRY(mended(a, f));
+    notes(f, a->o.notes);
     fputs("<h2>Files</h2>\n", f);
     UF_TRY(streams(a, f, a->before));
     UF_TRY(streams(a, f, a->after));
@@ -242,7 +258,7 @@ static int make(args *a, uf_whole *w) {
     FILE *f = uf_whole_file(w);
     if (!f || !a->pairs || !a->scenes) return f ? uf_fail(a->app->ctx, UF_ENOMEM, "out of memory for the page") : UF_EIO;
     int err = uf_compare(a->app->ctx, a->before, a->after,
-                         &(uf_compare_options){.n_pairs = a->n, .most_scenes = MOST_SCENES, .picture = picture, .progress = progress, .user = a}, &c);
+                         &(uf_compare_options){.n_pairs = a->o.n, .most_scenes = MOST_SCENES, .picture = picture, .progress = progress, .user = a}, &c);
     uf_report_end(a->app);
     fflush(a->pairs);
     fflush(a->scenes);
@@ -251,11 +267,10 @@ static int make(args *a, uf_whole *w) {
     return err == UF_OK ? uf_whole_commit(w) : err;
 }
 
-static int run(uf_app *app, int argc, char **argv) {
-    args a = {.app = app, .n = 8};
+int uf_page_write(uf_app *app, const char *before, const char *after, const char *page, const uf_page_options *o) {
+    args a = {.app = app, .before = before, .after = after, .page = page, .o = *o};
     uf_whole *w = NULL;
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
-    UF_TRY(uf_whole_open(&w, app->ctx, a.page, a.overwrite));
+    UF_TRY(uf_whole_open(&w, app->ctx, a.page, a.o.overwrite));
     a.pairs = open_memstream(&a.text[0], &a.size[0]);
     a.scenes = open_memstream(&a.text[1], &a.size[1]);
     int err = make(&a, w);
@@ -264,7 +279,13 @@ static int run(uf_app *app, int argc, char **argv) {
     if (a.scenes) fclose(a.scenes);
     free(a.text[0]);
     free(a.text[1]);
-    if (err < 0) return err;
+    return err;
+}
+
+static int run(uf_app *app, int argc, char **argv) {
+    args a = {.app = app, .o = {.n = 8}};
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    UF_TRY(uf_page_write(app, a.before, a.after, a.page, &a.o));
     uf_report_event(app, "done", json_pack("{s:s}", "output", a.page));
     uf_report_line(app, "%s: open it in a browser", a.page);
     return UF_OK;

@@ -39,6 +39,7 @@ void uf_report_log(void *user, uf_level level, const char *message) {
     static const char *const names[] = {"error", "warning", "info", "debug"};
     uf_app *app = user;
     if (level == UF_LOG_WARN) app->n_warnings++;
+    if (app->notes && level <= UF_LOG_INFO) fprintf(app->notes, level <= UF_LOG_WARN ? "%s: %s\n" : "%.0s%s\n", names[level], message);
     if (app->quiet && level > UF_LOG_WARN) return;
     if (app->json) {
         uf_report_event(app, "log", json_pack("{s:s,s:s}", "level", names[level], "message", message));
