@@ -215,6 +215,10 @@ static int deliver(uf_reader *r, AVFrame **frame, uf_item *item)
     AVStream *st = r->fmt->streams[r->video];
     (*frame)->opaque_ref = r->tags;
     r->tags = NULL;
+    if (!r->filters && (av_pix_fmt_desc_get((*frame)->format)->flags & AV_PIX_FMT_FLAG_FLOAT)) {
+        uf_log(r->ctx, UF_LOG_INFO, "'%s' has floating-point samples: they are taken with 16 bits, and what is outside of black to white is cut off", r->path);
+        r->filters = "format=gray16le|gbrp16le|gbrap16le";
+    }
     if (!r->filters) {
         item->frame = *frame;
         *frame = NULL;

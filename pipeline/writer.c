@@ -249,6 +249,27 @@ static bool starts_right(const uf_writer *w)
     return opus;
 }
 
+/* How bright an HDR film is meant to be travels in the frames of some codecs; the container can say it for all. */
+static int keep_light(uf_writer *w)
+{
+    static const struct { enum AVFrameSideDataType of; enum AVPacketSideDataType as; } kept[] = {
+        { AV_FRAME_DATA_MASTERING_DISPLAY_METADATA, AV_PKT_DATA_MASTERING_DISPLAY_METADATA },
+        { AV_FRAME_DATA_CONTENT_LIGHT_LEVEL, AV_PKT_DATA_CONTENT_LIGHT_LEVEL } };
+    static const enum AVFrameSideDataType lost[] = { AV_FRAME_DATA_DYNAMIC_HDR_PLUS, AV_FRAME_DATA_DOVI_METADATA };
+    const AVFrame *f = uf_reader_first(w->in);
+    for (int i = 0; i < UF_LEN(kept); i++) {
+        const AVFrameSideData *d = av_frame_get_side_data(f, kept[i].of);
+        if (!d || av_stream_get_side_data(w->film, kept[i].as, NULL)) continue;
+        uint8_t *data = av_stream_new_side_data(w->film, kept[i].as, d->size);
+        if (!data) return uf_writer_failed(w, AVERROR(ENOMEM));
+        memcpy(data, d->data, d->size);
+    }
+    for (int i = 0; i < UF_LEN(lost); i++)
+        if (av_frame_get_side_data(f, lost[i]))
+            uf_log(w->ctx, UF_LOG_WARN, "'%s' tells the brightness of each scene (%s): that is left out", uf_reader_path(w->in), av_frame_side_data_name(lost[i]));
+    return UF_OK;
+}
+
 static int open_muxer(uf_writer *w)
 {
     const char *path = w->whole ? uf_whole_path(w->whole) : w->path;
@@ -263,6 +284,7 @@ static int open_muxer(uf_writer *w)
     w->film->time_base = w->enc->time_base;
     w->film->avg_frame_rate = w->enc->framerate;
     w->film->sample_aspect_ratio = w->enc->sample_aspect_ratio;
+    if (w->sink == UF_SINK_FILM) UF_TRY(keep_light(w));
     if (starts_right(w)) w->oc->avoid_negative_ts = 0;
     if ((av = avformat_write_header(w->oc, NULL)) < 0) return uf_writer_failed(w, w->oc->pb->error < 0 ? w->oc->pb->error : av);
     return UF_OK;

@@ -75,6 +75,14 @@ same "timestamps of the half woven film" "$(stamps half.mkv)" "$(stamps half-out
 [ "$(luma half.mkv | tail -15)" != "$(luma half-out.mkv | tail -15)" ] && ok || bad "woven frames stay woven"
 colour --codec ffv1 --fields deinterlace half.mkv half-all.mkv || bad "--fields deinterlace"
 same "the woven frames" "$(luma half-all.mkv | tail -15 | head -12)" "$(luma half-out.mkv | tail -15 | head -12)"
+# how bright an HDR film is meant to be; samples in floating point
+light() { ffprobe -v error -show_entries stream_side_data=max_content,max_average,red_x,max_luminance -of csv=p=0 "$1" | sort; }
+if ffmpeg -v error -y -f lavfi -i testsrc2=s=96x64:r=25:d=0.2 -pix_fmt yuv420p10le -c:v libx265 -x265-params "log-level=none:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1):max-cll=1000,400" hdr.mkv 2>/dev/null; then
+    colour --codec ffv1 hdr.mkv hdr-out.mkv || bad "an HDR film"
+    light hdr-out.mkv | grep -q '1000,400' && light hdr-out.mkv | grep -q '17/25' && ok || bad "HDR metadata are lost: $(light hdr-out.mkv)"
+fi
+ffmpeg -v error -y -f lavfi -i testsrc2=s=96x64:r=25:d=0.04 -pix_fmt grayf32le -frames:v 1 float.pfm
+colour float.pfm float.png && same "depth of a floating-point picture" rgb48be "$(ffprobe -v error -show_entries stream=pix_fmt -of csv=p=0 float.png)"
 # a sequence of pictures, longer than memory lasts that nobody used before: each frame's brightness, to a rounding
 mkdir seq
 ffmpeg -v error -y -f lavfi -i testsrc2=s=160x120:r=25:d=1.6 -vf format=gray -c:v ffv1 grey.mkv
