@@ -24,11 +24,11 @@ static const struct argp_option options[] = {
      "'tune FILE.tune', for that scene alone", 0},
     {"reference", REFERENCE, "FRAME=PICTURE", 0, "PICTURE is that frame of IN, coloured by hand: its scene gets those colours, which takes a minute to "
      "learn. Give it as often as you like. Frames count from 0; 'unfade suggest' names and writes some", 0},
-    {"scratch", SCRATCH, "X", OPTION_ARG_OPTIONAL, "Remove dust, hairs and vertical scratches first; X from 0.1, careful, to 2, bold (1). Frames where "
+    {"scratch", SCRATCH, "X", OPTION_ARG_OPTIONAL, "Remove dust, hairs and vertical scratches first; X from 0.1, careful, to 2, bold (default 1). Frames where "
      "nothing is found stay as they are", 0},
-    {"deflicker", DEFLICKER, "X", OPTION_ARG_OPTIONAL, "Even brightness that jumps from frame to frame; X: how much of it, to 1", 0},
-    {"steady", STEADY, "X", OPTION_ARG_OPTIONAL, "Take out the sway of a worn projector gate; X: how much of it, to 1", 0},
-    {"masks", MASKS, "FOLDER", 0, "Write there what the last three changed: a list, and a picture for each frame with dust or scratches", 0},
+    {"deflicker", DEFLICKER, "X", OPTION_ARG_OPTIONAL, "Even brightness that jumps from frame to frame; X: how much of it, 0.1 to 1 (default 1)", 0},
+    {"steady", STEADY, "X", OPTION_ARG_OPTIONAL, "Take out the sway of a worn projector gate; X: how much of it, 0.1 to 1 (default 1)", 0},
+    {"masks", MASKS, "FOLDER", 0, "Write there what --scratch, --deflicker and --steady changed: a list, and a picture for each frame with dust or scratches", 0},
     {"report", REPORT, "PAGE.html", 0, "Write a page too that shows the film before and after, what was done and what was measured (see unfade report)", 0},
     {"size", SIZE, "PIXELS", 0, "The network looks at a copy of the picture whose shorter side has this many pixels, 64 to 1024; larger is slower and "
      "not always better (default 192). OUT has the size of IN", 0},
