@@ -272,6 +272,8 @@ static int check_options(uf_ctx *ctx, const uf_colorize_options *o)
         return uf_fail(ctx, UF_EINVAL, "strength '%g' is outside 0..2; 1 is as trained", o->strength);
     if (o->crf < 0 || o->crf > 63) return uf_fail(ctx, UF_EINVAL, "crf '%d' is outside 1..63", o->crf);
     if (!(o->from >= 0 && o->length >= 0)) return uf_fail(ctx, UF_EINVAL, "a part of a film cannot begin or last below 0 s; 0 is the default");
+    if (o->scenes && o->from > 0)
+        return uf_fail(ctx, UF_EINVAL, "the frames of a table of scenes count from the film's beginning; leave the beginning of the part out, or the table");
     if (o->memory < 0) return uf_fail(ctx, UF_EINVAL, "memory '%lld' is negative; 0 sets no cap", (long long)o->memory);
     return UF_OK;
 }

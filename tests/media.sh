@@ -104,6 +104,7 @@ sed '2s/$/ strength 0/' two.scenes >grey.scenes
 colour --codec ffv1 --scenes grey.scenes two.mkv two-c.mkv || bad "strength of a scene"
 same "the other scene" "$(sum two-a.mkv trim=end_frame=10)" "$(sum two-c.mkv trim=end_frame=10)"
 same "the grey scene" "0" "$(ffmpeg -v error -i two-c.mkv -vf trim=start_frame=10,extractplanes=u -f rawvideo - | od -An -v -tu1 | tr -s ' ' '\n' | grep -c -v -e '^128$' -e '^$')"
+refuses 64 "leave the beginning" colour --scenes two.scenes --from 0.2 two.mkv out/o.mkv
 printf 'frame 7\nframe 3\n' >bad.scenes
 refuses 65 "line 2: frame 3 comes after frame 7" colour --scenes bad.scenes two.mkv out/o.mkv
 # a part: the frames of that part and no others, from 0 on, with their sound; options reach the encoder

@@ -127,6 +127,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_END:
         if (a->n_encoder % 2) argp_error(state, "option '-%s' for the encoder has no value", a->encoder[a->n_encoder - 1]);
         if (a->page && (!strcmp(a->in, "-") || !strcmp(a->out, "-"))) argp_error(state, "--report looks at both films again; give them as files, not -");
+        if (a->n_refs && a->o.from > 0) argp_error(state, "frames of --reference count from the film's beginning; leave --from out");
         if (a->n_refs && a->o.scenes) argp_error(state, "--reference makes a table of scenes of its own; leave --scenes out, or put 'tune FILE' into its lines");
         if (a->n_encoder) a->o.encoder_options = a->encoder;
         if (!a->out) argp_error(state, "give the film or picture to colour, and the name of the result: unfade colorize old.mp4 new.mp4");
