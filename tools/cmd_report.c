@@ -2,6 +2,7 @@
 #include "app.h"
 #include "base.h"
 #include "pipeline.h"
+#include "training.h"
 
 #include <errno.h>
 #include <openssl/evp.h>
@@ -72,24 +73,6 @@ static const char script[] =
     "document.querySelectorAll('.pair').forEach(function(p){var r=p.querySelector('input'),a=p.querySelector('.after');"
     "r.addEventListener('input',function(){a.style.clipPath='inset(0 0 0 '+r.value+'%)'})})";
 
-static void text(FILE *f, const char *s) {
-    for (; *s; s++) {
-        if (*s == '<') fputs("&lt;", f);
-        else if (*s == '&') fputs("&amp;", f);
-        else if (*s == '"') fputs("&quot;", f);
-        else fputc(*s, f);
-    }
-}
-
-static int base64(uf_ctx *ctx, FILE *f, const uint8_t *bytes, size_t n) {
-    unsigned char *code = uf_alloc(ctx, 4 * (n / 3 + 1) + 1, 1);
-    if (!code) return UF_ENOMEM;
-    EVP_EncodeBlock(code, bytes, (int)n);
-    fputs((const char *)code, f);
-    free(code);
-    return UF_OK;
-}
-
 static int picture(void *user, uf_compare_kind kind, int64_t frame, double seconds, int w, int h, const uint8_t *jpeg, size_t n) {
     args *a = user;
     char clock[32];
@@ -98,7 +81,7 @@ static int picture(void *user, uf_compare_kind kind, int64_t frame, double secon
     if (kind != UF_COMPARE_AFTER) fprintf(f, "<figure%s>", kind == UF_COMPARE_BEFORE ? " class=\"pair\"" : "");
     fprintf(f, "<img%s width=\"%d\" height=\"%d\" alt=\"%s, at %s\" src=\"data:image/jpeg;base64,", kind == UF_COMPARE_AFTER ? " class=\"after\"" : "", w, h,
             kind == UF_COMPARE_BEFORE ? "before" : kind == UF_COMPARE_AFTER ? "after" : "scene", clock);
-    UF_TRY(base64(a->app->ctx, f, jpeg, n));
+    UF_TRY(uf_html_base64(a->app->ctx, f, jpeg, n));
     fputs("\">", f);
     if (kind == UF_COMPARE_AFTER)
         fprintf(f, "<input type=\"range\" min=\"0\" max=\"100\" value=\"50\" aria-label=\"how much of the frame at %s is as before\">", clock);
@@ -131,7 +114,7 @@ static int streams(args *a, FILE *f, const char *path) {
     UF_TRY(uf_media_info_open(&m, a->app->ctx, path));
     char clock[32];
     fputs("<h3>", f);
-    text(f, path);
+    uf_html_text(f, path);
     fprintf(f, "</h3>\n<p>%s, %s, %.1f MB</p>\n<div class=\"wide\"><table><tr><th>stream</th><th>kind</th><th>codec</th><th>details</th></tr>\n", m->container,
             uf_clock_text(m->seconds, clock), (double)m->bytes / 1e6);
     for (int i = 0; i < m->n_streams; i++) {
@@ -142,7 +125,7 @@ static int streams(args *a, FILE *f, const char *path) {
         const char *more[] = {strcmp(s->language, "und") ? s->language : "", s->title};
         for (int k = 0; k < UF_LEN(more); k++) {
             if (*more[k]) fputs(", ", f);
-            text(f, more[k]);
+            uf_html_text(f, more[k]);
         }
         fputs("</td></tr>\n", f);
     }
@@ -174,7 +157,7 @@ static int mended(args *a, FILE *f) {
     fputs("<h2>Mended</h2>\n<div class=\"wide\"><table><tr><th>stage</th><th>frames</th></tr>\n", f);
     for (int i = 0; i < UF_LEN(stage) && stage[i].n; i++) {
         fputs("<tr><td>", f);
-        text(f, stage[i].name);
+        uf_html_text(f, stage[i].name);
         fprintf(f, "</td><td>%d</td></tr>\n", stage[i].n);
     }
     fputs("</table></div>\n", f);
@@ -190,7 +173,7 @@ static void notes(FILE *f, const char *lines) {
         char line[1024];
         snprintf(line, sizeof line, "%.*s", (int)(n < sizeof line ? n : sizeof line - 1), lines);
         fprintf(f, "<li%s>", strncmp(line, "warning: ", 9) ? "" : " class=\"bad\"");
-        text(f, line);
+        uf_html_text(f, line);
         fputs("</li>\n", f);
         lines += n + (lines[n] == '\n');
     }
@@ -207,7 +190,7 @@ static int player(args *a, FILE *f) {
     int err = UF_OK;
     if (film && fread(bytes, 1, (size_t)st.st_size, film) == (size_t)st.st_size) {
         fprintf(f, "<h2>The film</h2>\n<video controls preload=\"metadata\" src=\"data:%s;base64,", type);
-        err = base64(a->app->ctx, f, bytes, (size_t)st.st_size);
+        err = uf_html_base64(a->app->ctx, f, bytes, (size_t)st.st_size);
         fputs("\"></video>\n", f);
     }
     if (film) fclose(film);
@@ -224,9 +207,9 @@ static int head(args *a, FILE *f) {
     fputs("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
           "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
           "script-src 'sha256-", f);
-    UF_TRY(base64(a->app->ctx, f, sum, n));
+    UF_TRY(uf_html_base64(a->app->ctx, f, sum, n));
     fprintf(f, "'\">\n<title>unfade report</title>\n<style>\n%s</style></head><body>\n<h1>", style);
-    text(f, a->after);
+    uf_html_text(f, a->after);
     fputs("</h1>\n<h2>Before and after</h2>\n<p>Move the sliders, with the mouse, a finger or the arrow keys.</p>\n", f);
     return UF_OK;
 }

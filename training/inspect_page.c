@@ -1,7 +1,6 @@
 /* The page of `unfade inspect`: one HTML file that needs no other, no script and no network. */
 #include "inspect.h"
 
-#include <openssl/evp.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -17,23 +16,12 @@ static const char head[] =
     ".bad{color:#b00020;font-weight:bold}img,svg{max-width:100%;height:auto;display:block}\n"
     "figure{margin:.6rem 0}figcaption{font-size:.9rem;color:#555}\n</style></head><body>\n";
 
-static void text(FILE *f, const char *s) {
-    for (; *s; s++) {
-        if (*s == '<') fputs("&lt;", f);
-        else if (*s == '&') fputs("&amp;", f);
-        else if (*s == '"') fputs("&quot;", f);
-        else fputc(*s, f);
-    }
-}
-
 static int image(uf_ctx *ctx, FILE *f, const char *png, size_t n, const char *what) {
-    unsigned char *code = uf_alloc(ctx, 4 * (n / 3 + 1) + 1, 1);
-    if (!code) return UF_ENOMEM;
-    EVP_EncodeBlock(code, (const unsigned char *)png, (int)n);
     fputs("<img alt=\"", f);
-    text(f, what);
-    fprintf(f, "\" src=\"data:image/png;base64,%s\">\n", (const char *)code);
-    free(code);
+    uf_html_text(f, what);
+    fputs("\" src=\"data:image/png;base64,", f);
+    UF_TRY(uf_html_base64(ctx, f, (const uint8_t *)png, n));
+    fputs("\">\n", f);
     return UF_OK;
 }
 
@@ -47,7 +35,7 @@ static void layers(FILE *f, const uf_seen *s) {
         const uf_layer_seen *l = &s->layer[i];
         double mean = l->sum / l->n, deviation = sqrt(fmax(0, l->squares / l->n - mean * mean));
         fputs("<tr><td>", f);
-        text(f, l->name);
+        uf_html_text(f, l->name);
         fprintf(f, "</td><td>%d</td><td>%dx%d</td><td>%.3g</td><td>%.3g</td><td>%.3g</td><td>%.0f %%</td><td%s>%d</td>", l->shape.c,
                 l->shape.w, l->shape.h, mean, deviation, l->most, 100 * l->zeros / l->n, l->n_dead ? " class=\"bad\"" : "",
                 l->n_dead);
@@ -64,7 +52,7 @@ static int maps(uf_ctx *ctx, FILE *f, const uf_seen *s) {
         fputs("<figure>", f);
         UF_TRY(image(ctx, f, s->layer[i].maps, s->layer[i].n_maps, s->layer[i].name));
         fputs("<figcaption>", f);
-        text(f, s->layer[i].name);
+        uf_html_text(f, s->layer[i].name);
         fputs("</figcaption></figure>\n", f);
     }
     return UF_OK;
@@ -78,7 +66,7 @@ static int worst(uf_ctx *ctx, FILE *f, const uf_seen *s) {
     fputs("<ol>\n", f);
     for (int i = 0; i < n; i++) {
         fputs("<li>", f);
-        text(f, s->picture[i].name);
+        uf_html_text(f, s->picture[i].name);
         fprintf(f, ": %.1f</li>\n", s->picture[i].ciede2000);
     }
     fputs("</ol>\n", f);
@@ -148,7 +136,7 @@ int uf_inspect_page(uf_ctx *ctx, FILE *f, const uf_inspect_options *o, const uf_
     for (int i = 0; i < s->n_layers; i++) dead += s->layer[i].n_dead;
     fputs(head, f);
     fputs("<h1>", f);
-    text(f, o->weights);
+    uf_html_text(f, o->weights);
     fprintf(f, "</h1>\n<p>%d pictures, CIEDE2000 %.2f on average. %d dead channels. %.2f %% of the predicted chroma lies outside of "
                "what a film can hold.</p>\n", s->n_pictures, sum / s->n_pictures, dead, 100 * s->clipped);
     UF_TRY(worst(ctx, f, s));

@@ -133,6 +133,11 @@ void uf_loader_close(uf_loader **l);
 /* The next batch; UF_EOF after the last. UF_EDATA: no readable picture among many. */
 int uf_loader_next(uf_loader *l, const uf_batch **batch);
 
+/* ---- pages (html.c) -------------------------------------------------------------------------------------------------- */
+
+void uf_html_text(FILE *f, const char *s); /* <, & and " as a page writes them */
+int uf_html_base64(uf_ctx *ctx, FILE *f, const uint8_t *bytes, size_t n); /* for data: addresses; UF_ENOMEM */
+
 /* ---- pictures of results (sheet.c) ---------------------------------------------------------------------------------- */
 
 typedef struct uf_sheet uf_sheet; /* a contact sheet: cells in rows, written as PNG */
