@@ -205,9 +205,10 @@ int uf_chain_push(uf_chain *c, AVFrame *f, uf_chain_emit *emit, void *user)
     c->emit = emit;
     c->user = user;
     if (!f) return flush(c);
+    int64_t number = c->number++;
+    if (c->o.table) return into(c, 0, f, uf_table_begins(c->o.table, number), number);
     read_luma(c, f, c->out);
-    bool begins = c->o.table ? uf_table_begins(c->o.table, c->number) : uf_cuts_push(&c->cuts, c->out, c->size.w, c->size.h, c->size.pitch);
-    return into(c, 0, f, begins, c->number++);
+    return into(c, 0, f, uf_cuts_push(&c->cuts, c->out, c->size.w, c->size.h, c->size.pitch), number);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* Where a film cuts, as the filter that keeps colours steady sees it: what is told here is what colouring goes by. */
 #include "colorizer.h"
 #include "media.h"
+#include "motion.h"
 
 #include <stdlib.h>
 
@@ -9,9 +10,9 @@ typedef struct scenes {
     const uf_scenes_options *o;
     uf_reader *reader;
     uf_canvas *canvas;
-    uf_steady *steady;
+    uf_cuts cuts;
     int w, h;            /* of the network's luma */
-    float *luma, *small, *chroma;
+    float *luma, *small;
     uf_scene scene;      /* the one that runs */
     int64_t n_frames;    /* so far */
     double end;          /* of the last frame */
@@ -25,10 +26,8 @@ static int open_all(scenes *s, const char *film)
     size_t n = (size_t)s->w * (size_t)s->h;
     s->luma = uf_alloc(s->ctx, n + 64, sizeof(float));
     s->small = uf_alloc(s->ctx, n / 4, sizeof(float));
-    s->chroma = uf_alloc(s->ctx, n / 2, sizeof(float));
-    if (!s->luma || !s->small || !s->chroma) return UF_ENOMEM;
-    UF_TRY(uf_canvas_open_png(&s->canvas, s->ctx, first, s->w, s->h));
-    return uf_steady_open(&s->steady, s->ctx, s->w / 2, s->h / 2);
+    if (!s->luma || !s->small) return UF_ENOMEM;
+    return uf_canvas_open_png(&s->canvas, s->ctx, first, s->w, s->h);
 }
 
 static void tell(scenes *s)
@@ -45,7 +44,7 @@ static int look(void *user, const AVFrame *f, int64_t number)
     AVRational base = uf_reader_format(s->reader)->streams[uf_reader_video(s->reader)]->time_base;
     UF_TRY(uf_canvas_luma(s->canvas, f, s->luma));
     uf_halve(s->luma, s->w, s->small, s->w, s->h);
-    bool cut = uf_steady_push(s->steady, s->small, s->chroma);
+    bool cut = uf_cuts_push(&s->cuts, s->small, s->w / 2, s->h / 2, s->w / 2);
     double at = (double)f->pts * av_q2d(base);
     if (cut && number > 0) {
         s->end = at;
@@ -67,11 +66,9 @@ int uf_scenes(uf_ctx *ctx, const char *film, const uf_scenes_options *o)
     if (err == UF_OK)
         err = uf_walk(ctx, s.reader, &(uf_walk_options){ .every = 1, .on = look, .user = &s, .progress = o->progress, .progress_user = o->user });
     if (err == UF_OK) tell(&s);
-    uf_steady_close(&s.steady);
     uf_canvas_close(&s.canvas);
     uf_reader_close(&s.reader);
     free(s.luma);
     free(s.small);
-    free(s.chroma);
     return err;
 }
