@@ -71,8 +71,10 @@ char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir);
 
 /* ---- which frames to colour by hand (suggest.c) ------------------------------------------------------------------ */
 
+enum { UF_SUGGEST_ALSO = 16 }; /* so many other networks at most */
 typedef struct uf_suggest_options {
     const char *weights, *tune, *weights_dir; /* as for colouring */
+    const char *const *also;                  /* other weights of `color`, NULL-ended: checkpoints of a run, another training; NULL: none */
     const char *folder;                       /* where the frames go as grey PNG files; NULL: nowhere */
     int n;                                    /* how many */
     int most;                                 /* frames that are looked at, evenly over the film; 0: 240 */
@@ -83,7 +85,7 @@ typedef struct uf_suggest_options {
 typedef struct uf_suggestion {
     int64_t frame;       /* from 0 */
     double seconds;
-    double disagreement; /* mean |difference| of the chroma under mirroring, plus that under grain */
+    double disagreement; /* mean |difference| of the chroma under mirroring, plus that under grain, plus that to each of `also` */
 } uf_suggestion;
 /* The n frames (fewer in a shorter film) from which `unfade tune` would learn most, best first, to out[n].
  * UF_EDATA: no frames; the others as for colouring. */

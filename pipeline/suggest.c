@@ -1,6 +1,6 @@
 /* Which frames a person should colour by hand next: active learning by disagreement (Freund et al., Machine Learning 28,
  * 1997; for test-time changes of the input: Ayhan & Berens, MIDL 2018). Where the network paints a frame otherwise when the
- * frame is mirrored or grainy, it does not know; a hand-coloured frame teaches most there. Frames that look alike
+ * frame is mirrored or grainy, or where another training of it does, it does not know; a hand-coloured frame teaches most there. Frames that look alike
  * teach the same, so the choice is spread over the film. */
 #include "colorizer.h"
 #include "media.h"
@@ -25,7 +25,8 @@ typedef struct suggest {
     const char *path;
     uf_reader *reader;
     uf_canvas *canvas;
-    uf_colorizer *colorizer;
+    uf_colorizer *colorizer, *also[UF_SUGGEST_ALSO];
+    int n_also;
     int w, h;
     float *luma, *changed, *plain, *other;
     look *looks;
@@ -71,6 +72,10 @@ static int judge(suggest *s, look *l) {
         s->changed[i] = fminf(fmaxf(s->luma[i] + grain * uf_gaussian(1, uf_hash("suggest", 7), i), 0.f), 1.f);
     UF_TRY(uf_colorizer_run(s->colorizer, s->changed, s->other));
     l->s.disagreement += difference(s->plain, s->other, n / 2);
+    for (int i = 0; i < s->n_also; i++) {
+        UF_TRY(uf_colorizer_run(s->also[i], s->luma, s->other));
+        l->s.disagreement += difference(s->plain, s->other, n / 2);
+    }
     l->nearest = 2;
     return UF_OK;
 }
@@ -98,6 +103,13 @@ static int open_all(suggest *s) {
     uf_reader_close(&s->reader);
     UF_TRY(uf_colorizer_open(&s->colorizer, s->ctx, &c));
     uf_colorizer_size(s->colorizer, &s->w, &s->h);
+    c.tune = NULL; /* it fits only the weights that it was made of */
+    for (; s->o->also && s->o->also[s->n_also]; s->n_also++) {
+        if (s->n_also == UF_SUGGEST_ALSO)
+            return uf_fail(s->ctx, UF_EINVAL, "more than %d other networks to ask; leave some out", UF_SUGGEST_ALSO);
+        c.weights = s->o->also[s->n_also];
+        UF_TRY(uf_colorizer_open(&s->also[s->n_also], s->ctx, &c));
+    }
     size_t n = (size_t)s->w * (size_t)s->h;
     s->luma = uf_alloc(s->ctx, n + 64, sizeof(float));
     s->changed = uf_alloc(s->ctx, n + 64, sizeof(float));
@@ -211,6 +223,7 @@ int uf_suggest(uf_ctx *ctx, const char *film, const uf_suggest_options *o, uf_su
     if (err == UF_OK) *n_out = n;
     close_film(&s);
     uf_colorizer_close(&s.colorizer);
+    for (int i = 0; i < s.n_also; i++) uf_colorizer_close(&s.also[i]);
     free(s.looks);
     free(s.luma);
     free(s.changed);

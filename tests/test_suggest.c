@@ -1,5 +1,5 @@
 /* Which frames to colour by hand: as many as asked for, no two of one scene while others are left, written to be painted. */
-#include "engine.h"
+#include "models.h"
 #include "pipeline.h"
 
 #include <setjmp.h>
@@ -14,10 +14,12 @@
 
 enum { WANTED = 4 };
 
+static const char *const *also; /* networks that are asked too */
+
 static int ask(const char *film, const char *folder, bool overwrite, uf_suggestion *s, int *n, int *code) {
     uf_ctx *ctx;
     assert_int_equal(uf_ctx_open(&ctx), UF_OK);
-    uf_suggest_options o = {.weights = UNFADE_SOURCE_DIR "/models/weights/color.safetensors", .folder = folder, .n = WANTED, .most = 32,
+    uf_suggest_options o = {.weights = UNFADE_SOURCE_DIR "/models/weights/color.safetensors", .folder = folder, .n = WANTED, .most = 32, .also = also,
                             .overwrite = overwrite};
     *code = uf_suggest(ctx, film, &o, s, n);
     if (*code < 0) print_message("%s\n", uf_ctx_error(ctx));
@@ -52,6 +54,36 @@ static void test_spread(void **state) {
     rmdir(folder);
 }
 
+/* A network agrees with itself, and doubts where it was made another. */
+static void test_also(void **state) {
+    (void)state;
+    static const char weights[] = UNFADE_SOURCE_DIR "/models/weights/color.safetensors";
+    const char *same[] = {weights, NULL}, *none[] = {"/nowhere/other.safetensors", NULL};
+    char other[] = "/tmp/unfade-also-XXXXXX";
+    const char *stronger[] = {other, NULL};
+    uf_suggestion alone[WANTED], twice[WANTED], two[WANTED];
+    int n = 0, code;
+    if (access(weights, F_OK)) skip();
+    int fd = mkstemp(other);
+    assert_true(fd >= 0 && !close(fd));
+    uf_ctx *ctx;
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    uf_average_options o = {.n = 1, .files = same, .gain = 1.5, .overwrite = true};
+    assert_int_equal(uf_model_average(ctx, other, &o), UF_OK);
+    uf_ctx_close(&ctx);
+    assert_int_equal(ask(UNFADE_SOURCE_DIR "/samples/clip/album.mp4", NULL, false, alone, &n, &code), UF_OK);
+    also = same;
+    assert_int_equal(ask(UNFADE_SOURCE_DIR "/samples/clip/album.mp4", NULL, false, twice, &n, &code), UF_OK);
+    also = stronger;
+    assert_int_equal(ask(UNFADE_SOURCE_DIR "/samples/clip/album.mp4", NULL, false, two, &n, &code), UF_OK);
+    also = none;
+    assert_true(ask(UNFADE_SOURCE_DIR "/samples/clip/album.mp4", NULL, false, two, &n, &code) < 0);
+    also = NULL;
+    for (int i = 0; i < n; i++) assert_true(alone[i].frame == twice[i].frame && alone[i].disagreement == twice[i].disagreement);
+    assert_true(two[0].disagreement > alone[0].disagreement);
+    unlink(other);
+}
+
 static void test_no_film(void **state) {
     (void)state;
     uf_suggestion s[WANTED];
@@ -60,6 +92,6 @@ static void test_no_film(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_spread), cmocka_unit_test(test_no_film)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_spread), cmocka_unit_test(test_also), cmocka_unit_test(test_no_film)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

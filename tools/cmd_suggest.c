@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { COUNT = 'n', OUT = 0x100, WEIGHTS, TUNE, OVERWRITE, MOST = 200 };
+enum { COUNT = 'n', OUT = 0x100, WEIGHTS, TUNE, ALSO, OVERWRITE, MOST = 200 };
 
 static const struct argp_option options[] = {
     {"count", COUNT, "N", 0, "How many frames (default 8)", 0},
     {"out", OUT, "FOLDER", 0, "Write the frames there as grey PNG files, ready to be painted", 0},
     {"tune", TUNE, "FILE", 0, "Ask the network as 'unfade tune' has changed it: what should come next?", 0},
+    {"also", ALSO, "FILE", 0, "Ask these weights too, for example a checkpoint or another training: where they paint otherwise, a reference helps. May be "
+     "given several times", 0},
     {"weights", WEIGHTS, "FILE", 0, "Network weights (.safetensors; default: the shipped ones)", 0},
     {"overwrite", OVERWRITE, 0, 0, "Replace files in FOLDER", 0},
     {0},
@@ -19,6 +21,8 @@ typedef struct args {
     uf_app *app;
     const char *film;
     uf_suggest_options o;
+    const char *also[UF_SUGGEST_ALSO + 1];
+    int n_also;
 } args;
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
@@ -29,6 +33,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OUT: a->o.folder = arg; return 0;
     case WEIGHTS: a->o.weights = arg; return 0;
     case TUNE: a->o.tune = arg; return 0;
+    case ALSO:
+        if (a->n_also == UF_SUGGEST_ALSO) argp_error(state, "--also is given more than %d times", UF_SUGGEST_ALSO);
+        a->also[a->n_also++] = arg;
+        a->o.also = a->also;
+        return 0;
     case OVERWRITE: a->o.overwrite = true; return 0;
     case ARGP_KEY_ARG: return uf_parse_one(state, &a->film, arg, "film");
     case ARGP_KEY_END:
@@ -45,7 +54,7 @@ static const struct argp argp = {
     .args_doc = "FILM",
     .doc = "Say which frames of FILM to colour by hand, so that 'unfade tune' learns most from them: frames about which the "
            "network is not sure, spread over the film.\v"
-           "It is not sure where it paints a frame otherwise when the frame is mirrored or grainy. Up to 240 frames are looked at.\n\n"
+           "It is not sure where it paints a frame otherwise when the frame is mirrored or grainy, or where the networks of --also do. Up to 240 frames are looked at.\n\n"
            "Example:\n  unfade suggest wedding.mp4 -n 8 --out to-paint\n  (paint them, in any program, into the same files)\n"
            "  unfade tune to-paint --out wedding.tune",
     .children = children,
