@@ -136,7 +136,10 @@ uf_node *uf_attention(uf_node *q, uf_node *k, uf_node *v, float scale) {
     return q && k && v ? uf_graph_add(q->graph, "attention", "", 3, in, (uf_attr){.scale = scale}) : NULL;
 }
 
-uf_node *uf_gru(uf_node *x, const char *name, int out, bool reverse) {
+uf_node *uf_fold(uf_node *x, int r) { return op1("fold", "", x, (uf_attr){.r = r}); }
+uf_node *uf_unfold(uf_node *x, int r) { return op1("unfold", "", x, (uf_attr){.r = r}); }
+
+uf_node *uf_gru(uf_node *x, const char *name, int out, int axis, bool reverse) {
     if (!x) return NULL;
     char n[160];
     static const char *const part[] = {"wx", "wh", "bx", "bh"};
@@ -146,7 +149,7 @@ uf_node *uf_gru(uf_node *x, const char *name, int out, bool reverse) {
         snprintf(n, sizeof n, "%s.%s", name, part[i]);
         in[1 + i] = uf_parameter(x->graph, n, s[i], i < 2 ? UF_INIT_XAVIER : UF_INIT_ZERO, i < 2);
     }
-    return uf_graph_add(x->graph, "gru", name, 5, in, (uf_attr){.out = out, .reverse = reverse});
+    return uf_graph_add(x->graph, "gru", name, 5, in, (uf_attr){.out = out, .axis = axis, .reverse = reverse});
 }
 
 uf_node *uf_stft(uf_node *x, int fft, int hop) { return op1("stft", "", x, (uf_attr){.fft = fft, .hop = hop}); }
@@ -154,6 +157,10 @@ uf_node *uf_stft(uf_node *x, int fft, int hop) { return op1("stft", "", x, (uf_a
 uf_node *uf_istft(uf_node *x, int fft, int hop, int length) {
     return op1("istft", "", x, (uf_attr){.fft = fft, .hop = hop, .to = length});
 }
+
+uf_node *uf_compress(uf_node *x, float p) { return op1("compress", "", x, (uf_attr){.p = p, .eps = 1e-6f}); }
+uf_node *uf_magnitude(uf_node *x, float p) { return op1("magnitude", "", x, (uf_attr){.p = p, .eps = 1e-6f}); }
+uf_node *uf_rotate(uf_node *x, uf_node *mask) { return uf_binary(x, "rotate", mask); }
 
 uf_node *uf_spectral_norm(uf_node *w, const char *name) {
     if (!w) return NULL;

@@ -84,3 +84,43 @@ void uf_softmax_rows(size_t rows, size_t n, float *x) {
 #pragma omp parallel for
     for (size_t i = 0; i < rows; i++) softmax_row(n, x + i * n);
 }
+
+/* Both by e^-|x|, which cannot overflow. */
+static inline float logistic(float x) {
+    float e = exp_negative(x > 0.f ? -x : x), f = 1.f / (1.f + e);
+    return x > 0.f ? f : e * f;
+}
+
+static inline float hyperbolic(float x) {
+    float e = exp_negative(x > 0.f ? -2.f * x : 2.f * x), t = (1.f - e) / (1.f + e);
+    return x > 0.f ? t : -t;
+}
+
+KERNEL void uf_gru_step(size_t o, const float *restrict gx, const float *restrict gh, const float *restrict bx,
+                        const float *restrict bh, float *restrict h, float *restrict aux) {
+    for (size_t j = 0; j < o; j++) {
+        float r = logistic(gx[j] + bx[j] + gh[j] + bh[j]), z = logistic(gx[o + j] + bx[o + j] + gh[o + j] + bh[o + j]);
+        float hid = gh[2 * o + j] + bh[2 * o + j], n = hyperbolic(gx[2 * o + j] + bx[2 * o + j] + r * hid);
+        if (aux) {
+            aux[j] = r;
+            aux[o + j] = z;
+            aux[2 * o + j] = n;
+            aux[3 * o + j] = hid;
+        }
+        h[j] = (1.f - z) * n + z * h[j];
+    }
+}
+
+KERNEL void uf_gru_step_back(size_t o, const float *restrict aux, const float *restrict before, const float *restrict dy,
+                             float *restrict carry, float *restrict da, float *restrict dg) {
+    for (size_t j = 0; j < o; j++) {
+        float r = aux[j], z = aux[o + j], n = aux[2 * o + j], dh = dy[j] + carry[j];
+        float dn = dh * (1.f - z) * (1.f - n * n), dr = dn * aux[3 * o + j] * r * (1.f - r);
+        float dz = dh * (before[j] - n) * z * (1.f - z);
+        da[j] = dg[j] = dr;
+        da[o + j] = dg[o + j] = dz;
+        da[2 * o + j] = dn;
+        dg[2 * o + j] = dn * r;
+        carry[j] = dh * z;
+    }
+}

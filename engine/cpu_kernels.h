@@ -45,6 +45,12 @@ typedef struct uf_kernels {
     void (*distance_grad)(size_t n, const void *a, const void *b, bool square, float factor, void *da);
 } uf_kernels;
 
+/* One step of a gated recurrent unit of `o` values: gx, gh (3*o) are the products with the input and the state, without biases; h the
+ * state, replaced; aux (4*o): r, z, n and the hidden product of n, or NULL. */
+void uf_gru_step(size_t o, const float *gx, const float *gh, const float *bx, const float *bh, float *h, float *aux);
+/* Its gradients: before: the state that it met; dy: of its output; carry: of its state, from the later step, replaced by what goes to the
+ * earlier one but for the hidden product's part; da, dg (3*o): of the two products. */
+void uf_gru_step_back(size_t o, const float *aux, const float *before, const float *dy, float *carry, float *da, float *dg);
 void uf_softmax_rows(size_t rows, size_t n, float *x); /* each row of n, in place; n >= 1 */
 
 extern const uf_kernels uf_kernels_f32, uf_kernels_bf16;

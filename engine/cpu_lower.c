@@ -269,6 +269,16 @@ static int unshuffle_backward(uf_plan *p, const uf_node *n) {
     return backward_step(p, n, 0, run_unshuffle_back, UF_NO_BUF, NULL);
 }
 
+/* Folds: on channels-last values the bytes stay where they are. */
+static int run_move(uf_plan *p, uf_step *s) {
+    memcpy(uf_use(p, s, 1), uf_use(p, s, 0), uf_count(s->shape) * p->kernels->size);
+    return UF_OK;
+}
+
+static int move_forward(uf_plan *p, const uf_node *n) { return forward_step(p, n, run_move) ? UF_OK : UF_ENOMEM; }
+
+static int move_backward(uf_plan *p, const uf_node *n) { return backward_step(p, n, 0, run_move, UF_NO_BUF, NULL); }
+
 static int concat_forward(uf_plan *p, const uf_node *n) {
     if (uf_tensor_of(p, n)->group.shuffle) return shuffle_forward(p, n);
     if (n->attr.axis != 1) return UF_EUNSUPPORTED;
@@ -373,6 +383,9 @@ static const lowering table[] = {
     {"max_pool", pool_forward, pool_backward},
     {"avg_pool", pool_forward, pool_backward},
     {"attention", uf_attention_forward, uf_attention_backward},
+    {"gru", uf_gru_forward, uf_gru_backward},
+    {"fold", move_forward, move_backward},
+    {"unfold", move_forward, move_backward},
     {"l1", distance_forward, distance_backward},
     {"l2", distance_forward, distance_backward},
 };

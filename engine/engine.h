@@ -159,12 +159,19 @@ uf_node *uf_matmul(uf_node *a, uf_node *b);                 /* (N,C,M,K) x (N,C,
 uf_node *uf_softmax(uf_node *x, int axis);
 /* q (N,D,H,W), k (N,D,h,w), v (N,E,h,w) -> (N,E,H,W): softmax over h*w of scale * q.k. SAGAN, arXiv:1805.08318. */
 uf_node *uf_attention(uf_node *q, uf_node *k, uf_node *v, float scale);
-/* x (N,C,1,T) -> (N,out,1,T), PyTorch's gates; params NAME.wx (1,1,3*out,C) .wh (1,1,3*out,out) .bx .bh (1,1,1,3*out) */
-uf_node *uf_gru(uf_node *x, const char *name, int out, bool reverse);
+/* x (N,C,H,W) -> (N,out,H,W) along axis 3 (a sequence (N,C,1,T), or H of them) or 2, PyTorch's gates; params NAME.wx (1,1,3*out,C)
+ * .wh (1,1,3*out,out) .bx .bh (1,1,1,3*out) */
+uf_node *uf_gru(uf_node *x, const char *name, int out, int axis, bool reverse);
+uf_node *uf_fold(uf_node *x, int r);   /* (N,C,H,W) -> (N,r*C,H,W/r): r neighbours along W become channels, w%r the slower index */
+uf_node *uf_unfold(uf_node *x, int r); /* its inverse */
 /* x (N,C,1,T) -> (N,2*C*... see ops_spectral.c): (N,2C,F=fft/2+1,frames), real then imaginary; periodic Hann, centred,
  * reflected ends, PyTorch's convention, frames = 1 + T/hop */
 uf_node *uf_stft(uf_node *x, int fft, int hop);
 uf_node *uf_istft(uf_node *x, int fft, int hop, int length); /* its inverse by overlap-add, normalised: (N,C,1,length) */
+/* On spectra as of uf_stft, p > 0; both are x where x is much smaller than 1e-3: */
+uf_node *uf_compress(uf_node *x, float p);  /* x |x|^(p-1), complex: (N,2C,F,L) -> the same shape */
+uf_node *uf_magnitude(uf_node *x, float p); /* |x|^p: (N,2C,F,L) -> (N,C,F,L) */
+uf_node *uf_rotate(uf_node *x, uf_node *mask); /* complex product, both (N,2C,F,L) */
 uf_node *uf_spectral_norm(uf_node *w, const char *name);     /* w/sigma; buffer NAME.u; Miyato, arXiv:1802.05957 */
 uf_node *uf_dropout(uf_node *x, float p);
 /* losses: scalars (1,1,1,1), means over all elements */

@@ -51,6 +51,33 @@ static size_t pixel_unshuffle_source(const uf_node *y, int n, int c, int h, int 
 }
 GATHER(pixel_unshuffle, infer_unshuffle)
 
+static int infer_fold(uf_ctx *ctx, uf_node *y) {
+    uf_shape x = y->in[0]->shape;
+    int r = y->attr.r;
+    if (r < 1 || x.w % r) return uf_shape_error(ctx, y, "the width must be a multiple of the factor");
+    y->shape = (uf_shape){x.n, x.c * r, x.h, x.w / r};
+    return UF_OK;
+}
+
+static size_t fold_source(const uf_node *y, int n, int c, int h, int w) {
+    uf_shape x = y->in[0]->shape;
+    return uf_at(x, n, c % x.c, h, w * y->attr.r + c / x.c);
+}
+GATHER(fold, infer_fold)
+
+static int infer_unfold(uf_ctx *ctx, uf_node *y) {
+    uf_shape x = y->in[0]->shape;
+    int r = y->attr.r;
+    if (r < 1 || x.c % r) return uf_shape_error(ctx, y, "channels must be a multiple of the factor");
+    y->shape = (uf_shape){x.n, x.c / r, x.h, x.w * r};
+    return UF_OK;
+}
+
+static size_t unfold_source(const uf_node *y, int n, int c, int h, int w) {
+    return uf_at(y->in[0]->shape, n, w % y->attr.r * y->shape.c + c, h, w / y->attr.r);
+}
+GATHER(unfold, infer_unfold)
+
 static int infer_reshape(uf_ctx *ctx, uf_node *y) {
     y->shape = y->attr.shape;
     if (uf_count(y->shape) != uf_count(y->in[0]->shape)) return uf_shape_error(ctx, y, "the element counts differ");

@@ -2,45 +2,30 @@
  *
  * x (N,C,1,T) <-> (N,2C,F,L): for channel c the real parts are channel 2c, the imaginary parts 2c+1; F = fft/2+1,
  * L = 1 + T/hop. Periodic Hann window, centred frames, reflected ends: PyTorch's torch.stft(center=True). */
+#include "fft.h"
 #include "ops.h"
 
-#include <fftw3.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* FFTW's planner is the one part that is not thread-safe. */
-static pthread_mutex_t planner = PTHREAD_MUTEX_INITIALIZER;
-
 typedef struct frames {
+    uf_fft t;
     int fft, hop, bins, length;
-    float *time, *window;
-    fftwf_complex *spectrum;
-    fftwf_plan plan;
+    float *window;
 } frames;
 
 static void frames_close(frames *f) {
-    pthread_mutex_lock(&planner);
-    if (f->plan) fftwf_destroy_plan(f->plan);
-    pthread_mutex_unlock(&planner);
-    fftwf_free(f->time);
-    fftwf_free(f->spectrum);
+    uf_fft_close(&f->t);
     free(f->window);
 }
 
-static bool frames_open(frames *f, int fft, int hop, int length, bool inverse) {
+static bool frames_open(frames *f, int fft, int hop, int length) {
     *f = (frames){.fft = fft, .hop = hop, .bins = fft / 2 + 1, .length = length};
-    f->time = fftwf_alloc_real((size_t)fft);
-    f->spectrum = fftwf_alloc_complex((size_t)f->bins);
     f->window = malloc((size_t)fft * sizeof(float));
-    if (!f->time || !f->spectrum || !f->window) return false;
+    if (!uf_fft_open(&f->t, fft) || !f->window) return false;
     for (int i = 0; i < fft; i++) f->window[i] = (float)(.5 - .5 * cos(2 * 3.14159265358979323846 * i / fft));
-    pthread_mutex_lock(&planner);
-    f->plan = inverse ? fftwf_plan_dft_c2r_1d(fft, f->spectrum, f->time, FFTW_ESTIMATE)
-                      : fftwf_plan_dft_r2c_1d(fft, f->time, f->spectrum, FFTW_ESTIMATE);
-    pthread_mutex_unlock(&planner);
-    return f->plan != NULL;
+    return true;
 }
 
 /* Sample index of frame l's element i, with both ends reflected. */
@@ -62,46 +47,51 @@ static int infer_stft(uf_ctx *ctx, uf_node *y) {
 
 /* One frame to its bins, or (adjoint) the bins' gradients back to the frame's samples. */
 static void analyse(frames *f, const float *x, int l) {
-    for (int i = 0; i < f->fft; i++) f->time[i] = f->window[i] * x[reflect(l * f->hop + i - f->fft / 2, f->length)];
-    fftwf_execute(f->plan);
+    for (int i = 0; i < f->fft; i++) f->t.time[i] = f->window[i] * x[reflect(l * f->hop + i - f->fft / 2, f->length)];
+    uf_fft_forward(&f->t);
 }
 
 static void stft_fwd(const uf_call *k) {
     uf_shape s = k->y->shape, xs = k->y->in[0]->shape;
-    frames f;
-    bool ok = frames_open(&f, k->y->attr.fft, k->y->attr.hop, xs.w, false);
-    for (int n = 0; ok && n < s.n; n++)
-        for (int c = 0; c < xs.c; c++)
+#pragma omp parallel for
+    for (int n = 0; n < s.n; n++) {
+        frames f;
+        bool ok = frames_open(&f, k->y->attr.fft, k->y->attr.hop, xs.w);
+        for (int c = 0; ok && c < xs.c; c++)
             for (int l = 0; l < s.w; l++) {
                 analyse(&f, k->x[0] + uf_at(xs, n, c, 0, 0), l);
                 for (int b = 0; b < s.h; b++) {
-                    k->out[uf_at(s, n, 2 * c, b, l)] = f.spectrum[b][0];
-                    k->out[uf_at(s, n, 2 * c + 1, b, l)] = f.spectrum[b][1];
+                    k->out[uf_at(s, n, 2 * c, b, l)] = f.t.bins[b][0];
+                    k->out[uf_at(s, n, 2 * c + 1, b, l)] = f.t.bins[b][1];
                 }
             }
-    frames_close(&f);
+        frames_close(&f);
+    }
 }
 
 /* The transform is linear: its adjoint is an unnormalised inverse whose inner bins count half, because the c2r
  * transform counts each of them twice. */
 static void stft_bwd(const uf_call *k) {
     uf_shape s = k->y->shape, xs = k->y->in[0]->shape;
-    frames f;
-    bool ok = k->dx[0] && frames_open(&f, k->y->attr.fft, k->y->attr.hop, xs.w, true);
-    for (int n = 0; ok && n < s.n; n++)
-        for (int c = 0; c < xs.c; c++)
+    if (!k->dx[0]) return;
+#pragma omp parallel for
+    for (int n = 0; n < s.n; n++) {
+        frames f;
+        bool ok = frames_open(&f, k->y->attr.fft, k->y->attr.hop, xs.w);
+        for (int c = 0; ok && c < xs.c; c++)
             for (int l = 0; l < s.w; l++) {
                 for (int b = 0; b < s.h; b++) {
                     float half = b == 0 || b == s.h - 1 ? 1.f : .5f;
-                    f.spectrum[b][0] = half * k->dy[uf_at(s, n, 2 * c, b, l)];
-                    f.spectrum[b][1] = b == 0 || b == s.h - 1 ? 0.f : half * k->dy[uf_at(s, n, 2 * c + 1, b, l)];
+                    f.t.bins[b][0] = half * k->dy[uf_at(s, n, 2 * c, b, l)];
+                    f.t.bins[b][1] = b == 0 || b == s.h - 1 ? 0.f : half * k->dy[uf_at(s, n, 2 * c + 1, b, l)];
                 }
-                fftwf_execute(f.plan);
+                uf_fft_inverse(&f.t);
                 float *dx = k->dx[0] + uf_at(xs, n, c, 0, 0);
                 for (int i = 0; i < f.fft; i++)
-                    dx[reflect(l * f.hop + i - f.fft / 2, f.length)] += f.window[i] * f.time[i];
+                    dx[reflect(l * f.hop + i - f.fft / 2, f.length)] += f.window[i] * f.t.time[i];
             }
-    if (k->dx[0]) frames_close(&f);
+        frames_close(&f);
+    }
 }
 
 const uf_op uf_op_stft = {.name = "stft", .n_in = 1, .infer = infer_stft, .fwd = stft_fwd, .bwd = stft_bwd};
@@ -132,55 +122,179 @@ static size_t istft_aux(const uf_node *y) { return (size_t)y->shape.w; }
 
 static void istft_fwd(const uf_call *k) {
     uf_shape s = k->y->shape, xs = k->y->in[0]->shape;
-    frames f;
-    bool ok = frames_open(&f, k->y->attr.fft, k->y->attr.hop, s.w, true);
+    frames one;
     memset(k->out, 0, uf_count(s) * sizeof(float));
-    if (ok) envelope(&f, xs.w, k->aux);
-    for (int n = 0; ok && n < s.n; n++)
-        for (int c = 0; c < s.c; c++) {
+    if (frames_open(&one, k->y->attr.fft, k->y->attr.hop, s.w)) envelope(&one, xs.w, k->aux);
+    frames_close(&one);
+#pragma omp parallel for
+    for (int n = 0; n < s.n; n++) {
+        frames f;
+        bool ok = frames_open(&f, k->y->attr.fft, k->y->attr.hop, s.w);
+        for (int c = 0; ok && c < s.c; c++) {
             float *y = k->out + uf_at(s, n, c, 0, 0);
             for (int l = 0; l < xs.w; l++) {
                 for (int b = 0; b < xs.h; b++) {
-                    f.spectrum[b][0] = k->x[0][uf_at(xs, n, 2 * c, b, l)];
-                    f.spectrum[b][1] = b == 0 || b == xs.h - 1 ? 0.f : k->x[0][uf_at(xs, n, 2 * c + 1, b, l)];
+                    f.t.bins[b][0] = k->x[0][uf_at(xs, n, 2 * c, b, l)];
+                    f.t.bins[b][1] = b == 0 || b == xs.h - 1 ? 0.f : k->x[0][uf_at(xs, n, 2 * c + 1, b, l)];
                 }
-                fftwf_execute(f.plan);
+                uf_fft_inverse(&f.t);
                 for (int i = 0; i < f.fft; i++) {
                     int at = l * f.hop + i - f.fft / 2;
-                    if (at >= 0 && at < s.w) y[at] += f.window[i] * f.time[i] / (float)f.fft;
+                    if (at >= 0 && at < s.w) y[at] += f.window[i] * f.t.time[i] / (float)f.fft;
                 }
             }
             for (int i = 0; i < s.w; i++) y[i] /= k->aux[i];
         }
-    frames_close(&f);
+        frames_close(&f);
+    }
 }
 
 static void istft_bwd(const uf_call *k) {
     if (!k->dx[0]) return;
     uf_shape s = k->y->shape, xs = k->y->in[0]->shape;
-    frames f;
-    bool ok = frames_open(&f, k->y->attr.fft, k->y->attr.hop, s.w, false);
-    for (int n = 0; ok && n < s.n; n++)
-        for (int c = 0; c < s.c; c++) {
+#pragma omp parallel for
+    for (int n = 0; n < s.n; n++) {
+        frames f;
+        bool ok = frames_open(&f, k->y->attr.fft, k->y->attr.hop, s.w);
+        for (int c = 0; ok && c < s.c; c++) {
             const float *dy = k->dy + uf_at(s, n, c, 0, 0);
             for (int l = 0; l < xs.w; l++) {
                 for (int i = 0; i < f.fft; i++) {
                     int at = l * f.hop + i - f.fft / 2;
-                    f.time[i] = at >= 0 && at < s.w ? f.window[i] * dy[at] / k->aux[at] / (float)f.fft : 0.f;
+                    f.t.time[i] = at >= 0 && at < s.w ? f.window[i] * dy[at] / k->aux[at] / (float)f.fft : 0.f;
                 }
-                fftwf_execute(f.plan);
+                uf_fft_forward(&f.t);
                 for (int b = 0; b < xs.h; b++) { /* inner bins stand for two */
                     bool end = b == 0 || b == xs.h - 1;
-                    k->dx[0][uf_at(xs, n, 2 * c, b, l)] += (end ? 1.f : 2.f) * f.spectrum[b][0];
-                    if (!end) k->dx[0][uf_at(xs, n, 2 * c + 1, b, l)] += 2.f * f.spectrum[b][1];
+                    k->dx[0][uf_at(xs, n, 2 * c, b, l)] += (end ? 1.f : 2.f) * f.t.bins[b][0];
+                    if (!end) k->dx[0][uf_at(xs, n, 2 * c + 1, b, l)] += 2.f * f.t.bins[b][1];
                 }
             }
         }
-    frames_close(&f);
+        frames_close(&f);
+    }
 }
 
 const uf_op uf_op_istft = {
     .name = "istft", .n_in = 1, .infer = infer_istft, .fwd = istft_fwd, .bwd = istft_bwd, .n_aux = istft_aux};
+
+/* ---- what is done to spectra: channel 2c is real, 2c+1 imaginary --------------------------------------------------------- */
+
+static int infer_complex(uf_ctx *ctx, uf_node *y) {
+    if (y->in[0]->shape.c % 2) return uf_shape_error(ctx, y, "a spectrum is (N,2C,F,L)");
+    if (y->n_in > 1 && !uf_same(y->in[0]->shape, y->in[1]->shape)) return uf_shape_error(ctx, y, "the two shapes must be equal");
+    return uf_infer_same(ctx, y);
+}
+
+/* Walks the complex pairs: at + i is a real part, at + plane + i its imaginary part. */
+typedef struct pairs {
+    size_t n, plane; /* of planes of real parts; elements a plane */
+} pairs;
+
+static pairs pairs_of(uf_shape x) { return (pairs){(size_t)x.n * (size_t)x.c / 2, (size_t)x.h * (size_t)x.w}; }
+
+/* s = (|x|^2 + eps)^((p-1)/2) */
+static float weight_of(float re, float im, const uf_attr *a) { return powf(re * re + im * im + a->eps, .5f * (a->p - 1.f)); }
+
+static void compress_fwd(const uf_call *k) {
+    pairs q = pairs_of(k->y->shape);
+#pragma omp parallel for
+    for (size_t c = 0; c < q.n; c++) {
+        const float *re = k->x[0] + 2 * c * q.plane, *im = re + q.plane;
+        float *y = k->out + 2 * c * q.plane;
+        for (size_t i = 0; i < q.plane; i++) {
+            float s = weight_of(re[i], im[i], &k->y->attr);
+            y[i] = s * re[i];
+            y[q.plane + i] = s * im[i];
+        }
+    }
+}
+
+static void compress_bwd(const uf_call *k) {
+    if (!k->dx[0]) return;
+    pairs q = pairs_of(k->y->shape);
+    const uf_attr *a = &k->y->attr;
+#pragma omp parallel for
+    for (size_t c = 0; c < q.n; c++) {
+        const float *re = k->x[0] + 2 * c * q.plane, *im = re + q.plane, *dre = k->dy + 2 * c * q.plane, *dim = dre + q.plane;
+        float *dx = k->dx[0] + 2 * c * q.plane;
+        for (size_t i = 0; i < q.plane; i++) {
+            float s = weight_of(re[i], im[i], a), m = re[i] * re[i] + im[i] * im[i] + a->eps;
+            float along = (a->p - 1.f) * s / m * (dre[i] * re[i] + dim[i] * im[i]);
+            dx[i] += s * dre[i] + along * re[i];
+            dx[q.plane + i] += s * dim[i] + along * im[i];
+        }
+    }
+}
+
+const uf_op uf_op_compress = {.name = "compress", .n_in = 1, .infer = infer_complex, .fwd = compress_fwd, .bwd = compress_bwd};
+
+static int infer_magnitude(uf_ctx *ctx, uf_node *y) {
+    UF_TRY(infer_complex(ctx, y));
+    y->shape.c /= 2;
+    return UF_OK;
+}
+
+static void magnitude_fwd(const uf_call *k) {
+    pairs q = pairs_of(k->y->in[0]->shape);
+#pragma omp parallel for
+    for (size_t c = 0; c < q.n; c++) {
+        const float *re = k->x[0] + 2 * c * q.plane, *im = re + q.plane;
+        float *y = k->out + c * q.plane;
+        for (size_t i = 0; i < q.plane; i++)
+            y[i] = weight_of(re[i], im[i], &k->y->attr) * sqrtf(re[i] * re[i] + im[i] * im[i] + k->y->attr.eps);
+    }
+}
+
+/* d m^(p/2) = p m^(p/2-1) x dx, m = |x|^2 + eps */
+static void magnitude_bwd(const uf_call *k) {
+    if (!k->dx[0]) return;
+    pairs q = pairs_of(k->y->in[0]->shape);
+    const uf_attr *a = &k->y->attr;
+#pragma omp parallel for
+    for (size_t c = 0; c < q.n; c++) {
+        const float *re = k->x[0] + 2 * c * q.plane, *im = re + q.plane, *dy = k->dy + c * q.plane, *y = k->out + c * q.plane;
+        float *dx = k->dx[0] + 2 * c * q.plane;
+        for (size_t i = 0; i < q.plane; i++) {
+            float d = a->p * y[i] / (re[i] * re[i] + im[i] * im[i] + a->eps) * dy[i];
+            dx[i] += d * re[i];
+            dx[q.plane + i] += d * im[i];
+        }
+    }
+}
+
+const uf_op uf_op_magnitude = {.name = "magnitude", .n_in = 1, .infer = infer_magnitude, .fwd = magnitude_fwd, .bwd = magnitude_bwd};
+
+static void rotate_fwd(const uf_call *k) {
+    pairs q = pairs_of(k->y->shape);
+    for (size_t c = 0; c < q.n; c++) {
+        size_t at = 2 * c * q.plane;
+        const float *a = k->x[0] + at, *b = k->x[1] + at;
+        for (size_t i = 0, j = q.plane; i < q.plane; i++, j++) {
+            k->out[at + i] = a[i] * b[i] - a[j] * b[j];
+            k->out[at + j] = a[i] * b[j] + a[j] * b[i];
+        }
+    }
+}
+
+/* Times the other factor's conjugate. */
+static void rotate_bwd(const uf_call *k) {
+    pairs q = pairs_of(k->y->shape);
+    for (size_t c = 0; c < q.n; c++) {
+        size_t at = 2 * c * q.plane;
+        const float *dy = k->dy + at;
+        for (int side = 0; side < 2; side++) {
+            const float *o = k->x[1 - side] + at;
+            float *dx = k->dx[side] ? k->dx[side] + at : NULL;
+            for (size_t i = 0, j = q.plane; dx && i < q.plane; i++, j++) {
+                dx[i] += dy[i] * o[i] + dy[j] * o[j];
+                dx[j] += dy[j] * o[i] - dy[i] * o[j];
+            }
+        }
+    }
+}
+
+const uf_op uf_op_rotate = {.name = "rotate", .n_in = 2, .infer = infer_complex, .fwd = rotate_fwd, .bwd = rotate_bwd};
 
 /* ---- spectral norm: w / sigma, sigma by power iteration (Miyato et al., arXiv:1802.05957) ------------------------------ */
 

@@ -481,6 +481,7 @@ static double macs_of(const uf_node *n) {
         uf_shape w = n->in[1]->shape;
         return (double)uf_count(n->in[0]->shape) * w.c * w.h * w.w;
     }
+    if (!strcmp(n->op->name, "gru")) return y * 3 * (n->in[0]->shape.c + n->shape.c);
     if (!strcmp(n->op->name, "matmul")) return y * n->in[0]->shape.w;
     if (!strcmp(n->op->name, "attention")) {
         uf_shape q = n->in[0]->shape, k = n->in[1]->shape;

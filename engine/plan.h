@@ -117,5 +117,7 @@ int uf_norm_forward(uf_plan *p, const uf_node *n);
 int uf_norm_backward(uf_plan *p, const uf_node *n);
 int uf_attention_forward(uf_plan *p, const uf_node *n);
 int uf_attention_backward(uf_plan *p, const uf_node *n);
+int uf_gru_forward(uf_plan *p, const uf_node *n);
+int uf_gru_backward(uf_plan *p, const uf_node *n);
 
 #endif

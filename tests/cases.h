@@ -74,8 +74,16 @@ BUILD(b_matmul, uf_matmul(x[0], x[1]))
 BUILD(b_softmax, uf_softmax(x[0], 1))
 BUILD(b_softmax_w, uf_softmax(x[0], 3))
 BUILD(b_att, uf_attention(x[0], x[1], x[2], .5f))
-BUILD(b_gru, uf_gru(x[0], "g", 4, false))
-BUILD(b_gru_r, uf_gru(x[0], "g", 4, true))
+BUILD(b_gru, uf_gru(x[0], "g", 4, 3, false))
+BUILD(b_gru_r, uf_gru(x[0], "g", 4, 3, true))
+BUILD(b_gru_w, uf_gru(x[0], "g", 5, 3, false))
+BUILD(b_gru_h, uf_gru(x[0], "g", 5, 2, true))
+BUILD(b_fold, uf_fold(x[0], 3))
+BUILD(b_unfold, uf_unfold(x[0], 3))
+BUILD(b_compress, uf_compress(x[0], .3f))
+BUILD(b_expand, uf_compress(x[0], 1 / .3f))
+BUILD(b_magnitude, uf_magnitude(x[0], .3f))
+BUILD(b_rotate, uf_rotate(x[0], x[1]))
 BUILD(b_stft, uf_stft(x[0], 8, 2))
 BUILD(b_istft, uf_istft(x[0], 8, 2, 20))
 BUILD(b_dropout, uf_dropout(x[0], .3f))
@@ -179,6 +187,14 @@ static const op_case cases[] = {
     {"attention", {{2, 4, 5, 7}, {2, 4, 2, 3}, {2, 17, 2, 3}}, b_att, 0, 0, 0},
     {"gru", {{2, 3, 1, 5}}, b_gru, 0, 0, 0},
     {"gru/reverse", {{2, 3, 1, 5}}, b_gru_r, 0, 0, 0},
+    {"gru/wide", {{2, 17, 3, 6}}, b_gru_w, 0, 0, 0},
+    {"gru/down", {{2, 17, 4, 3}}, b_gru_h, 0, 0, 0},
+    {"fold", {{2, 17, 3, 6}}, b_fold, 0, 0, 0},
+    {"unfold", {{2, 18, 3, 2}}, b_unfold, 0, 0, 0},
+    {"compress", {{1, 4, 3, 5}}, b_compress, .4f, 2, 0},
+    {"compress/expand", {{1, 4, 3, 5}}, b_expand, .4f, 1, 0},
+    {"magnitude", {{1, 4, 3, 5}}, b_magnitude, .4f, 2, 0},
+    {"rotate", {{1, 4, 3, 5}, {1, 4, 3, 5}}, b_rotate, 0, 0, 0},
     {"stft", {{2, 1, 1, 21}}, b_stft, 0, 0, 0},
     {"istft", {{1, 4, 5, 11}}, b_istft, 0, 0, 0},
     {"dropout", {{2, 5, 3, 7}}, b_dropout, 0, 0, 0},

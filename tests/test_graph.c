@@ -193,7 +193,7 @@ static void test_all_builders(void **state) {
     assert_shape(uf_softmax(x, 1), 2, 8, 6, 10);
     uf_node *small = uf_max_pool(x, 2, 2);
     assert_shape(uf_attention(x, small, small, .5f), 2, 8, 6, 10);
-    assert_shape(uf_gru(t, "gru", 5, true), 2, 5, 1, 64);
+    assert_shape(uf_gru(t, "gru", 5, 3, true), 2, 5, 1, 64);
     uf_node *s = uf_stft(t, 16, 4);
     assert_shape(s, 2, 6, 9, 17);
     assert_shape(uf_istft(s, 16, 4, 64), 2, 3, 1, 64);

@@ -53,8 +53,8 @@ static uf_node *softmax_c(uf_node **x) { return uf_softmax(x[0], 1); }
 static uf_node *softmax_w(uf_node **x) { return uf_softmax(x[0], 3); }
 static uf_node *matmul(uf_node **x) { return uf_matmul(x[0], x[1]); }
 static uf_node *attention(uf_node **x) { return uf_attention(x[0], x[1], x[2], .5f); }
-static uf_node *gru(uf_node **x) { return uf_gru(x[0], "g", 4, false); }
-static uf_node *gru_reverse(uf_node **x) { return uf_gru(x[0], "g", 4, true); }
+static uf_node *gru(uf_node **x) { return uf_gru(x[0], "g", 4, 3, false); }
+static uf_node *gru_reverse(uf_node **x) { return uf_gru(x[0], "g", 4, 3, true); }
 static uf_node *stft(uf_node **x) { return uf_stft(x[0], 16, 4); }
 static uf_node *istft(uf_node **x) { return uf_istft(x[0], 16, 4, 40); }
 static uf_node *l1(uf_node **x) { return uf_l1(x[0], x[1]); }
