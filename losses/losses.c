@@ -117,7 +117,8 @@ static const uf_loss loss_temporal = {
 static const uf_loss loss_cross_entropy = {.name = "cross_entropy", .summary = "of the class, with label smoothing", .build = cross_entropy};
 
 const uf_loss *const uf_losses[] = {&loss_l1, &loss_l2, &loss_charbonnier, &loss_edge, &loss_colorfulness,
-                                   &loss_rebalanced, &loss_temporal, &loss_feature, &loss_gram, &loss_cross_entropy, NULL};
+                                   &loss_rebalanced, &loss_temporal, &loss_feature, &loss_gram, &loss_cross_entropy,
+                                   &uf_loss_si_sdr, &uf_loss_spectrum, &uf_loss_resolutions, NULL};
 
 _Static_assert(UF_LEN(uf_losses) - 1 <= UF_MAX_LOSSES, "a weight for each loss");
 

@@ -16,6 +16,7 @@ typedef struct uf_loss {
     const char *name, *summary;
     uf_node *(*build)(const uf_loss_in *in); /* scalar */
     bool looks;                              /* reads the frozen network's activations */
+    bool sound;                              /* predicted and target are waves (N,1,1,T) of 2048 samples or more */
     bool pairs;                              /* of UF_MOTION: the batch must be made so */
 } uf_loss;
 extern const uf_loss *const uf_losses[]; /* NULL-ended: l1, l2, feature, cross_entropy, ... */
@@ -28,6 +29,8 @@ const uf_loss *uf_loss_find(const char *name);
 bool uf_losses_look(const float *weight); /* does one of those that weigh anything read a frozen network? */
 bool uf_losses_pair(const float *weight); /* ... need a batch of pairs? */
 int uf_loss_index(const char *name); /* its place in the table, -1: there is none */
+
+extern const uf_loss uf_loss_si_sdr, uf_loss_spectrum, uf_loss_resolutions; /* sound_losses.c */
 
 /* Measures on 8-bit sRGB pictures, interleaved RGB, `stride` bytes a row. */
 typedef struct uf_rgb {

@@ -11,22 +11,24 @@ enum { UF_N_STAGES = 5 }; /* encoder outputs at 1/2, 1/4, 1/8, 1/16, 1/32 */
 
 /* Nodes of a built network that others hold on to. Unused ones are NULL. */
 typedef struct uf_built {
+    uf_node *sound;               /* speech: input (N,1,1,T), about [-1,1] */
     uf_node *luma;                /* input (N,1,H,W) [0,1] */
     uf_node *chroma;              /* features: input node or builder's argument (N,2,H/2,W/2) */
     uf_node *out;                 /* color: chroma (N,2,H/2,W/2) in about [-0.5,0.5]; features: logits (N,classes,1,1);
-                                     critic: logits (N,1,H/16,W/16), above 0: a photograph */
+                                     critic: logits (N,1,H/16,W/16), above 0: a photograph; speech: (N,1,1,T) */
     uf_node *stage[UF_N_STAGES];  /* encoder activations, after their ReLU */
 } uf_built;
 
 typedef struct uf_model {
     const char *name, *summary;
     const char *file;   /* shipped weights, in models/weights/; NULL: none, it learns beside another network */
-    int multiple;       /* sides must be multiples of this */
-    /* Adds the network to g for this (N,1,H,W) luma shape; inputs are made when b->luma / b->chroma are NULL on entry
-     * and used when given. Returns uf_graph_status(g). */
-    int (*build)(uf_graph *g, uf_shape luma, uf_built *b);
+    int multiple;       /* sides, or T, must be multiples of this */
+    int rate;           /* of the sound that it takes, Hz; 0: it takes pictures */
+    /* Adds the network to g for this (N,1,H,W) luma or (N,1,1,T) sound shape; inputs are made when their fields of b are NULL on
+     * entry and used when given. Returns uf_graph_status(g). */
+    int (*build)(uf_graph *g, uf_shape in, uf_built *b);
 } uf_model;
-extern const uf_model uf_model_color, uf_model_features, uf_model_critic;
+extern const uf_model uf_model_color, uf_model_features, uf_model_critic, uf_model_speech;
 extern const uf_model *const uf_models[]; /* NULL-ended */
 const uf_model *uf_model_find(const char *name);
 /* Reads a whole network's weights into params, which hold its parameters already (build first). UF_EDATA: damaged, or of

@@ -152,7 +152,9 @@ static void test_table(void **state) {
         assert_int_equal(uf_ctx_open(&ctx), UF_OK);
         assert_int_equal(uf_params_open(&params, ctx, 1), UF_OK);
         assert_int_equal(uf_graph_open(&g, ctx, params), UF_OK);
-        uf_node *x = uf_input(g, "x", (uf_shape){2, 4, 3, 5});
+        bool sound = uf_losses[i]->sound;
+        int n = sound ? 2 * 2400 : 120;
+        uf_node *x = uf_input(g, "x", sound ? (uf_shape){2, 1, 1, 2400} : (uf_shape){2, 4, 3, 5});
         uf_node *t = uf_input(g, "t", classes ? (uf_shape){2, 1, 3, 5} : x->shape);
         x->needs_grad = true;
         uf_node *fx[] = {x}, *ft[] = {t};
@@ -160,8 +162,9 @@ static void test_table(void **state) {
         uf_node *loss = uf_output(uf_losses[i]->build(&in));
         assert_non_null(loss);
         assert_int_equal(uf_plan_open(&plan, ctx, g, &(uf_plan_options){.mode = UF_EXACT, .loss = loss}), UF_OK);
-        float xs[120], ts[120], grad[120], before, after;
-        for (int k = 0; k < 120; k++) {
+        static float xs[4800], ts[4800], grad[4800];
+        float before, after;
+        for (int k = 0; k < n; k++) {
             xs[k] = uf_gaussian(1, 1, (uint64_t)k);
             ts[k] = classes ? (float)(k % 4) : uf_gaussian(1, 2, (uint64_t)k);
         }
@@ -171,7 +174,7 @@ static void test_table(void **state) {
         assert_int_equal(uf_plan_backward(plan), UF_OK);
         uf_plan_get(plan, loss, &before);
         uf_plan_get_grad(plan, x, grad);
-        for (int k = 0; k < 120; k++) xs[k] -= .1f * grad[k];
+        for (int k = 0; k < n; k++) xs[k] -= .1f * grad[k];
         uf_plan_set(plan, x, xs);
         assert_int_equal(uf_plan_run(plan), UF_OK);
         uf_plan_get(plan, loss, &after);
@@ -187,7 +190,7 @@ static void test_table(void **state) {
             uf_plan_set(plan, t, xs);
             assert_int_equal(uf_plan_run(plan), UF_OK);
             uf_plan_get(plan, loss, &after);
-            assert_true(fabsf(after) < 1e-7f);
+            assert_true(strcmp(uf_losses[i]->name, "si_sdr") ? fabsf(after) < 1e-7f : after < -50);
         }
         uf_plan_close(&plan);
         uf_graph_close(&g);

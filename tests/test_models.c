@@ -38,9 +38,10 @@ static void net_close(net *n) {
 }
 
 static float *run(net *n) {
-    float *x = malloc(uf_count(n->b.luma->shape) * sizeof *x), *y = malloc(uf_count(n->b.out->shape) * sizeof *y);
-    for (size_t i = 0; i < uf_count(n->b.luma->shape); i++) x[i] = .5f + .5f * sinf((float)i * .05f);
-    assert_int_equal(uf_plan_set(n->plan, n->b.luma, x), UF_OK);
+    const uf_node *in = n->b.sound ? n->b.sound : n->b.luma;
+    float *x = malloc(uf_count(in->shape) * sizeof *x), *y = malloc(uf_count(n->b.out->shape) * sizeof *y);
+    for (size_t i = 0; i < uf_count(in->shape); i++) x[i] = .5f + .5f * sinf((float)i * .05f);
+    assert_int_equal(uf_plan_set(n->plan, in, x), UF_OK);
     if (n->b.chroma) { /* zeros: grey */
         float *c = calloc(uf_count(n->b.chroma->shape), sizeof *c);
         assert_int_equal(uf_plan_set(n->plan, n->b.chroma, c), UF_OK);
@@ -64,7 +65,8 @@ static double difference(const float *a, const float *b, size_t n) {
 static void test_backends_agree(void **state) {
     (void)state;
     for (int i = 0; uf_models[i]; i++) {
-        uf_shape luma = {1, 1, 2 * uf_models[i]->multiple, 3 * uf_models[i]->multiple};
+        int step = uf_models[i]->multiple;
+        uf_shape luma = uf_models[i]->rate ? (uf_shape){2, 1, 1, 8 * step} : (uf_shape){1, 1, 2 * step, 3 * step};
         net oracle;
         net_open(&oracle, uf_models[i], luma, &(uf_plan_options){.mode = UF_INFER, .backend = "ref"});
         float *want = run(&oracle);

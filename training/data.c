@@ -1,4 +1,4 @@
-/* An index of pictures in folders and plain archives, and the order in which a run visits them. */
+/* An index of pictures, or of recordings, in folders and plain archives, and the order in which a run visits them. */
 #include "training.h"
 
 #include <archive.h>
@@ -33,16 +33,21 @@ typedef struct source {
 
 struct uf_data {
     uf_ctx *ctx;
+    const char *const *ext; /* how names end */
+    const char *what;       /* "pictures": for messages */
     source *source;
     int n_sources;
     int64_t n;
 };
 
-static bool is_picture(const char *name) {
-    static const char *const ext[] = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"};
+static const char *const pictures[] = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", NULL};
+static const char *const recordings[] = {".wav", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff",
+                                         ".au", ".caf", ".g722", ".wma", NULL};
+
+static bool fits(const uf_data *d, const char *name) {
     const char *dot = strrchr(name, '.');
-    for (int i = 0; dot && i < UF_LEN(ext); i++)
-        if (!strcasecmp(dot, ext[i])) return true;
+    for (int i = 0; dot && d->ext[i]; i++)
+        if (!strcasecmp(dot, d->ext[i])) return true;
     return false;
 }
 
@@ -50,7 +55,7 @@ static int push(uf_data *d, source *s, const char *name, const uint8_t *data, si
     if (s->n == s->room) {
         int64_t more = s->room ? 2 * s->room : 1024;
         entry *at = realloc(s->at, (size_t)more * sizeof *at);
-        if (!at) return uf_fail(d->ctx, UF_ENOMEM, "out of memory for the list of pictures in '%s'", s->path);
+        if (!at) return uf_fail(d->ctx, UF_ENOMEM, "out of memory for the list of %s in '%s'", d->what, s->path);
         s->at = at;
         s->room = more;
     }
@@ -65,8 +70,8 @@ static int scan(uf_data *d, source *s, const char *below, int depth) {
     if (!path) return UF_ENOMEM;
     DIR *dir = depth < 32 ? opendir(path) : NULL;
     int err = dir ? UF_OK
-                  : uf_fail(d->ctx, UF_EIO, "cannot read the pictures in '%s': %s; check the path in the recipe", path,
-                            strerror(errno));
+                  : uf_fail(d->ctx, UF_EIO, "cannot read the %s in '%s': %s; check the path in the recipe", d->what,
+                            path, strerror(errno));
     free(path);
     const struct dirent *e;
     while (err == UF_OK && (e = readdir(dir))) {
@@ -74,7 +79,7 @@ static int scan(uf_data *d, source *s, const char *below, int depth) {
         char *name = uf_format(d->ctx, *below ? "%s/%s" : "%s%s", below, e->d_name);
         if (!name) err = UF_ENOMEM;
         else if (e->d_type == DT_DIR) err = scan(d, s, name, depth + 1);
-        else if (is_picture(e->d_name)) err = push(d, s, name, NULL, 0);
+        else if (fits(d, e->d_name)) err = push(d, s, name, NULL, 0);
         free(name);
     }
     if (dir) closedir(dir);
@@ -102,7 +107,7 @@ static int scan_archive(uf_data *d, source *s, size_t size) {
         const void *data = NULL;
         size_t n = 0;
         la_int64_t at = 0, whole = archive_entry_size(e);
-        if (!name || !is_picture(name) || whole <= 0) continue;
+        if (!name || !fits(d, name) || whole <= 0) continue;
         if (archive_read_data_block(a, &data, &n, &at) != ARCHIVE_OK || n != (size_t)whole || (const char *)data < (char *)map ||
             (const char *)data + n > (char *)map + size)
             err = uf_fail(d->ctx, UF_EDATA, "'%s' is damaged at '%s', or compressed; give a plain .tar", s->path, name);
@@ -130,8 +135,8 @@ static int leave_out(uf_data *d, source *s) {
             if (ends_with(s->at[i].name, s->spec->exclude[k])) free(s->at[i].name);
             else s->at[n++] = s->at[i];
         if (n == s->n)
-            return uf_fail(d->ctx, UF_EDATA, "there is no picture '%s' in '%s' to leave out; check `exclude` in the recipe",
-                           s->spec->exclude[k], s->path);
+            return uf_fail(d->ctx, UF_EDATA, "among the %s in '%s' there is no '%s' to leave out; check `exclude` in the recipe",
+                           d->what, s->path, s->spec->exclude[k]);
         s->n = n;
     }
     return UF_OK;
@@ -170,8 +175,8 @@ static int source_open(uf_data *d, source *s) {
     s->path = uf_strdup(d->ctx, s->spec->path);
     if (!s->path) return UF_ENOMEM;
     if (stat(s->path, &st))
-        return uf_fail(d->ctx, UF_EIO, "cannot find the pictures '%s': %s; check the path", s->path, strerror(errno));
-    if (S_ISREG(st.st_mode) && is_picture(s->path)) { /* a single picture counts as a folder of one */
+        return uf_fail(d->ctx, UF_EIO, "cannot find the %s '%s': %s; check the path", d->what, s->path, strerror(errno));
+    if (S_ISREG(st.st_mode) && fits(d, s->path)) { /* a single one counts as a folder of one */
         char *slash = strrchr(s->path, '/');
         UF_TRY(push(d, s, slash ? slash + 1 : s->path, NULL, 0));
         if (slash) *slash = 0;
@@ -182,14 +187,17 @@ static int source_open(uf_data *d, source *s) {
     qsort(s->at, (size_t)s->n, sizeof *s->at, by_name);
     UF_TRY(leave_out(d, s));
     keep(s);
-    if (!s->n) return uf_fail(d->ctx, UF_EDATA, "there are no JPEG, PNG, TIFF or WebP pictures in '%s'", s->path);
+    if (!s->n) return uf_fail(d->ctx, UF_EDATA, "there are no %s%s in '%s'", d->ext == pictures ? "JPEG, PNG, TIFF or WebP " : "",
+                              d->what, s->path);
     return s->spec->labelled ? classify(d, s) : UF_OK;
 }
 
-int uf_data_open(uf_data **out, uf_ctx *ctx, const uf_source *sources, int n) {
+static int open_kind(uf_data **out, uf_ctx *ctx, const uf_source *sources, int n, const char *const *ext, const char *what) {
     uf_data *d = uf_alloc(ctx, 1, sizeof *d);
     if (!d) return UF_ENOMEM;
     d->ctx = ctx;
+    d->ext = ext;
+    d->what = what;
     d->n_sources = n;
     d->source = uf_alloc(ctx, (size_t)n + 1, sizeof *d->source);
     int err = d->source ? UF_OK : UF_ENOMEM;
@@ -209,6 +217,14 @@ int uf_data_open(uf_data **out, uf_ctx *ctx, const uf_source *sources, int n) {
     if (err < 0) uf_data_close(&d);
     else *out = d;
     return err;
+}
+
+int uf_data_open(uf_data **out, uf_ctx *ctx, const uf_source *sources, int n) {
+    return open_kind(out, ctx, sources, n, pictures, "pictures");
+}
+
+int uf_data_open_sounds(uf_data **out, uf_ctx *ctx, const uf_source *sources, int n) {
+    return open_kind(out, ctx, sources, n, recordings, "recordings");
 }
 
 int uf_data_open_paths(uf_data **out, uf_ctx *ctx, int n, const char *const *paths) {

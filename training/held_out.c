@@ -1,5 +1,6 @@
 /* Held-out loss and pictures of a run. */
 #include "run.h"
+#include "sound_measure.h"
 
 #include <stdlib.h>
 
@@ -53,15 +54,24 @@ static int count_right(const uf_network *n, const uf_batch *b, const float *logi
     return right;
 }
 
+/* Mean of what the network adds to the SI-SDR of the recordings, dB. */
+static double gain_of(const uf_network *n, const uf_batch *b, const float *out) {
+    double sum = 0;
+    size_t length = (size_t)n->out->shape.w;
+    for (size_t i = 0; i < (size_t)n->out->shape.n; i++)
+        sum += uf_si_sdr(b->voice + i * length, out + i * length, length) - uf_si_sdr(b->voice + i * length, b->noisy + i * length, length);
+    return sum / n->out->shape.n;
+}
+
 static int measure(uf_run *u, uf_network *n, const uf_stage *s, bool pictures) {
     uf_loader *l = NULL;
-    uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = n->luma->shape.n, .workers = 1,
+    uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = n->out->shape.n, .workers = 1,
                            .n = VALID_BATCHES, .plain = true, .smallest = 1.f,
-                           .pairs = uf_losses_pair(u->r->losses)};
-    int64_t whole = uf_data_n(u->valid) / o.batch;
+                           .pairs = uf_losses_pair(u->r->losses), .mixer = n->noisy ? &u->valid_mix : NULL};
+    int64_t whole = n->noisy ? o.n : uf_data_n(u->valid) / o.batch;
     if (whole < o.n) o.n = whole > 0 ? whole : 1;
     const uf_batch *b;
-    double loss = 0, n_right = 0;
+    double loss = 0, n_right = 0, gain = 0;
     float *out = uf_alloc(u->ctx, uf_count(n->out->shape), sizeof *out), v = 0;
     int err = out ? uf_loader_open(&l, u->ctx, u->valid, &o) : UF_ENOMEM;
     for (int64_t i = 0; err == UF_OK && i < o.n; i++) {
@@ -71,7 +81,8 @@ static int measure(uf_run *u, uf_network *n, const uf_stage *s, bool pictures) {
         if (err == UF_OK) err = uf_plan_get(n->plan, n->out, out);
         loss += (double)v / (double)o.n;
         if (err == UF_OK && n->label) n_right += count_right(n, b, out);
-        if (err == UF_OK && pictures && !n->label && i == 0) {
+        if (err == UF_OK && n->noisy) gain += gain_of(n, b, out) / (double)o.n;
+        if (err == UF_OK && pictures && n->chroma && !n->label && i == 0) {
             char name[64];
             snprintf(name, sizeof name, "sample-%07lld.png", (long long)u->step);
             err = draw_samples(u, n, b, s->size, out, name);
@@ -84,6 +95,7 @@ static int measure(uf_run *u, uf_network *n, const uf_stage *s, bool pictures) {
     u->valid_loss[u->n_valid++] = loss;
     u->accuracy = n->label ? n_right / (double)(o.n * o.batch) : 0;
     if (n->label) uf_log(u->ctx, UF_LOG_INFO, "step %lld held-out loss %.4f, right %.1f %%", (long long)u->step, loss, 100 * u->accuracy);
+    else if (n->noisy) uf_log(u->ctx, UF_LOG_INFO, "step %lld held-out loss %.4f, SI-SDR %+.2f dB", (long long)u->step, loss, gain);
     else uf_log(u->ctx, UF_LOG_INFO, "step %lld held-out loss %.4f", (long long)u->step, loss);
     return UF_OK;
 }

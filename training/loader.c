@@ -1,5 +1,5 @@
 /* Batches, made ahead of the learner by worker threads and handed out in order. */
-#include "training.h"
+#include "sounds.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -171,6 +171,20 @@ static int make(uf_loader *l, uf_decoder *dec, int64_t number, uf_batch *b) {
     return UF_OK;
 }
 
+static int make_sound(uf_loader *l, uf_mixing *w, int64_t number, uf_batch *b) {
+    size_t n = (size_t)l->o.size;
+    number = among_all(&l->o, number);
+    for (int i = 0; i < l->o.batch; i++) {
+        uint64_t index = (uint64_t)(l->o.first_sample + number * l->o.batch + i);
+        int err = UF_EDATA;
+        for (uint64_t t = 0; err == UF_EDATA && t < TRIES; t++)
+            err = uf_mix(w, l->o.seed + t + (l->o.plain ? 1000000 : 0), index, b->noisy + (size_t)i * n, b->voice + (size_t)i * n);
+        if (err == UF_EDATA) return uf_fail(l->ctx, UF_EDATA, "%d voices in a row were silent; check the recordings", TRIES);
+        if (err < 0) return err;
+    }
+    return UF_OK;
+}
+
 /* A free slot for the next batch that nobody makes yet; NULL when the worker should end. */
 static slot *claim(uf_loader *l) {
     pthread_mutex_lock(&l->lock);
@@ -193,10 +207,11 @@ static slot *claim(uf_loader *l) {
 static void *work(void *arg) {
     uf_loader *l = arg;
     uf_decoder *dec = NULL;
-    int err = uf_decoder_open(&dec, l->ctx);
+    uf_mixing *mixing = NULL;
+    int err = l->o.mixer ? uf_mixing_open(&mixing, l->ctx, l->o.mixer, l->o.size) : uf_decoder_open(&dec, l->ctx);
     slot *s;
     while ((s = claim(l))) {
-        if (err == UF_OK) err = make(l, dec, s->number, &s->batch);
+        if (err == UF_OK) err = mixing ? make_sound(l, mixing, s->number, &s->batch) : make(l, dec, s->number, &s->batch);
         pthread_mutex_lock(&l->lock);
         s->state = err == UF_OK ? READY : FAILED;
         if (err < 0) l->code = err;
@@ -204,15 +219,23 @@ static void *work(void *arg) {
         pthread_mutex_unlock(&l->lock);
     }
     uf_decoder_close(&dec);
+    uf_mixing_close(&mixing);
     return NULL;
 }
 
 static int slots_open(uf_loader *l) {
+    size_t wave = (size_t)l->o.batch * (size_t)l->o.size;
+    for (int i = 0; l->o.mixer && i < AHEAD + 1; i++) {
+        float *m = l->slot[i].memory = uf_alloc(l->ctx, 2 * wave, sizeof *m);
+        if (!m) return UF_ENOMEM;
+        l->slot[i].batch = (uf_batch){.noisy = m, .voice = m + wave};
+    }
+    if (l->o.mixer) return UF_OK;
     size_t n = (size_t)l->o.batch * (size_t)l->o.size * (size_t)l->o.size;
     for (int i = 0; i < AHEAD + 1; i++) {
         float *m = l->slot[i].memory = uf_alloc(l->ctx, 5 * n / 2 + (size_t)l->o.batch, sizeof *m);
         if (!m) return UF_ENOMEM;
-        l->slot[i].batch = (uf_batch){m, m + n, m + 2 * n, m + 2 * n + n / 2};
+        l->slot[i].batch = (uf_batch){.luma = m, .clean = m + n, .chroma = m + 2 * n, .label = m + 2 * n + n / 2};
     }
     return UF_OK;
 }

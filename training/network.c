@@ -50,7 +50,21 @@ static int ask_critic(uf_network *n, const uf_network_options *o) {
     return uf_graph_status(n->graph);
 }
 
+static int build_sound(uf_network *n, uf_ctx *ctx, const uf_network_options *o) {
+    uf_shape wave = {o->batch, 1, 1, o->size};
+    uf_built b = {0};
+    uf_graph_training(n->graph, !o->fixed);
+    UF_TRY(uf_model_find(o->r->model)->build(n->graph, wave, &b));
+    uf_graph_training(n->graph, false);
+    n->noisy = b.sound;
+    n->voice = uf_input(n->graph, "voice", wave);
+    n->out = uf_output(b.out);
+    UF_TRY(add_losses(n, o->losses ? o->losses : o->r->losses, &(uf_loss_in){.predicted = n->out, .target = n->voice}));
+    return n->loss ? UF_OK : uf_fail(ctx, UF_EINVAL, "the recipe gives no loss that model '%s' can use", o->r->model);
+}
+
 static int build(uf_network *n, uf_ctx *ctx, const uf_network_options *o) {
+    if (uf_model_find(o->r->model)->rate) return build_sound(n, ctx, o);
     uf_shape luma = {o->batch, 1, o->size, o->size}, half = {o->batch, 2, o->size / 2, o->size / 2};
     bool color = !strcmp(o->r->model, "color");
     uf_built b = {0};
@@ -93,6 +107,10 @@ void uf_network_close(uf_network *n) {
 }
 
 int uf_network_set(uf_network *n, const uf_batch *b) {
+    if (n->noisy) {
+        UF_TRY(uf_plan_set(n->plan, n->noisy, b->noisy));
+        return uf_plan_set(n->plan, n->voice, b->voice);
+    }
     UF_TRY(uf_plan_set(n->plan, n->luma, b->luma));
     UF_TRY(uf_plan_set(n->plan, n->chroma, b->chroma));
     if (n->clean) UF_TRY(uf_plan_set(n->plan, n->clean, b->clean));

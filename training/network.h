@@ -8,6 +8,7 @@ typedef struct uf_network {
     uf_graph *graph;
     uf_plan *plan;
     uf_node *luma, *clean, *chroma, *label; /* inputs; unused ones NULL */
+    uf_node *noisy, *voice;                 /* of sound */
     uf_node *out, *loss;
     uf_node *fooled;                        /* unweighted loss of a critic's opinion, or NULL */
     uf_node *term[UF_MAX_LOSSES];           /* the unweighted losses, by their place in uf_losses[]; unused ones NULL */

@@ -67,6 +67,8 @@ static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_UINT("seed", OPT, uf_recipe, seed),
     CYAML_FIELD_SEQUENCE("train", CYAML_FLAG_POINTER, uf_recipe, train, &source_value, 1, 256),
     CYAML_FIELD_SEQUENCE("valid", CYAML_FLAG_POINTER, uf_recipe, valid, &source_value, 1, 256),
+    CYAML_FIELD_SEQUENCE("noises", CYAML_FLAG_POINTER | OPT, uf_recipe, noises, &source_value, 0, 256),
+    CYAML_FIELD_SEQUENCE("valid_noises", CYAML_FLAG_POINTER | OPT, uf_recipe, valid_noises, &source_value, 0, 256),
     CYAML_FIELD_SEQUENCE("stages", CYAML_FLAG_POINTER | OPT, uf_recipe, stages, &stage_value, 0, 64),
     CYAML_FIELD_MAPPING_PTR("finish", CYAML_FLAG_POINTER | OPT, uf_recipe, finish, finish_fields),
     CYAML_FIELD_MAPPING("losses", CYAML_FLAG_DEFAULT, uf_recipe, losses, NULL), /* its keys are the losses' table */
@@ -155,7 +157,11 @@ static int range(uf_ctx *ctx, const char *path, const char *key, double v, doubl
 }
 
 static int check_losses(uf_ctx *ctx, const char *path, const uf_recipe *r, const float *weight) {
+    bool sound = uf_model_find(r->model)->rate > 0;
     for (int i = 0; uf_losses[i]; i++) {
+        if (uf_losses[i]->sound && weight[i] > 0 && !sound)
+            return uf_fail(ctx, UF_EINVAL, "recipe '%s': the loss '%s' is for sound, model '%s' makes pictures", path, uf_losses[i]->name,
+                           r->model);
         UF_TRY(range(ctx, path, uf_losses[i]->name, (double)weight[i], 0, 1e9));
         if (uf_losses[i]->looks && weight[i] > 0 && !r->features)
             return uf_fail(ctx, UF_EINVAL, "recipe '%s': the loss '%s' needs 'features: WEIGHTS'", path, uf_losses[i]->name);
@@ -190,7 +196,7 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     if (!m) return uf_fail(ctx, UF_EINVAL, "recipe '%s': there is no model '%s'; 'unfade models' lists them", path, r->model);
     for (unsigned i = 0; i < r->stages_count; i++) {
         const uf_stage *s = &r->stages[i];
-        UF_TRY(range(ctx, path, "size", s->size, m->multiple, 1024));
+        UF_TRY(m->rate ? range(ctx, path, "size", s->size, 4096, 60 * m->rate) : range(ctx, path, "size", s->size, m->multiple, 1024));
         if (s->size % m->multiple)
             return uf_fail(ctx, UF_EINVAL, "recipe '%s': size %d is not a multiple of %d", path, s->size, m->multiple);
         UF_TRY(range(ctx, path, "batch", s->batch, 0, 4096));
@@ -229,6 +235,8 @@ static int locate_all(uf_ctx *ctx, const char *path, uf_recipe *r) {
     UF_TRY(locate(ctx, path, &r->features));
     for (unsigned i = 0; i < r->train_count; i++) UF_TRY(locate(ctx, path, &r->train[i].path));
     for (unsigned i = 0; i < r->valid_count; i++) UF_TRY(locate(ctx, path, &r->valid[i].path));
+    for (unsigned i = 0; i < r->noises_count; i++) UF_TRY(locate(ctx, path, &r->noises[i].path));
+    for (unsigned i = 0; i < r->valid_noises_count; i++) UF_TRY(locate(ctx, path, &r->valid_noises[i].path));
     return UF_OK;
 }
 

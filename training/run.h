@@ -2,6 +2,7 @@
 #ifndef UF_RUN_H
 #define UF_RUN_H
 
+#include "sounds.h"
 #include "step.h"
 
 #include <stdio.h>
@@ -15,7 +16,8 @@ typedef struct uf_run {
     uf_group group;          /* the first process writes log, checkpoints and pictures */
     bool stopping;           /* one of the processes is to stop */
     uf_params *params, *judge;
-    uf_data *train, *valid;
+    uf_data *train, *valid;         /* pictures */
+    uf_mixer train_mix, valid_mix;  /* or sound */
     FILE *csv;
     int64_t step, n_steps; /* over all stages */
     double started, last_log;

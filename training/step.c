@@ -63,6 +63,6 @@ int uf_learn(const uf_learner *l, int64_t step, uf_cycle cycle, uf_stepped *t) {
     if (l->accumulate > 1) divide_gradients(l->params, l->accumulate);
     UF_TRY(uf_adam_step(l->ctx, l->params, &a, step + 1, &norm));
     t->norm = (double)norm;
-    t->samples_per_second = l->network->luma->shape.n * l->accumulate / (uf_now() - start);
+    t->samples_per_second = l->network->out->shape.n * l->accumulate / (uf_now() - start);
     return UF_OK;
 }

@@ -42,6 +42,7 @@ int uf_run_stage_open(uf_run *u, const uf_stage *s, int64_t from, int64_t first_
     uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = s->batch, .workers = u->r->workers,
                            .rank = u->group.rank, .ranks = u->group.n, .share = share, .first = from * share,
                            .n = (s->steps - from) * share, .first_sample = first_sample, .noise = s->noise, .smallest = s->smallest,
+                           .mixer = uf_model_find(u->r->model)->rate ? &u->train_mix : NULL,
                            .pairs = uf_losses_pair(u->r->losses), .grey = color ? 0.f : u->r->grey, .saturation_min = color ? u->r->saturation_min : 0.f};
     uf_network_options net = {.r = u->r, .params = u->params, .judge = u->judge, .batch = s->batch, .size = s->size,
                               .train = true};
@@ -67,7 +68,7 @@ static int run_stage(uf_run *u, int index, int64_t from, int64_t first_sample) {
                     .group = u->group};
     int err = uf_run_stage_open(u, s, from, first_sample, &n, &l.loader);
     if (err == UF_OK)
-        uf_log(u->ctx, UF_LOG_INFO, "stage %d: %d px, batch %d, %.2f GMAC a batch forward, %zu MB", index, s->size, s->batch,
+        uf_log(u->ctx, UF_LOG_INFO, "stage %d: %d %s, batch %d, %.2f GMAC a batch forward, %zu MB", index, s->size, u->train ? "px" : "samples", s->batch,
                uf_plan_macs(n.plan) / 1e9, uf_plan_arena(n.plan) >> 20);
     for (int64_t at = from; err == UF_OK && at < s->steps; at++) {
         uf_stepped t;
@@ -188,6 +189,24 @@ static int choose_batch(uf_run *u, uf_stage *s) {
     return UF_OK;
 }
 
+static int open_mixer(uf_run *u, uf_mixer *m, const uf_source *voices, unsigned n_voices, const uf_source *noises, unsigned n_noises) {
+    m->rate = uf_model_find(u->r->model)->rate;
+    UF_TRY(uf_sounds_open(&m->voice, u->ctx, voices, (int)n_voices, m->rate));
+    return n_noises ? uf_sounds_open(&m->noise, u->ctx, noises, (int)n_noises, m->rate) : UF_OK;
+}
+
+static int open_data(uf_run *u) {
+    const uf_recipe *r = u->r;
+    if (uf_model_find(r->model)->rate) {
+        UF_TRY(open_mixer(u, &u->train_mix, r->train, r->train_count, r->noises, r->noises_count));
+        return open_mixer(u, &u->valid_mix, r->valid, r->valid_count, r->valid_noises, r->valid_noises_count);
+    }
+    UF_TRY(uf_data_open(&u->train, u->ctx, r->train, (int)r->train_count));
+    UF_TRY(uf_data_open(&u->valid, u->ctx, r->valid, (int)r->valid_count));
+    uf_log(u->ctx, UF_LOG_INFO, "%lld pictures to train on, %lld held out", (long long)uf_data_n(u->train), (long long)uf_data_n(u->valid));
+    return UF_OK;
+}
+
 int uf_run_open(uf_run *u, const char *recipe) {
     UF_TRY(uf_recipe_open(&u->r, u->ctx, recipe));
     UF_TRY(read_text(u, recipe));
@@ -202,10 +221,7 @@ int uf_run_open(uf_run *u, const char *recipe) {
     u->curve_loss = u->curve_step + u->n_steps + 16;
     u->valid_step = u->curve_loss + u->n_steps + 16;
     u->valid_loss = u->valid_step + u->n_steps + 16;
-    UF_TRY(uf_data_open(&u->train, u->ctx, u->r->train, (int)u->r->train_count));
-    UF_TRY(uf_data_open(&u->valid, u->ctx, u->r->valid, (int)u->r->valid_count));
-    uf_log(u->ctx, UF_LOG_INFO, "%lld pictures to train on, %lld held out", (long long)uf_data_n(u->train),
-           (long long)uf_data_n(u->valid));
+    UF_TRY(open_data(u));
     UF_TRY(uf_params_open(&u->params, u->ctx, u->r->seed));
     if (u->finish || uf_losses_look(u->r->losses)) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
     UF_TRY(load_start(u));
@@ -221,6 +237,11 @@ int uf_run_open(uf_run *u, const char *recipe) {
 void uf_run_close(uf_run *u) {
     uf_data_close(&u->train);
     uf_data_close(&u->valid);
+    uf_mixer *mix[] = {&u->train_mix, &u->valid_mix};
+    for (int i = 0; i < UF_LEN(mix); i++) {
+        uf_sounds_close(&mix[i]->voice);
+        uf_sounds_close(&mix[i]->noise);
+    }
     uf_params_close(&u->params);
     uf_params_close(&u->judge);
     uf_recipe_close(&u->r);

@@ -22,7 +22,7 @@ typedef struct uf_source { /* where pictures come from */
 } uf_source;
 
 typedef struct uf_stage { /* a stretch of the run at one picture size */
-    int size, steps;
+    int size, steps; /* size: side in pixels; speech: samples */
     int batch;      /* 0: as large a power of two, 256 at most, as `memory` holds */
     int accumulate; /* batches whose gradients are averaged into one step; 0: 1 */
     float rate;     /* the one-cycle's peak */
@@ -52,8 +52,10 @@ typedef struct uf_finish {
 typedef struct uf_recipe {
     char *model, *out, *init, *features, *licence;
     uint64_t seed;
-    uf_source *train, *valid;
+    uf_source *train, *valid; /* speech: voices without noise or room */
     unsigned train_count, valid_count;
+    uf_source *noises, *valid_noises; /* speech: what is mixed in, beside noises that are made up; none: only those */
+    unsigned noises_count, valid_noises_count;
     uf_stage *stages;
     unsigned stages_count;
     uf_finish *finish;     /* color; NULL: none */
@@ -96,6 +98,7 @@ int uf_decoder_rgb(uf_decoder *d, int w, int h, const float *luma, const float *
 
 typedef struct uf_data uf_data; /* an index of pictures in folders and archives */
 int uf_data_open(uf_data **out, uf_ctx *ctx, const uf_source *sources, int n_sources);
+int uf_data_open_sounds(uf_data **out, uf_ctx *ctx, const uf_source *sources, int n_sources); /* the same of recordings */
 int uf_data_open_paths(uf_data **out, uf_ctx *ctx, int n, const char *const *paths); /* the same of plain paths */
 void uf_data_close(uf_data **d);
 int64_t uf_data_n(const uf_data *d);
@@ -114,6 +117,7 @@ typedef struct uf_batch { /* (N,...) float32, valid until the next uf_loader_nex
     float *clean;         /* (N,1,S,S) before the noise */
     float *chroma;        /* (N,2,S/2,S/2); features: zero in grey samples */
     float *label;         /* (N,1,1,1) */
+    float *noisy, *voice; /* (N,1,1,S): of sound; then the others are NULL */
 } uf_batch;
 
 typedef struct uf_loader_options {
@@ -125,6 +129,7 @@ typedef struct uf_loader_options {
     bool plain;           /* held-out: centre crop, no flip, no noise, no chance */
     int rank, ranks;      /* of processes that share the run: this one makes the rank-th of `ranks` parts, ...; 0, 0: all */
     int share;            /* ... `share` batches long, of every step; first and n count those that it makes */
+    const struct uf_mixer *mixer; /* sound: the batches are its mixtures of `size` samples, and `data` is not looked at */
     bool pairs;           /* the second half of a batch is the first, moved by UF_MOTION_*, with other grain and print */
 } uf_loader_options;
 typedef struct uf_loader uf_loader; /* worker threads that keep a few batches ready, in order */

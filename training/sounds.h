@@ -1,0 +1,38 @@
+/* Sound for training: recordings, simulated rooms, and mixtures made as they are asked for. Internal to training/. */
+#ifndef UF_SOUNDS_H
+#define UF_SOUNDS_H
+
+#include "fft.h"
+#include "training.h"
+
+typedef struct uf_sounds uf_sounds;
+int uf_sounds_open(uf_sounds **out, uf_ctx *ctx, const uf_source *sources, int n, int rate);
+void uf_sounds_close(uf_sounds **s);
+/* The recording for draw `index`: sources by weight, each in a new order every epoch. *n samples; 0: it could not be read. */
+const int16_t *uf_sounds_pick(const uf_sounds *s, uint64_t seed, uint64_t index, size_t *n);
+
+/* ---- rooms (room.c) ------------------------------------------------------------------------------------------------------ */
+
+typedef struct uf_room {
+    double size[3], source[3], microphone[3]; /* m */
+    double t60;                               /* s until the sound has fallen by 60 dB */
+} uf_room;
+/* The impulse response of a shoebox room, n samples: direct sound of amplitude 1 at sample *direct, images of the source (Allen &
+ * Berkley 1979) for 80 ms behind it, then noise that decays as the room does. */
+void uf_room_response(const uf_room *r, int rate, uint64_t seed, uint64_t index, float *response, int n, int *direct);
+
+/* ---- mixtures (mix.c) ------------------------------------------------------------------------------------------------------ */
+
+typedef struct uf_mixer {
+    uf_sounds *voice, *noise;
+    int rate;
+} uf_mixer;
+
+typedef struct uf_mixing uf_mixing; /* what a thread needs for mixtures of n samples */
+int uf_mixing_open(uf_mixing **out, uf_ctx *ctx, const uf_mixer *m, int n);
+void uf_mixing_close(uf_mixing **w);
+/* Mixture number `index`: noisy, and the voice in it with the first 50 ms of its room. UF_EDATA without a message: this draw is silent,
+ * take another. */
+int uf_mix(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice);
+
+#endif
