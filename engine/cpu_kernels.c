@@ -87,27 +87,33 @@ void uf_softmax_rows(size_t rows, size_t n, float *x) {
 
 /* Both by e^-|x|, which cannot overflow. */
 static inline float logistic(float x) {
-    float e = exp_negative(x > 0.f ? -x : x), f = 1.f / (1.f + e);
+    float e = exp_negative(-fabsf(x)), f = 1.f / (1.f + e);
     return x > 0.f ? f : e * f;
 }
 
 static inline float hyperbolic(float x) {
-    float e = exp_negative(x > 0.f ? -2.f * x : 2.f * x), t = (1.f - e) / (1.f + e);
-    return x > 0.f ? t : -t;
+    float e = exp_negative(-2.f * fabsf(x));
+    return copysignf((1.f - e) / (1.f + e), x);
 }
 
 KERNEL void uf_gru_step(size_t o, const float *restrict gx, const float *restrict gh, const float *restrict bx,
                         const float *restrict bh, float *restrict h, float *restrict aux) {
-    for (size_t j = 0; j < o; j++) {
-        float r = logistic(gx[j] + bx[j] + gh[j] + bh[j]), z = logistic(gx[o + j] + bx[o + j] + gh[o + j] + bh[o + j]);
-        float hid = gh[2 * o + j] + bh[2 * o + j], n = hyperbolic(gx[2 * o + j] + bx[2 * o + j] + r * hid);
-        if (aux) {
-            aux[j] = r;
-            aux[o + j] = z;
-            aux[2 * o + j] = n;
-            aux[3 * o + j] = hid;
+    float unused[4 * 64];
+    for (size_t from = 0; from < o; from += 64) { /* by pieces, so that what is not kept needs no memory and the loop no question */
+        size_t n_at = o - from < 64 ? o - from : 64, stride = aux ? o : 64;
+        float *restrict keep = aux ? aux + from : unused;
+        const float *restrict x = gx + from, *restrict y = gh + from, *restrict p = bx + from, *restrict q = bh + from;
+        float *restrict s = h + from;
+#pragma omp simd
+        for (size_t j = 0; j < n_at; j++) {
+            float r = logistic(x[j] + p[j] + y[j] + q[j]), z = logistic(x[o + j] + p[o + j] + y[o + j] + q[o + j]);
+            float hid = y[2 * o + j] + q[2 * o + j], n = hyperbolic(x[2 * o + j] + p[2 * o + j] + r * hid);
+            keep[j] = r;
+            keep[stride + j] = z;
+            keep[2 * stride + j] = n;
+            keep[3 * stride + j] = hid;
+            s[j] = (1.f - z) * n + z * s[j];
         }
-        h[j] = (1.f - z) * n + z * h[j];
     }
 }
 
