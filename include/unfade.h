@@ -103,6 +103,23 @@ typedef struct uf_colorize_options {
  * UF_EUNSUPPORTED: a format that FFmpeg here cannot decode, hold or encode; UF_ENOMEM; UF_EINTR. */
 int uf_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_colorize_options *options);
 
+/* ---- cleaning speech ---------------------------------------------------------------------------------------- */
+
+/* Zero-initialise, then set what differs. */
+typedef struct uf_clean_options {
+    const char *weights; /* safetensors file; NULL: speech.safetensors, found as for colouring */
+    double most;         /* dB: noise is made quieter by so much at most; 0: as far as the network goes */
+    double wet;          /* share of the cleaned sound, >0 .. 1; 0: 1 */
+    bool overwrite, float32;
+    uf_progress_fn *progress; /* n_done and n_total are whole seconds of sound, fps seconds of sound a second */
+    void *user;
+} uf_clean_options;
+
+/* Takes noise and room out of the speech in a recording or a film and writes `out`; its extension chooses the container. Rate, channels
+ * and length stay, sample n of the result is sample n of the recording; everything else that the container holds (pictures, subtitles,
+ * tags, chapters) is copied. Memory does not grow with the length. `out` appears whole or not at all. Errors as for colouring. */
+int uf_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_options *options);
+
 #ifdef __cplusplus
 }
 #endif

@@ -118,6 +118,10 @@ void uf_writer_close(uf_writer **w); /* without finish: removes what was written
 
 /* Stream mapping, remux.c: adds an output stream for each copied one; map[i] is its index or -1. */
 int uf_remux_streams(uf_ctx *ctx, AVFormatContext *oc, const uf_reader *in, const char *path, int *map, AVStream **film);
+/* One stream of the same kind as a copy: its index, or -1 with a warning when the container cannot hold data or a cover, UF_EUNSUPPORTED when it
+ * cannot hold what a viewer would miss. */
+int uf_remux_stream(uf_ctx *ctx, AVFormatContext *oc, const AVStream *st, const char *in, const char *path, int *index);
+int uf_remux_metadata(uf_ctx *ctx, AVFormatContext *oc, const AVFormatContext *ic, const char *path); /* tags of the file */
 int uf_remux_chapters(uf_ctx *ctx, AVFormatContext *oc, const AVFormatContext *ic, const char *path);
 /* Encoder options by codec, and those that the user gives over them; the caller frees *o with av_dict_free. */
 int uf_encoder_setup(uf_ctx *ctx, AVCodecContext *enc, int crf, const char *const *more, AVDictionary **o);

@@ -156,6 +156,28 @@ typedef struct uf_scenes_options {
 /* UF_EDATA and the others as for colouring. */
 int uf_scenes(uf_ctx *ctx, const char *film, const uf_scenes_options *o);
 
+/* ---- sound (clean.c, score.c) ------------------------------------------------------------------------------------------- */
+
+/* uf_clean() of unfade.h; weights_dir: where the build left the weights, or NULL. */
+int uf_sound_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_options *o, const char *weights_dir);
+
+typedef struct uf_score_reference { /* the voice that recordings should hold: mean of its channels, at its rate and at 10 kHz */
+    uf_ctx *ctx;
+    float *x, *narrow;
+    size_t n, n_narrow;
+    int rate;
+} uf_score_reference;
+typedef struct uf_sound_score {
+    double seconds, longer;              /* compared; by which the test is longer than the reference */
+    double si_sdr, lsd, segmental_snr;   /* dB; losses' sound_measure.h says what they are */
+    double stoi, estoi;
+    int rate, own_rate;                  /* at which it was compared; the test's */
+} uf_sound_score;
+int uf_score_open(uf_score_reference **out, uf_ctx *ctx, const char *path);
+void uf_score_close(uf_score_reference **r);
+/* Nothing is aligned. UF_EDATA: no sound, or too little of it. */
+int uf_score_sound(const uf_score_reference *r, const char *path, uf_sound_score *s);
+
 /* ---- chroma stages (no media types) ------------------------------------------------------------------------- */
 
 /* Luma-guided upsampling: chroma (2,h,w), guided by luma (h,w), to out (2 planes of H rows of `stride` floats), guided by

@@ -136,6 +136,29 @@ fail:
     return uf_fail(ctx, UF_ENOMEM, "cannot copy stream %d: out of memory", from->index);
 }
 
+int uf_remux_stream(uf_ctx *ctx, AVFormatContext *oc, const AVStream *st, const char *in, const char *path, int *index)
+{
+    enum AVMediaType type = st->codecpar->codec_type;
+    bool minor = type == AVMEDIA_TYPE_DATA || type == AVMEDIA_TYPE_UNKNOWN || (st->disposition & AV_DISPOSITION_ATTACHED_PIC);
+    *index = -1;
+    if (holds(oc->oformat, st)) return add_copied(ctx, oc, st, index);
+    if (!minor)
+        return uf_fail(ctx, UF_EUNSUPPORTED, "'%s' cannot hold stream %d (%s, %s) of '%s'; write to a .mkv file", path, st->index, kind(st),
+                       avcodec_get_name(st->codecpar->codec_id), in);
+    uf_log(ctx, UF_LOG_WARN, "'%s' cannot hold stream %d (%s, %s) of '%s': it is left out", path, st->index, kind(st),
+           avcodec_get_name(st->codecpar->codec_id), in);
+    return UF_OK;
+}
+
+int uf_remux_metadata(uf_ctx *ctx, AVFormatContext *oc, const AVFormatContext *ic, const char *path)
+{
+    if (av_dict_copy(&oc->metadata, ic->metadata, 0) < 0) return uf_fail(ctx, UF_ENOMEM, "cannot write '%s': out of memory", path);
+    /* The muxer names the brands and the encoder of this file itself. */
+    static const char *const own[] = { "major_brand", "minor_version", "compatible_brands", "encoder" };
+    for (int i = 0; i < UF_LEN(own); i++) av_dict_set(&oc->metadata, own[i], NULL, 0);
+    return UF_OK;
+}
+
 int uf_remux_streams(uf_ctx *ctx, AVFormatContext *oc, const uf_reader *in, const char *path, int *map, AVStream **film)
 {
     AVFormatContext *ic = uf_reader_format(in);
@@ -159,13 +182,7 @@ int uf_remux_streams(uf_ctx *ctx, AVFormatContext *oc, const uf_reader *in, cons
             return refuse(ctx, in, st, path);
         }
     }
-    if (av_dict_copy(&oc->metadata, ic->metadata, 0) < 0) return uf_fail(ctx, UF_ENOMEM, "cannot write '%s': out of memory", path);
-    /* The muxer names the brands and the encoder of this file itself. */
-    av_dict_set(&oc->metadata, "major_brand", NULL, 0);
-    av_dict_set(&oc->metadata, "minor_version", NULL, 0);
-    av_dict_set(&oc->metadata, "compatible_brands", NULL, 0);
-    av_dict_set(&oc->metadata, "encoder", NULL, 0);
-    return UF_OK;
+    return uf_remux_metadata(ctx, oc, ic, path);
 }
 
 int uf_remux_chapters(uf_ctx *ctx, AVFormatContext *oc, const AVFormatContext *ic, const char *path)

@@ -27,7 +27,7 @@ static void catch_signals(void) {
 
 static void list(FILE *to) {
     fprintf(to, "Usage: unfade COMMAND [OPTION...] ...\n"
-                "Restores films and photographs with neural networks, and trains those networks.\n\nCommands:\n");
+                "Restores films, photographs and speech with neural networks, and trains those networks.\n\nCommands:\n");
     for (int i = 0; uf_commands[i]; i++) fprintf(to, "  %-10s %s\n", uf_commands[i]->name, uf_commands[i]->summary);
     fprintf(to, "\n'unfade COMMAND --help' tells more. A first try: unfade colorize old.mp4 new.mp4\n");
 }

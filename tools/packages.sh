@@ -1,7 +1,7 @@
 # Debian 12 packages that building, testing and the demo need: the one list. Sourced by demo.sh and check.sh, which run
 # in the project's folder. On another system it says what is missing and stops.
 packages="build-essential cmake ninja-build pkg-config libdnnl-dev libavformat-dev libavcodec-dev libavfilter-dev
-libavutil-dev libswresample-dev libfftw3-dev libxxhash-dev libssl-dev libjansson-dev libcyaml-dev libarchive-dev
+libavutil-dev libswresample-dev libsndfile1-dev libfftw3-dev libxxhash-dev libssl-dev libjansson-dev libcyaml-dev libarchive-dev
 libcairo2-dev libzimg-dev libcmocka-dev ffmpeg scdoc"
 
 need_packages() {
@@ -22,7 +22,7 @@ need_packages() {
     for c in cc cmake ninja pkg-config ffmpeg; do
         command -v $c >/dev/null 2>&1 || missing="$missing $c"
     done
-    for l in fftw3f libxxhash libssl jansson libcyaml libarchive cairo zimg libavformat libavcodec libavfilter libavutil cmocka; do
+    for l in fftw3f libxxhash libssl jansson libcyaml libarchive cairo zimg libavformat libavcodec libavfilter libavutil libswresample sndfile cmocka; do
         pkg-config --exists $l 2>/dev/null || missing="$missing $l"
     done
     [ -z "$missing" ] && return 0

@@ -253,7 +253,9 @@ int uf_mix(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voi
             for (int i = 0; i < w->n; i++) w->noise[i] += second[i] * (float)draw(w, SHARE, .2, 1);
     }
     filter(w, w->noise, NULL, 1, 0, w->one);
-    double noise = active_level(w->one, w->n, w->m->rate), snr = draw(w, SNR, -5, 20);
+    double noise = active_level(w->one, w->n, w->m->rate), snr;
+    bool usual = w->m->snr_from == 0 && w->m->snr_to == 0;
+    snr = draw(w, SNR, usual ? -5 : w->m->snr_from, usual ? 20 : w->m->snr_to);
     double share = noise > 1e-6 ? level / noise * pow(10, -snr / 20) : 0;
     for (int i = 0; i < w->n; i++) noisy[i] += w->one[i] * (float)share;
     record(w, noisy, voice);

@@ -24,8 +24,9 @@ void uf_room_response(const uf_room *r, int rate, uint64_t seed, uint64_t index,
 /* ---- mixtures (mix.c) ------------------------------------------------------------------------------------------------------ */
 
 typedef struct uf_mixer {
-    uf_sounds *voice, *noise;
+    uf_sounds *voice, *noise; /* noise NULL: only what is made up */
     int rate;
+    double snr_from, snr_to;  /* dB; both 0: -5 to 20 */
 } uf_mixer;
 
 typedef struct uf_mixing uf_mixing; /* what a thread needs for mixtures of n samples */

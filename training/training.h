@@ -177,6 +177,21 @@ typedef struct uf_train_options {
  * UF_EEXIST: a run is there and neither resume nor overwrite was asked. */
 int uf_train(uf_ctx *ctx, const char *recipe, const uf_train_options *o);
 
+/* ---- mixtures of sound as files (mixtures.c) ---------------------------------------------------------------------------- */
+
+typedef struct uf_mixtures_options {
+    const char *out_dir;      /* noisy/0000.wav and voice/0000.wav go there; made when missing */
+    int64_t n;
+    double seconds;           /* of each */
+    double snr_from, snr_to;  /* dB */
+    uint64_t seed;
+    bool training;            /* of what the network learns from, instead of the held-out recordings */
+    bool overwrite;
+    uf_train_progress_fn *progress;
+    void *user;
+} uf_mixtures_options;
+int uf_mixtures(uf_ctx *ctx, const char *recipe, const uf_mixtures_options *o);
+
 /* ---- the learning rate finder (lr_find.c) ------------------------------------------------------------------------------ */
 
 typedef struct uf_lr_find_options {

@@ -1,0 +1,28 @@
+/* Reading the sound of a file or film, as planar float at its own rate. Internal to the pipeline room. */
+#ifndef UF_SOUND_READER_H
+#define UF_SOUND_READER_H
+
+#include "media.h"
+
+typedef struct uf_sound_reader uf_sound_reader;
+typedef struct uf_sound_item { /* a piece of the sound, or a packet of another stream */
+    AVPacket *packet;          /* borrowed until the next call, or NULL */
+    float *const *x;           /* n samples of each channel, borrowed until the next call */
+    int n;
+} uf_sound_item;
+/* UF_EDATA: there is no sound in it. */
+int uf_sound_reader_open(uf_sound_reader **out, uf_ctx *ctx, const char *path);
+void uf_sound_reader_close(uf_sound_reader **r);
+/* UF_EOF at the end; UF_EDATA: damage, with its place. Where timestamps leave a gap, silence fills it. */
+int uf_sound_reader_next(uf_sound_reader *r, uf_sound_item *item);
+AVFormatContext *uf_sound_reader_format(const uf_sound_reader *r);
+const AVCodecContext *uf_sound_reader_codec(const uf_sound_reader *r);
+int uf_sound_reader_stream(const uf_sound_reader *r);
+int uf_sound_reader_rate(const uf_sound_reader *r);
+int uf_sound_reader_channels(const uf_sound_reader *r);
+double uf_sound_reader_start(const uf_sound_reader *r);   /* s; known after the first piece */
+double uf_sound_reader_seconds(const uf_sound_reader *r); /* as promised; 0: unknown */
+/* All of it, as the mean of the channels at `rate`, 0: its own; new memory. */
+int uf_sound_read_all(uf_ctx *ctx, const char *path, int rate, float **x, size_t *n, int *own_rate);
+
+#endif

@@ -1,0 +1,345 @@
+#include "voice.h"
+
+#include "models.h"
+
+#include <libavutil/channel_layout.h>
+#include <libavutil/opt.h>
+#include <libswresample/swresample.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The network sees chunks of 10 s: the second at each end is only looked at, so that what is kept has been heard from both sides; 50 ms
+ * to each side of a seam fade into each other. Samples of the network's 16 kHz. */
+enum { RATE = 16000, KEPT = 128000, AROUND = 16000, CHUNK = KEPT + 2 * AROUND, FADE = 800, STEP = 256, LEAST = 4096, BLOCK = 4096 };
+
+typedef struct fifo { /* planar samples; `start` of the stream is at index 0 */
+    float *at;
+    size_t n, room;
+    int64_t start;
+} fifo;
+
+typedef struct channel {
+    fifo recording;       /* at the stream's own rate, what is not yet given out */
+    fifo narrow;          /* at 16 kHz, what the network still needs */
+    fifo removed, heard;  /* of 16 kHz, back at the stream's rate: what is taken away; all that the network heard */
+    fifo high_gain;       /* at 16 kHz, one a STEP: what is left of the sound above its band */
+    float tail[2 * FADE]; /* the last chunk's opinion of the next seam */
+} channel;
+
+struct uf_voice {
+    uf_ctx *ctx;
+    uf_voice_options o;
+    uf_params *params;
+    uf_graph *graph;
+    uf_plan *plan;
+    uf_built net;
+    char *weights;
+    int size;              /* samples of the plan */
+    channel *channel;
+    SwrContext *down, *up; /* up: all `removed`, then all `heard` */
+    float *in, *out;       /* CHUNK and a seam each */
+    float **planes;        /* 2*channels */
+    float *block;          /* 2*channels blocks */
+    int64_t chunk, n_out, n_broken; /* chunks done; samples of the stream given out; not numbers */
+    bool ended;
+    float least;           /* amplitude that noise keeps */
+};
+
+/* ---- samples in waiting --------------------------------------------------------------------------------------------- */
+
+static int fifo_add(uf_ctx *ctx, fifo *f, const float *x, size_t n)
+{
+    if (f->n + n > f->room) {
+        size_t room = 2 * (f->n + n);
+        float *at = realloc(f->at, room * sizeof(*at));
+        if (!at) return uf_fail(ctx, UF_ENOMEM, "out of memory for sound; close other programs");
+        f->at = at;
+        f->room = room;
+    }
+    memcpy(f->at + f->n, x, n * sizeof(*x));
+    f->n += n;
+    return UF_OK;
+}
+
+static void fifo_drop(fifo *f, size_t n)
+{
+    if (n > f->n) n = f->n;
+    memmove(f->at, f->at + n, (f->n - n) * sizeof(*f->at));
+    f->n -= n;
+    f->start += (int64_t)n;
+}
+
+/* ---- rates ------------------------------------------------------------------------------------------------------------ */
+
+static int rates_open(uf_ctx *ctx, SwrContext **s, int channels, int from, int to)
+{
+    AVChannelLayout layout = { .order = AV_CHANNEL_ORDER_UNSPEC, .nb_channels = channels };
+    for (int plain = 0; plain < 2; plain++) { /* FFmpeg may have been built without soxr */
+        swr_free(s);
+        int err = swr_alloc_set_opts2(s, &layout, AV_SAMPLE_FMT_FLTP, to, &layout, AV_SAMPLE_FMT_FLTP, from, 0, NULL);
+        if (err >= 0 && !plain) err = av_opt_set(*s, "resampler", "soxr", 0);
+        if (err >= 0 && !plain) err = av_opt_set_double(*s, "precision", 24, 0);
+        if (err >= 0 && swr_init(*s) >= 0) return UF_OK;
+    }
+    return uf_fail(ctx, UF_EUNSUPPORTED, "sound of %d samples a second with %d channels cannot be brought to %d; convert it first", from,
+                   channels, to);
+}
+
+/* n samples of `planes` through s (n 0: what is still inside), each plane of the result to its fifo. */
+static int resample(uf_voice *v, SwrContext *s, float *const *planes, int n, int n_planes, fifo *(*to)(uf_voice *, int))
+{
+    for (;;) {
+        int most = swr_get_out_samples(s, n), got;
+        uint8_t *out[128];
+        float *room = most > 0 ? uf_alloc(v->ctx, (size_t)most * (size_t)n_planes, sizeof(*room)) : NULL;
+        if (most <= 0) return UF_OK;
+        if (!room) return UF_ENOMEM;
+        for (int i = 0; i < n_planes; i++) out[i] = (uint8_t *)(room + (size_t)i * (size_t)most);
+        got = swr_convert(s, out, most, n ? (const uint8_t **)(uintptr_t)planes : NULL, n);
+        int err = got < 0 ? uf_fail(v->ctx, UF_ENOMEM, "out of memory for sound; close other programs") : UF_OK;
+        for (int i = 0; err == UF_OK && i < n_planes; i++) err = fifo_add(v->ctx, to(v, i), (float *)(uintptr_t)out[i], (size_t)got);
+        free(room);
+        if (err < 0 || n || !got) return err;
+    }
+}
+
+static fifo *narrow_of(uf_voice *v, int i) { return &v->channel[i].narrow; }
+
+static fifo *up_of(uf_voice *v, int i)
+{
+    int c = v->o.channels;
+    return i < c ? &v->channel[i].removed : &v->channel[i - c].heard;
+}
+
+/* ---- the network ------------------------------------------------------------------------------------------------------ */
+
+static int net_open(uf_voice *v, int size)
+{
+    uf_plan_options plan = { .mode = UF_INFER, .dtype = v->o.float32 ? UF_F32 : UF_AUTO };
+    if (v->plan && v->size == size) return UF_OK;
+    uf_plan_close(&v->plan);
+    uf_graph_close(&v->graph);
+    bool first = uf_params_n(v->params) == 0;
+    v->net = (uf_built){ 0 };
+    v->size = size;
+    UF_TRY(uf_graph_open(&v->graph, v->ctx, v->params));
+    uf_graph_training(v->graph, false);
+    UF_TRY(uf_model_speech.build(v->graph, (uf_shape){ 1, 1, 1, size }, &v->net));
+    uf_output(v->net.out);
+    if (first) UF_TRY(uf_model_load(v->ctx, &uf_model_speech, v->params, v->weights));
+    return uf_plan_open(&v->plan, v->ctx, v->graph, &plan);
+}
+
+/* What the network makes of v->in, at a level as it has learnt: v->out. Silence stays. */
+static int hear(uf_voice *v)
+{
+    double level = 0, gain = 1;
+    for (int i = 0; i < v->size; i++) level += (double)v->in[i] * (double)v->in[i];
+    level = sqrt(level / v->size);
+    memset(v->out, 0, (size_t)v->size * sizeof(*v->out));
+    if (level < 1e-6) return UF_OK;
+    if (level < .01) gain = .01 / level;
+    if (level > .15) gain = .15 / level;
+    for (int i = 0; i < v->size; i++) v->in[i] *= (float)gain;
+    UF_TRY(uf_plan_set(v->plan, v->net.sound, v->in));
+    UF_TRY(uf_plan_run(v->plan));
+    UF_TRY(uf_plan_get(v->plan, v->net.out, v->out));
+    for (int i = 0; i < v->size; i++) {
+        v->in[i] /= (float)gain;
+        v->out[i] /= (float)gain;
+    }
+    return UF_OK;
+}
+
+/* Above the network's band nothing is known but this: noise that goes where there is no voice goes there too. What is left of the upper
+ * half of the band (differences of neighbours weigh it most), STEP by STEP. */
+static int add_gains(uf_voice *v, channel *c, const float *heard, const float *left, int n)
+{
+    for (int at = 0; at < n; at += STEP) {
+        double before = 1e-12, after = 1e-12;
+        for (int i = at + 1; i < at + STEP && i < n; i++) {
+            double a = (double)heard[i] - (double)heard[i - 1], b = (double)left[i] - (double)left[i - 1];
+            before += a * a;
+            after += b * b;
+        }
+        float gain = (float)fmin(sqrt(after / before), 1);
+        UF_TRY(fifo_add(v->ctx, &c->high_gain, &gain, 1));
+    }
+    return UF_OK;
+}
+
+/* Chunk number v->chunk of one channel: its kept samples [first, first + n) of `narrow`, with the seam before it. */
+static int run_chunk(uf_voice *v, channel *c, int64_t first, int n, bool last)
+{
+    const fifo *f = &c->narrow;
+    int64_t from = first - AROUND;
+    for (int i = 0; i < v->size; i++) {
+        int64_t at = from + i - f->start;
+        v->in[i] = at >= 0 && at < (int64_t)f->n ? f->at[at] : 0.f;
+    }
+    UF_TRY(hear(v));
+    float *out = v->out + AROUND, *in = v->in + AROUND; /* of the sample `first` */
+    int before = first ? FADE : 0, end = last ? n : n - FADE;
+    for (int i = 0; i < 2 * before; i++) {
+        float t = ((float)i + .5f) / (2 * FADE);
+        out[i - before] = t * out[i - before] + (1.f - t) * c->tail[i];
+    }
+    if (!last) memcpy(c->tail, out + n - FADE, sizeof(c->tail));
+    UF_TRY(add_gains(v, c, in - before, out - before, end + before));
+    for (int i = -before; i < end; i++) out[i] = (in[i] - out[i]) * (1.f - v->least); /* from here on: what is taken away */
+    return end + before;
+}
+
+/* As many chunks as there is sound for. */
+static int run_chunks(uf_voice *v)
+{
+    for (;;) {
+        int64_t first = v->chunk * KEPT, have = v->channel->narrow.start + (int64_t)v->channel->narrow.n;
+        bool last = v->ended && have <= first + KEPT + FADE; /* what is shorter than a seam goes with what is before it */
+        if (v->ended ? have <= first : have < first + KEPT + AROUND) return UF_OK;
+        int n = last ? (int)(have - first) : KEPT, size = last ? (n + 2 * AROUND + STEP - 1) / STEP * STEP : CHUNK, done = 0;
+        UF_TRY(net_open(v, size));
+        for (int i = 0; i < v->o.channels; i++) {
+            channel *c = &v->channel[i];
+            done = run_chunk(v, c, first, n, last);
+            if (done < 0) return done;
+            int64_t at = first - (first ? FADE : 0) - c->narrow.start;
+            float *removed = v->out + AROUND - (first ? FADE : 0);
+            memcpy(v->planes[i], removed, (size_t)done * sizeof(*removed));
+            memcpy(v->planes[v->o.channels + i], c->narrow.at + at, (size_t)done * sizeof(float));
+        }
+        UF_TRY(resample(v, v->up, v->planes, done, 2 * v->o.channels, up_of));
+        v->chunk++;
+        for (int i = 0; i < v->o.channels; i++) {
+            int64_t keep = v->chunk * KEPT - AROUND - FADE;
+            if (keep > v->channel[i].narrow.start) fifo_drop(&v->channel[i].narrow, (size_t)(keep - v->channel[i].narrow.start));
+        }
+        if (last) return UF_OK;
+    }
+}
+
+/* ---- in and out --------------------------------------------------------------------------------------------------------- */
+
+int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o)
+{
+    uf_voice *v = uf_alloc(ctx, 1, sizeof(*v));
+    int err = UF_OK;
+    if (!v) return UF_ENOMEM;
+    v->ctx = ctx;
+    v->o = *o;
+    v->least = o->most > 0 ? (float)pow(10, -o->most / 20) : 0.f;
+    if (o->channels < 1 || o->channels > 64 || o->rate < 1000)
+        err = uf_fail(ctx, UF_EUNSUPPORTED, "sound with %d channels and %d samples a second cannot be cleaned", o->channels, o->rate);
+    if (err == UF_OK) {
+        v->weights = o->weights ? uf_strdup(ctx, o->weights) : uf_weights_find(ctx, uf_model_speech.file, o->weights_dir);
+        if (!v->weights) err = uf_ctx_error_code(ctx) < 0 ? uf_ctx_error_code(ctx) : UF_EIO;
+    }
+    if (err == UF_OK) err = uf_params_open(&v->params, ctx, 0);
+    if (err == UF_OK) uf_params_blank(v->params);
+    if (err == UF_OK) err = net_open(v, CHUNK);
+    if (err == UF_OK) err = rates_open(ctx, &v->down, o->channels, o->rate, RATE);
+    if (err == UF_OK) err = rates_open(ctx, &v->up, 2 * o->channels, RATE, o->rate);
+    size_t planes = 2 * (size_t)(err == UF_OK ? o->channels : 0), plane = CHUNK + FADE;
+    if (err == UF_OK) {
+        v->channel = uf_alloc(ctx, (size_t)o->channels, sizeof(*v->channel));
+        v->in = uf_alloc(ctx, CHUNK + 2 * STEP + FADE, sizeof(float));
+        v->out = uf_alloc(ctx, CHUNK + 2 * STEP + FADE, sizeof(float));
+        v->planes = uf_alloc(ctx, planes, sizeof(*v->planes));
+        v->block = uf_alloc(ctx, plane * planes, sizeof(float));
+        if (!v->channel || !v->in || !v->out || !v->planes || !v->block) err = UF_ENOMEM;
+    }
+    for (size_t i = 0; err == UF_OK && i < planes; i++) v->planes[i] = v->block + plane * i;
+    if (err < 0) uf_voice_close(&v);
+    else *out = v;
+    return err;
+}
+
+void uf_voice_close(uf_voice **pv)
+{
+    uf_voice *v = *pv;
+    if (!v) return;
+    uf_plan_close(&v->plan);
+    uf_graph_close(&v->graph);
+    uf_params_close(&v->params);
+    swr_free(&v->down);
+    swr_free(&v->up);
+    for (int i = 0; v->channel && i < v->o.channels; i++) {
+        channel *c = &v->channel[i];
+        fifo *all[] = { &c->recording, &c->narrow, &c->removed, &c->heard, &c->high_gain };
+        for (int k = 0; k < UF_LEN(all); k++) free(all[k]->at);
+    }
+    free(v->channel);
+    free(v->in);
+    free(v->out);
+    free(v->planes);
+    free(v->block);
+    free(v->weights);
+    free(v);
+    *pv = NULL;
+}
+
+int uf_voice_push(uf_voice *v, const float *const *x, int n)
+{
+    for (int from = 0; from < n; from += BLOCK) {
+        int some = n - from < BLOCK ? n - from : BLOCK;
+        for (int i = 0; i < v->o.channels; i++) {
+            float *to = v->planes[i];
+            for (int k = 0; k < some; k++) {
+                to[k] = isfinite(x[i][from + k]) ? x[i][from + k] : 0.f;
+                v->n_broken += !isfinite(x[i][from + k]);
+            }
+            UF_TRY(fifo_add(v->ctx, &v->channel[i].recording, to, (size_t)some));
+        }
+        UF_TRY(resample(v, v->down, v->planes, some, v->o.channels, narrow_of));
+    }
+    if (!n && !v->ended) {
+        v->ended = true;
+        UF_TRY(resample(v, v->down, NULL, 0, v->o.channels, narrow_of));
+        UF_TRY(run_chunks(v));
+        return resample(v, v->up, NULL, 0, 2 * v->o.channels, up_of);
+    }
+    return run_chunks(v);
+}
+
+/* Gain for the sound above the network's band at a sample of the stream, between the middles of two steps. */
+static float high_gain_at(const uf_voice *v, const channel *c, int64_t sample)
+{
+    double at = (double)sample * RATE / v->o.rate / STEP - .5;
+    int64_t i = (int64_t)floor(at) - c->high_gain.start, end = (int64_t)c->high_gain.n - 1;
+    double t = at - floor(at);
+    if (end < 0) return 1.f;
+    int64_t a = i < 0 ? 0 : i > end ? end : i, b = i + 1 < 0 ? 0 : i + 1 > end ? end : i + 1;
+    return (float)((1 - t) * (double)c->high_gain.at[a] + t * (double)c->high_gain.at[b]);
+}
+
+int uf_voice_pull(uf_voice *v, float *const *y, int most)
+{
+    size_t n = (size_t)most;
+    for (int i = 0; i < v->o.channels; i++) {
+        const channel *c = &v->channel[i];
+        size_t ready = v->ended ? c->recording.n : c->removed.n < c->heard.n ? c->removed.n : c->heard.n;
+        if (ready < n) n = ready;
+        if (c->recording.n < n) n = c->recording.n;
+    }
+    for (int i = 0; i < v->o.channels; i++) {
+        channel *c = &v->channel[i];
+        for (size_t k = 0; k < n; k++) { /* resamplers may end a sample early: nothing is taken away there */
+            float x = c->recording.at[k], away = k < c->removed.n ? c->removed.at[k] : 0.f;
+            if (v->o.rate > RATE && k < c->heard.n) {
+                float gain = fmaxf(high_gain_at(v, c, v->n_out + (int64_t)k), v->least);
+                away += (1.f - gain) * (x - c->heard.at[k]);
+            }
+            y[i][k] = x - (float)v->o.wet * away;
+        }
+        fifo_drop(&c->recording, n);
+        fifo_drop(&c->removed, n);
+        fifo_drop(&c->heard, n);
+        int64_t step = (v->n_out + (int64_t)n) * RATE / v->o.rate / STEP - 2;
+        if (step > c->high_gain.start) fifo_drop(&c->high_gain, (size_t)(step - c->high_gain.start));
+    }
+    v->n_out += (int64_t)n;
+    return (int)n;
+}
+
+int64_t uf_voice_n_broken(const uf_voice *v) { return v->n_broken; }

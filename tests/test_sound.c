@@ -1,0 +1,269 @@
+/* Sound: measures against somebody else's, rooms and mixtures, and the stream through the network: lengths, places, pieces. */
+#include "models.h"
+#include "pipeline.h"
+#include "sound_measure.h"
+#include "sounds.h"
+#include "voice.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "folder.h"
+
+static uf_ctx *open_ctx(void) {
+    uf_ctx *ctx = NULL;
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    uf_ctx_set_threads(ctx, 2);
+    return ctx;
+}
+
+/* ---- measures ---------------------------------------------------------------------------------------------------------------- */
+
+enum { VECTOR = 20000 };
+
+static void load(uf_ctx *ctx, const char *name, float *to, int n) {
+    uf_params *set = NULL;
+    uf_weights *w = NULL;
+    assert_int_equal(uf_params_open(&set, ctx, 0), UF_OK);
+    assert_non_null(uf_params_add(set, name, (uf_shape){1, 1, 1, n}, UF_INIT_ZERO));
+    assert_int_equal(uf_weights_open(&w, ctx, UNFADE_SOURCE_DIR "/tests/vectors/stoi.safetensors"), UF_OK);
+    assert_int_equal(uf_weights_load(w, set, false, NULL), UF_OK);
+    memcpy(to, uf_params_at(set, 0)->value, (size_t)n * sizeof *to);
+    uf_weights_close(&w);
+    uf_params_close(&set);
+}
+
+static void test_measures(void **state) {
+    (void)state;
+    static const char *const names[] = {"noise", "babble", "quiet"};
+    static float ref[VECTOR], test[VECTOR];
+    uf_ctx *ctx = open_ctx();
+    double stoi, estoi, lsd;
+    load(ctx, "ref", ref, VECTOR);
+    for (int i = 0; i < UF_LEN(names); i++) {
+        char scores[32];
+        float want[3];
+        snprintf(scores, sizeof scores, "%s.scores", names[i]);
+        load(ctx, names[i], test, VECTOR);
+        load(ctx, scores, want, 3);
+        assert_int_equal(uf_stoi(ctx, ref, test, VECTOR, &stoi, &estoi), UF_OK);
+        double si_sdr = uf_si_sdr(ref, test, VECTOR);
+        if (fabs(stoi - (double)want[0]) > 1e-3 || fabs(estoi - (double)want[1]) > 1e-3 || fabs(si_sdr - (double)want[2]) > 1e-3)
+            fail_msg("%s: STOI %.5f (%.5f), ESTOI %.5f (%.5f), SI-SDR %.5f (%.5f)", names[i], stoi, (double)want[0], estoi, (double)want[1], si_sdr,
+                     (double)want[2]);
+        assert_int_equal(uf_lsd(ctx, ref, test, VECTOR, UF_STOI_RATE, &lsd), UF_OK);
+        assert_true(lsd > 0);
+    }
+    for (int i = 0; i < VECTOR; i++) test[i] = .5f * ref[i]; /* quieter, and nothing else */
+    assert_true(uf_si_sdr(ref, test, VECTOR) > 100);
+    assert_int_equal(uf_lsd(ctx, ref, test, VECTOR, UF_STOI_RATE, &lsd), UF_OK);
+    assert_true(lsd < 1e-3);
+    assert_true(fabs(uf_segmental_snr(ref, test, VECTOR, UF_STOI_RATE) - 6.0206) < .01);
+    assert_int_equal(uf_stoi(ctx, ref, test, 1000, &stoi, &estoi), UF_EDATA);
+    uf_ctx_close(&ctx);
+}
+
+/* ---- rooms and mixtures ------------------------------------------------------------------------------------------------------- */
+
+/* Seconds in which the energy that is still to come falls from -5 to -25 dB, three times. */
+static double ring(const float *x, int n, int rate) {
+    double all = 0, left;
+    int at[2] = {0, 0};
+    for (int i = 0; i < n; i++) all += (double)x[i] * (double)x[i];
+    left = all;
+    for (int i = 0; i < n; i++) {
+        left -= (double)x[i] * (double)x[i];
+        if (left > all * pow(10, -.5)) at[0] = i;
+        if (left > all * pow(10, -2.5)) at[1] = i;
+    }
+    return 3. * (at[1] - at[0]) / rate;
+}
+
+static void test_room(void **state) {
+    (void)state;
+    enum { RATE = 16000, N = 12800 };
+    static float x[N];
+    for (int i = 0; i < 4; i++) {
+        uf_room r = {{6, 5, 2.8}, {1.5, 2, 1.5}, {3.5, 3, 1.2}, .2 + .15 * i};
+        int direct, first = (int)lround(sqrt(4 + 1 + .09) / 343 * RATE);
+        uf_room_response(&r, RATE, 1, (uint64_t)i, x, N, &direct);
+        assert_int_equal(direct, first);
+        for (int k = 0; k < first - 8; k++) assert_true(x[k] == 0.f); /* nothing is heard before it arrives */
+        assert_true(x[first] > .6f && x[first] < 1.1f);
+        double t60 = ring(x + first, N - first, RATE);
+        if (!(t60 > .6 * r.t60 && t60 < 1.5 * r.t60)) fail_msg("rings for %.2f s instead of %.2f", t60, r.t60);
+    }
+}
+
+static void write_wav(const char *name, int n) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    uint32_t bytes = (uint32_t)n * 2, head[11] = {0x46464952, 36 + bytes, 0x45564157, 0x20746d66, 16, 0x00010001, 16000, 32000, 0x00100002, 0x61746164, bytes};
+    fwrite(head, 4, 11, f);
+    for (int i = 0; i < n; i++) {
+        int16_t v = (int16_t)(8000 * sin(i * .05 + 3 * sin(i * .0007)) * fmax(sin(i * .0012), 0));
+        fwrite(&v, 2, 1, f);
+    }
+    fclose(f);
+}
+
+static void test_mixtures(void **state) {
+    (void)state;
+    enum { N = 20000 };
+    static float noisy[2][N], voice[2][N];
+    uf_ctx *ctx = open_ctx();
+    uf_mixer m = {.rate = 16000};
+    uf_mixing *w[2];
+    write_wav("a.wav", 30000);
+    write_wav("b.wav", 9000);
+    assert_int_equal(uf_sounds_open(&m.voice, ctx, &(uf_source){.path = folder}, 1, m.rate), UF_OK);
+    for (int i = 0; i < 2; i++) assert_int_equal(uf_mixing_open(&w[i], ctx, &m, N), UF_OK);
+    for (uint64_t index = 0; index < 24; index++) {
+        if (uf_mix(w[0], 3, index, noisy[0], voice[0]) < 0) continue;
+        uf_mix(w[1], 9, index + 50, noisy[1], voice[1]); /* what came before leaves no trace */
+        assert_int_equal(uf_mix(w[1], 3, index, noisy[1], voice[1]), UF_OK);
+        assert_memory_equal(noisy[0], noisy[1], sizeof noisy[0]);
+        assert_memory_equal(voice[0], voice[1], sizeof voice[0]);
+        double sum = 0;
+        for (int i = 0; i < N; i++) {
+            assert_true(isfinite(noisy[0][i]) && isfinite(voice[0][i]) && fabsf(noisy[0][i]) <= 1.0001f);
+            sum += fabs((double)voice[0][i]);
+        }
+        double snr = uf_si_sdr(voice[0], noisy[0], N);
+        assert_true(sum > 0 && snr > -25 && snr < 60);
+    }
+    for (int i = 0; i < 2; i++) uf_mixing_close(&w[i]);
+    uf_sounds_close(&m.voice);
+    assert_int_equal(uf_sounds_open(&m.voice, ctx, &(uf_source){.path = (char *)"/nowhere"}, 1, 16000), UF_EIO);
+    uf_ctx_close(&ctx);
+}
+
+/* A few steps of the whole trainer on sound. */
+static void test_training(void **state) {
+    (void)state;
+    uf_ctx *ctx = open_ctx();
+    char path[256], out[256];
+    write_wav("a.wav", 30000);
+    snprintf(path, sizeof path, "%s/speech.yaml", folder);
+    snprintf(out, sizeof out, "%s/run", folder);
+    FILE *f = fopen(path, "w");
+    fprintf(f, "model: speech\nout: w.safetensors\ntrain: [{path: a.wav}]\nvalid: [{path: a.wav}]\n"
+               "stages: [{size: 4096, batch: 2, steps: 3, rate: 0.001}]\nlosses: {spectrum: 1, resolutions: 0.5, si_sdr: 0.01, l1: 1}\n");
+    fclose(f);
+    if (uf_train(ctx, path, &(uf_train_options){.out_dir = out}) < 0) fail_msg("%s", uf_ctx_error(ctx));
+    uf_ctx_close(&ctx);
+}
+
+/* ---- the stream ----------------------------------------------------------------------------------------------------------------- */
+
+/* A network that has learnt nothing, as a file: what it does is arbitrary, but always the same. */
+static const char *weights(uf_ctx *ctx) {
+    static char path[256];
+    uf_params *set = NULL;
+    uf_graph *g = NULL;
+    uf_built b = {0};
+    if (*path) return path;
+    snprintf(path, sizeof path, "%s/random.safetensors", folder);
+    assert_int_equal(uf_params_open(&set, ctx, 5), UF_OK);
+    assert_int_equal(uf_graph_open(&g, ctx, set), UF_OK);
+    assert_int_equal(uf_model_speech.build(g, (uf_shape){1, 1, 1, 4096}, &b), UF_OK);
+    uf_param *head = uf_params_find(set, "head.w"); /* masks of about 1 */
+    for (size_t i = 0; i < uf_count(head->shape); i++) head->value[i] *= .05f;
+    float *bias = uf_params_find(set, "head.b")->value;
+    for (int i = 0; i < 8; i++) bias[i] = i % 2 ? 0.f : .8f;
+    assert_int_equal(uf_weights_write(ctx, path, set, &(uf_weights_save){.overwrite = true}), UF_OK);
+    uf_graph_close(&g);
+    uf_params_close(&set);
+    return path;
+}
+
+/* n samples of each channel, pushed `block` by block. */
+static void clean(uf_ctx *ctx, int rate, int channels, double wet, int block, float *const *x, float *const *y, int n) {
+    uf_voice *v = NULL;
+    int done = 0, got;
+    const float *from[8];
+    float *to[8];
+    if (uf_voice_open(&v, ctx, &(uf_voice_options){.weights = weights(ctx), .rate = rate, .channels = channels, .wet = wet}) < 0) fail_msg("%s", uf_ctx_error(ctx));
+    for (int at = 0; at <= n; at += block) {
+        int some = n - at < block ? n - at : block;
+        for (int c = 0; c < channels; c++) from[c] = x[c] + at;
+        if (some > 0) assert_int_equal(uf_voice_push(v, from, some), UF_OK);
+        if (at + block > n) assert_int_equal(uf_voice_push(v, NULL, 0), UF_OK);
+        do {
+            for (int c = 0; c < channels; c++) to[c] = y[c] + done;
+            got = uf_voice_pull(v, to, n - done < 777 ? n - done : 777);
+            done += got;
+        } while (got > 0 && done < n);
+    }
+    assert_int_equal(done, n);
+    assert_int_equal(uf_voice_pull(v, y, 1), 0);
+    uf_voice_close(&v);
+}
+
+static void test_lengths_and_places(void **state) {
+    (void)state;
+    static const struct { int rate, channels, n; } c[] = {{16000, 1, 1}, {16000, 2, 5000}, {7350, 1, 9001}, {48000, 2, 50001}, {44100, 8, 30000}, {192000, 1, 100000}, {16000, 1, 0}};
+    uf_ctx *ctx = open_ctx();
+    for (int i = 0; i < UF_LEN(c); i++) {
+        float *x[8], *y[8];
+        for (int k = 0; k < c[i].channels; k++) {
+            x[k] = calloc((size_t)c[i].n + 1, sizeof(float));
+            y[k] = calloc((size_t)c[i].n + 1, sizeof(float));
+            for (int s = k; s < c[i].n; s += 1000) x[k][s] = .5f;
+        }
+        clean(ctx, c[i].rate, c[i].channels, 1e-6, 4096, x, y, c[i].n);
+        for (int k = 0; k < c[i].channels; k++) {
+            for (int s = 0; s < c[i].n; s++) assert_true(fabsf(x[k][s] - y[k][s]) < 1e-4f); /* each click at its place */
+            free(x[k]);
+            free(y[k]);
+        }
+    }
+    uf_ctx_close(&ctx);
+}
+
+/* Over several chunks of the network, whatever the blocks; and what the network takes away is where it was. */
+static void test_pieces(void **state) {
+    (void)state;
+    enum { N = 310000 };
+    uf_ctx *ctx = open_ctx();
+    float *x = calloc(N, sizeof *x), *y[3];
+    static const int block[] = {N, 999, 16000};
+    for (int i = 0; i < N; i++) x[i] = .1f * uf_gaussian(1, 2, (uint64_t)i) * (float)(1 + sin(i * .0005));
+    x[777] = NAN;
+    for (int k = 0; k < 3; k++) {
+        y[k] = calloc(N, sizeof *y[k]);
+        clean(ctx, 16000, 1, 1, block[k], &x, &y[k], N);
+        if (k) assert_memory_equal(y[0], y[k], N * sizeof *x);
+    }
+    x[777] = 0;
+    double best = -1;
+    int lag = 0;
+    for (int d = -20; d <= 20; d++) {
+        double dot = 0;
+        for (int i = 20; i < N - 20; i++) dot += (double)x[i] * (double)y[0][i + d];
+        if (dot > best) best = dot, lag = d;
+    }
+    assert_int_equal(lag, 0);
+    memset(x, 0, N * sizeof *x);
+    clean(ctx, 16000, 1, 1, 5000, &x, y, N);
+    for (int i = 0; i < N; i++) assert_true(y[0][i] == 0.f); /* silence stays */
+    free(x);
+    for (int k = 0; k < 3; k++) free(y[k]);
+    uf_ctx_close(&ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_measures),           cmocka_unit_test(test_room),   cmocka_unit_test(test_mixtures), cmocka_unit_test(test_training),
+        cmocka_unit_test(test_lengths_and_places), cmocka_unit_test(test_pieces),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,73 @@
+#include "app.h"
+
+#include <string.h>
+
+enum { MOST = 0x100, WET, WEIGHTS, OVERWRITE, FLOAT32 };
+
+static const struct argp_option options[] = {
+    {"max-atten", MOST, "DB", 0, "Make noise quieter by so much at most, 1 to 100: 12 keeps the place that one hears (default: all that is found)", 0},
+    {"wet", WET, "X", 0, "Share of the cleaned sound in the result, above 0 to 1; the rest is the recording (default 1)", 0},
+    {"weights", WEIGHTS, "FILE", 0, "Weights of the network (default: the shipped speech.safetensors)", 0},
+    {"float32", FLOAT32, 0, 0, "Compute in float32 even where bf16 is faster", 0},
+    {"overwrite", OVERWRITE, 0, 0, "Replace OUT when it is there already", 0},
+    {0},
+};
+
+typedef struct args {
+    uf_app *app;
+    const char *in, *out;
+    uf_clean_options o;
+} args;
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = a->app; return 0;
+    case MOST: a->o.most = uf_parse_number(state, "--max-atten", arg, 1, 100); return 0;
+    case WET: a->o.wet = uf_parse_number(state, "--wet", arg, .001, 1); return 0;
+    case WEIGHTS: a->o.weights = arg; return 0;
+    case FLOAT32: a->o.float32 = true; return 0;
+    case OVERWRITE: a->o.overwrite = true; return 0;
+    case ARGP_KEY_ARG:
+        if (state->arg_num > 1) argp_error(state, "give one recording and one name for the result");
+        *(state->arg_num ? &a->out : &a->in) = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->out) argp_error(state, "give a recording and a name for the result");
+        if (!strcmp(a->out, "-") || !strcmp(a->in, "-")) argp_error(state, "pipes are not read or written yet; give files");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child children[] = {{&uf_common_argp, 0, 0, 90}, {0}};
+static const struct argp argp = {
+    .options = options,
+    .parser = parse,
+    .args_doc = "IN OUT",
+    .doc = "Take noise and the room out of speech.\v"
+           "IN is a recording or a film; of a film the pictures and all else are copied, and its sound stays in step to the sample. OUT's ending "
+           "chooses the kind of file: .wav, .flac, .mp3, .opus, .m4a, .mkv, .mp4 and others. Rate, channels and length stay. The network hears up to "
+           "8 kHz; what is above follows it. It has learnt speech: music is noise to it.\n\n"
+           "Examples:\n  unfade clean interview.wav interview-clean.wav\n  unfade clean wedding.mp4 wedding-clean.mp4 --max-atten 15",
+    .children = children,
+};
+
+static void progress(void *user, const uf_progress *p) {
+    uf_report_progress(user, "seconds", p->n_done, p->n_total, p->fps, p->seconds, NULL);
+}
+
+static int run(uf_app *app, int argc, char **argv) {
+    args a = {.app = app};
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    a.o.progress = progress;
+    a.o.user = app;
+    double start = uf_now();
+    UF_TRY(uf_sound_clean(app->ctx, a.in, a.out, &a.o, UNFADE_WEIGHTS_DIR));
+    uf_report_end(app);
+    uf_report_event(app, "done", json_pack("{s:s,s:s,s:f}", "input", a.in, "output", a.out, "seconds", uf_now() - start));
+    if (!app->json) uf_report_line(app, "%s", a.out);
+    return UF_OK;
+}
+
+const uf_command uf_command_clean = {.name = "clean", .summary = "take noise and the room out of speech", .argp = &argp, .run = run};
