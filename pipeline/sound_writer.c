@@ -17,7 +17,7 @@ struct uf_sound_writer {
     AVAudioFifo *fifo;    /* encoders want whole frames */
     AVPacket *packet;
     uf_sayings says;
-    int *map, rate;
+    int *map, rate, delay; /* delay: samples by which packets are told later than they are */
     int64_t pts;          /* of the next frame, in samples of the encoder */
     bool begun, placed;
 };
@@ -55,16 +55,6 @@ static bool is_one_of(const char *name, const char *list)
 {
     const char *at = strstr(list, name);
     return at && (at == list || at[-1] == ' ') && (at[strlen(name)] == ' ' || !at[strlen(name)]);
-}
-
-/* Does any of the copied streams begin before 0? */
-static bool before_zero(const uf_sound_writer *w)
-{
-    for (unsigned i = 0; i < w->in->nb_streams; i++) {
-        int64_t start = w->in->streams[i]->start_time;
-        if (w->map[i] >= 0 && w->map[i] != w->stream->index && start != AV_NOPTS_VALUE && start < 0) return true;
-    }
-    return false;
 }
 
 /* PCM as deep as the source's; what was lossy becomes 16 bit. */
@@ -193,8 +183,8 @@ int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *i
         if (av_dict_get(w->oc->metadata, "time_reference", NULL, 0) || av_dict_get(w->oc->metadata, "originator", NULL, 0))
             av_dict_set(&options, "write_bext", "1", 0);
     }
-    if (is_one_of(w->oc->oformat->name, "matroska webm") && !before_zero(w)) /* it adds the encoder's delay itself: no need to move all streams */
-        w->oc->avoid_negative_ts = 0;
+    /* Readers of Matroska take the delay of Opus off again, and FFmpeg's muxer does not add it. */
+    if (is_one_of(w->oc->oformat->name, "matroska webm") && w->enc->codec_id == AV_CODEC_ID_OPUS) w->delay = w->enc->initial_padding;
     if (is_one_of(w->oc->oformat->name, "mp4 mov ipod"))
         av_dict_set_int(&options, "movie_timescale", w->enc->sample_rate, 0); /* its default rounds beginnings to milliseconds */
     w->url = uf_av_url(w->ctx, temporary, true);
@@ -210,6 +200,8 @@ static int send(uf_sound_writer *w, AVFrame *f)
 {
     int err = avcodec_send_frame(w->enc, f);
     while (err >= 0 && (err = avcodec_receive_packet(w->enc, w->packet)) >= 0) {
+        w->packet->pts += w->delay;
+        w->packet->dts += w->delay;
         av_packet_rescale_ts(w->packet, w->enc->time_base, w->stream->time_base);
         w->packet->stream_index = w->stream->index;
         err = av_interleaved_write_frame(w->oc, w->packet);
