@@ -118,7 +118,7 @@ static const uf_loss loss_cross_entropy = {.name = "cross_entropy", .summary = "
 
 const uf_loss *const uf_losses[] = {&loss_l1, &loss_l2, &loss_charbonnier, &loss_edge, &loss_colorfulness,
                                    &loss_rebalanced, &loss_temporal, &loss_feature, &loss_gram, &loss_cross_entropy,
-                                   &uf_loss_si_sdr, &uf_loss_spectrum, &uf_loss_resolutions, NULL};
+                                   &uf_loss_snr, &uf_loss_spectrum, &uf_loss_resolutions, NULL};
 
 _Static_assert(UF_LEN(uf_losses) - 1 <= UF_MAX_LOSSES, "a weight for each loss");
 

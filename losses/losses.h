@@ -30,7 +30,7 @@ bool uf_losses_look(const float *weight); /* does one of those that weigh anythi
 bool uf_losses_pair(const float *weight); /* ... need a batch of pairs? */
 int uf_loss_index(const char *name); /* its place in the table, -1: there is none */
 
-extern const uf_loss uf_loss_si_sdr, uf_loss_spectrum, uf_loss_resolutions; /* sound_losses.c */
+extern const uf_loss uf_loss_snr, uf_loss_spectrum, uf_loss_resolutions; /* sound_losses.c */
 
 /* Measures on 8-bit sRGB pictures, interleaved RGB, `stride` bytes a row. */
 typedef struct uf_rgb {

@@ -8,15 +8,12 @@ enum { OVER_TIME = 1u << 3, OVER_ALL = 15 };
 /* Where the windows of this size do not fit, another loss must do. */
 static uf_node *spectrum_of(uf_node *x, int fft) { return x ? uf_stft(x, fft, fft / 2) : NULL; }
 
-/* Minus the scale-invariant signal-to-distortion ratio in dB (Le Roux et al., arXiv:1811.02508), over the waves as they are: means are
- * not taken out. Silence counts as noise of -60 dB. */
-static uf_node *si_sdr(const uf_loss_in *in) {
+/* Minus the signal-to-noise ratio in dB, of each wave and then their mean. The scale-invariant ratio would not do: a voice upside down is
+ * as good to it, and to every magnitude, and a network that begins so stays so. Silence counts as noise of -60 dB. */
+static uf_node *snr(const uf_loss_in *in) {
     const float floor = 1e-6f;
-    uf_node *x = in->predicted, *s = in->target;
-    uf_node *dot = uf_reduce(uf_binary(x, "mul", s), "mean", OVER_TIME), *energy = uf_reduce(uf_unary(s, "square"), "mean", OVER_TIME);
-    uf_node *part = uf_binary(s, "mul", uf_binary(dot, "div", uf_scale(energy, 1.f, floor)));
-    uf_node *good = uf_reduce(uf_unary(part, "square"), "mean", OVER_TIME);
-    uf_node *bad = uf_reduce(uf_unary(uf_binary(x, "sub", part), "square"), "mean", OVER_TIME);
+    uf_node *good = uf_reduce(uf_unary(in->target, "square"), "mean", OVER_TIME);
+    uf_node *bad = uf_reduce(uf_unary(uf_binary(in->predicted, "sub", in->target), "square"), "mean", OVER_TIME);
     uf_node *ratio = uf_binary(uf_unary(uf_scale(bad, 1.f, floor), "log"), "sub", uf_unary(uf_scale(good, 1.f, floor), "log"));
     return uf_scale(uf_reduce(ratio, "mean", OVER_ALL), 10.f / (float)M_LN10, 0.f);
 }
@@ -41,7 +38,7 @@ static uf_node *resolutions(const uf_loss_in *in) {
     return sum;
 }
 
-const uf_loss uf_loss_si_sdr = {.name = "si_sdr", .summary = "minus the scale-invariant signal-to-distortion ratio, dB", .build = si_sdr, .sound = true};
+const uf_loss uf_loss_snr = {.name = "snr", .summary = "minus the signal-to-noise ratio, dB", .build = snr, .sound = true};
 const uf_loss uf_loss_spectrum = {
     .name = "spectrum", .summary = "L1 between compressed spectra, with and without phase", .build = spectrum, .sound = true};
 const uf_loss uf_loss_resolutions = {

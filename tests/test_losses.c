@@ -178,7 +178,7 @@ static void test_table(void **state) {
         uf_plan_set(plan, x, xs);
         assert_int_equal(uf_plan_run(plan), UF_OK);
         uf_plan_get(plan, loss, &after);
-        assert_true(isfinite(before) && before > 0 && after < before);
+        assert_true(isfinite(before) && (before > 0 || sound) && after < before);
         if (uf_losses[i]->pairs) { /* the second picture is the first, moved */
             for (int k = 0; k < 60; k++) {
                 int from_x = k % 5 + UF_MOTION_X, from_y = k / 5 % 3 + UF_MOTION_Y;
@@ -190,7 +190,7 @@ static void test_table(void **state) {
             uf_plan_set(plan, t, xs);
             assert_int_equal(uf_plan_run(plan), UF_OK);
             uf_plan_get(plan, loss, &after);
-            assert_true(strcmp(uf_losses[i]->name, "si_sdr") ? fabsf(after) < 1e-7f : after < -50);
+            assert_true(strcmp(uf_losses[i]->name, "snr") ? fabsf(after) < 1e-7f : after < -50);
         }
         uf_plan_close(&plan);
         uf_graph_close(&g);

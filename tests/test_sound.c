@@ -156,7 +156,7 @@ static void test_training(void **state) {
     snprintf(out, sizeof out, "%s/run", folder);
     FILE *f = fopen(path, "w");
     fprintf(f, "model: speech\nout: w.safetensors\ntrain: [{path: a.wav}]\nvalid: [{path: a.wav}]\n"
-               "stages: [{size: 4096, batch: 2, steps: 3, rate: 0.001}]\nlosses: {spectrum: 1, resolutions: 0.5, si_sdr: 0.01, l1: 1}\n");
+               "stages: [{size: 4096, batch: 2, steps: 3, rate: 0.001}]\nlosses: {spectrum: 1, resolutions: 0.5, snr: 0.01, l1: 1}\n");
     fclose(f);
     if (uf_train(ctx, path, &(uf_train_options){.out_dir = out}) < 0) fail_msg("%s", uf_ctx_error(ctx));
     uf_ctx_close(&ctx);
