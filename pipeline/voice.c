@@ -50,6 +50,7 @@ struct uf_voice {
 
 static int fifo_add(uf_ctx *ctx, fifo *f, const float *x, size_t n)
 {
+    if (!n) return UF_OK;
     if (f->n + n > f->room) {
         size_t room = 2 * (f->n + n);
         float *at = realloc(f->at, room * sizeof(*at));
@@ -65,6 +66,7 @@ static int fifo_add(uf_ctx *ctx, fifo *f, const float *x, size_t n)
 static void fifo_drop(fifo *f, size_t n)
 {
     if (n > f->n) n = f->n;
+    if (!n) return;
     memmove(f->at, f->at + n, (f->n - n) * sizeof(*f->at));
     f->n -= n;
     f->start += (int64_t)n;
