@@ -1,4 +1,5 @@
 /* Cleaning the sound of a recording or a film: read, network, write; everything else is copied. */
+#include "sound_filter.h"
 #include "sound_reader.h"
 #include "sound_writer.h"
 #include "voice.h"
@@ -11,6 +12,7 @@ typedef struct job {
     uf_sound_reader *reader;
     uf_sound_writer *writer;
     uf_voice *voice;
+    uf_sound_filter *mend; /* classical stages before the network, or NULL */
     float **y;
     double started, shown;
     int64_t n_done;
@@ -40,6 +42,26 @@ static int write_ready(job *j)
     return n;
 }
 
+/* n samples to the network, through what mends them; n 0: the end. */
+static int take(job *j, const float *const *x, int n)
+{
+    if (!j->mend) {
+        UF_TRY(uf_voice_push(j->voice, x, n));
+        return write_ready(j);
+    }
+    UF_TRY(uf_sound_filter_push(j->mend, x, n));
+    for (;;) {
+        int ready;
+        UF_TRY(uf_sound_filter_pull(j->mend, &x, &ready));
+        if (!ready) break;
+        UF_TRY(uf_voice_push(j->voice, x, ready));
+        UF_TRY(write_ready(j));
+    }
+    if (n) return UF_OK;
+    UF_TRY(uf_voice_push(j->voice, NULL, 0));
+    return write_ready(j);
+}
+
 static int run(job *j)
 {
     uf_sound_item item;
@@ -49,13 +71,11 @@ static int run(job *j)
         if (item.packet) {
             UF_TRY(uf_sound_writer_copy(j->writer, item.packet));
         } else if (item.n > 0) {
-            UF_TRY(uf_voice_push(j->voice, (const float *const *)item.x, item.n));
-            UF_TRY(write_ready(j));
+            UF_TRY(take(j, (const float *const *)item.x, item.n));
         }
     }
     if (err != UF_EOF) return err;
-    UF_TRY(uf_voice_push(j->voice, NULL, 0));
-    UF_TRY(write_ready(j));
+    UF_TRY(take(j, NULL, 0));
     int64_t broken = uf_voice_n_broken(j->voice);
     if (broken) uf_log(j->ctx, UF_LOG_WARN, "%lld samples are no numbers: they became silence", (long long)broken);
     UF_TRY(uf_sound_writer_finish(j->writer));
@@ -63,11 +83,25 @@ static int run(job *j)
     return UF_OK;
 }
 
+/* Clicks and clipped peaks by FFmpeg's autoregressive filters; hum by notches at the mains' frequency and its harmonics. */
+static int open_mend(job *j, int rate, int channels)
+{
+    enum { HARMONICS = 12 };
+    char list[64 * (HARMONICS + 2)];
+    int at = 0;
+    const uf_clean_options *o = j->o;
+    if (o->clips) at += snprintf(list + at, sizeof(list) - (size_t)at, ",adeclip");
+    if (o->clicks) at += snprintf(list + at, sizeof(list) - (size_t)at, ",adeclick");
+    for (int k = 1; o->hum > 0 && k <= HARMONICS && k * o->hum < .45 * rate; k++)
+        at += snprintf(list + at, sizeof(list) - (size_t)at, ",bandreject=f=%g:t=h:w=%g", k * o->hum, 2. + .5 * k);
+    return at ? uf_sound_filter_open(&j->mend, j->ctx, list + 1, rate, channels) : UF_OK;
+}
+
 static int start(job *j, const char *in, const char *out, const char *weights_dir)
 {
     const uf_clean_options *o = j->o;
-    if (o->wet < 0 || o->wet > 1 || o->most < 0)
-        return uf_fail(j->ctx, UF_EINVAL, "wet is a share from 0 to 1, and the attenuation a number of dB");
+    if (!(o->wet >= 0 && o->wet <= 1 && o->most >= 0 && o->hum >= 0 && o->hum < 1000))
+        return uf_fail(j->ctx, UF_EINVAL, "wet is a share from 0 to 1, the attenuation a number of dB, and hum a number of Hz");
     UF_TRY(uf_sound_reader_open(&j->reader, j->ctx, in));
     UF_TRY(uf_sound_writer_open(&j->writer, j->ctx, out, o->overwrite));
     UF_TRY(uf_sound_writer_start(j->writer, uf_sound_reader_format(j->reader), in, uf_sound_reader_stream(j->reader),
@@ -77,6 +111,7 @@ static int start(job *j, const char *in, const char *out, const char *weights_di
     if (!j->y) return UF_ENOMEM;
     for (int i = 0; i < channels; i++)
         if (!(j->y[i] = uf_alloc(j->ctx, AT_ONCE, sizeof(float)))) return UF_ENOMEM;
+    UF_TRY(open_mend(j, uf_sound_reader_rate(j->reader), channels));
     return uf_voice_open(&j->voice, j->ctx, &(uf_voice_options){ .weights = o->weights, .weights_dir = weights_dir,
                          .rate = uf_sound_reader_rate(j->reader), .channels = channels, .most = o->most,
                          .wet = o->wet > 0 ? o->wet : 1, .float32 = o->float32 });
@@ -89,6 +124,7 @@ int uf_sound_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_
     if (err == UF_OK) err = run(&j);
     for (int i = 0; j.y && i < uf_sound_reader_channels(j.reader); i++) free(j.y[i]);
     free(j.y);
+    uf_sound_filter_close(&j.mend);
     uf_voice_close(&j.voice);
     uf_sound_writer_close(&j.writer);
     uf_sound_reader_close(&j.reader);

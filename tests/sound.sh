@@ -71,6 +71,18 @@ clean --wet 0.001 clicks.wav b.wav
 for f in clicks b; do ffmpeg -v error -i $f.wav -af "volume=2,aformat=sample_fmts=u8" -f u8 $f.raw; done
 ok "clicks" "$(cmp -l clicks.raw b.raw | awk '{d = $2 - $3; if (d > 2 || d < -2) n++} END {print n + 0}')" 0
 
+# Hum goes, clicks go, and nothing moves.
+make -f lavfi -i "aevalsrc='0.1*sin(2*PI*50*t)+0.05*sin(2*PI*150*t)|0.1*sin(2*PI*50*t)':s=44100:d=6" -c:a pcm_f32le hum.wav
+clean --wet 0.001 --hum 50 hum.wav b.wav
+level() { ffmpeg -v info -i "$1" -af "atrim=start=2,$2,volumedetect" -f null - 2>&1 | awk '/mean_volume/ {print int($5)}'; }
+ok "hum" "$([ "$(level b.wav anull)" -lt $(($(level hum.wav anull) - 30)) ] && echo gone)" gone
+ok "samples with --hum" "$(samples b.wav)" "$(samples hum.wav)"
+make -f lavfi -i "aevalsrc='0.2*sin(2*PI*300*t)+0.6*eq(mod(n,9001),4000)':s=44100:d=4" -c:a pcm_f32le crackle.wav
+clean --wet 0.001 --clicks --clips crackle.wav b.wav
+ok "samples with --clicks" "$(samples b.wav)" "$(samples crackle.wav)"
+make -f lavfi -i "aevalsrc='0.2*sin(2*PI*300*t)':s=44100:d=4" -c:a pcm_f32le tone.wav
+ok "clicks" "$("$unfade" score tone.wav b.wav | awk 'NR == 2 {print ($1 > 30) ? "gone" : $1}')" gone
+
 # A film: its pictures to the bit, its sound in step.
 film=$source/samples/clip/album.mp4
 clean "$film" b.mp4

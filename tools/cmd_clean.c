@@ -2,11 +2,14 @@
 
 #include <string.h>
 
-enum { MOST = 0x100, WET, WEIGHTS, OVERWRITE, FLOAT32 };
+enum { MOST = 0x100, WET, WEIGHTS, OVERWRITE, FLOAT32, HUM, CLICKS, CLIPS };
 
 static const struct argp_option options[] = {
     {"max-atten", MOST, "DB", 0, "Make noise quieter by so much at most, 1 to 100: 12 keeps the place that one hears (default: all that is found)", 0},
     {"wet", WET, "X", 0, "Share of the cleaned sound in the result, above 0 to 1; the rest is the recording (default 1)", 0},
+    {"hum", HUM, "HZ", 0, "First take out the mains' hum: 50 or 60 Hz, and its harmonics", 0},
+    {"clicks", CLICKS, 0, 0, "First bridge clicks and crackle, as of records", 0},
+    {"clips", CLIPS, 0, 0, "First mend peaks that were cut off", 0},
     {"weights", WEIGHTS, "FILE", 0, "Weights of the network (default: the shipped speech.safetensors)", 0},
     {"float32", FLOAT32, 0, 0, "Compute in float32 even where bf16 is faster", 0},
     {"overwrite", OVERWRITE, 0, 0, "Replace OUT when it is there already", 0},
@@ -25,6 +28,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a->app; return 0;
     case MOST: a->o.most = uf_parse_number(state, "--max-atten", arg, 1, 100); return 0;
     case WET: a->o.wet = uf_parse_number(state, "--wet", arg, .001, 1); return 0;
+    case HUM: a->o.hum = uf_parse_number(state, "--hum", arg, 15, 500); return 0;
+    case CLICKS: a->o.clicks = true; return 0;
+    case CLIPS: a->o.clips = true; return 0;
     case WEIGHTS: a->o.weights = arg; return 0;
     case FLOAT32: a->o.float32 = true; return 0;
     case OVERWRITE: a->o.overwrite = true; return 0;

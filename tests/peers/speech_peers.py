@@ -131,6 +131,14 @@ def si_sdr(s, x):
     return 10 * np.log10((p @ p) / ((x - p) @ (x - p) + 1e-20))
 
 
+def aligned(noisy, x):
+    """x with its delay against the recording, up to 100 ms, taken off: some programs come late and do not say so."""
+    n = min(len(noisy), len(x))
+    c = np.fft.irfft(np.fft.rfft(x[:n], 2 * n) * np.conj(np.fft.rfft(noisy[:n], 2 * n)))
+    lag = int(np.argmax(np.concatenate([c[-1600:], c[:1600]]))) - 1600
+    return x[lag:] if lag >= 0 else np.concatenate([np.zeros(-lag), x])
+
+
 def score(a):
     import pesq
     import pystoi
@@ -148,7 +156,7 @@ def score(a):
         rows = []
         for f in names(a.dir):
             v = soundfile.read(os.path.join(a.dir, "voice", f))[0]
-            x = soundfile.read(os.path.join(a.dir, kind, f))[0]
+            x = aligned(soundfile.read(os.path.join(a.dir, "noisy", f))[0], soundfile.read(os.path.join(a.dir, kind, f))[0])
             n = min(len(v), len(x))
             v, x = v[:n], x[:n]
             try:
