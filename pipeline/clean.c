@@ -83,15 +83,15 @@ static int run(job *j)
     return UF_OK;
 }
 
-/* Clicks and clipped peaks by FFmpeg's autoregressive filters; hum by notches at the mains' frequency and its harmonics. */
+/* Clicks and clipped peaks by FFmpeg's autoregressive filters, whose usual way of joining windows changes all samples by -26 dB (m=s does not); hum by notches at the mains' frequency and its harmonics. */
 static int open_mend(job *j, int rate, int channels)
 {
     enum { HARMONICS = 12 };
     char list[64 * (HARMONICS + 2)];
     int at = 0;
     const uf_clean_options *o = j->o;
-    if (o->clips) at += snprintf(list + at, sizeof(list) - (size_t)at, ",adeclip");
-    if (o->clicks) at += snprintf(list + at, sizeof(list) - (size_t)at, ",adeclick");
+    if (o->clips) at += snprintf(list + at, sizeof(list) - (size_t)at, ",adeclip=m=s");
+    if (o->clicks) at += snprintf(list + at, sizeof(list) - (size_t)at, ",adeclick=m=s");
     for (int k = 1; o->hum > 0 && k <= HARMONICS && k * o->hum < .45 * rate; k++)
         at += snprintf(list + at, sizeof(list) - (size_t)at, ",bandreject=f=%g:t=h:w=%g", k * o->hum, 2. + .5 * k);
     return at ? uf_sound_filter_open(&j->mend, j->ctx, list + 1, rate, channels) : UF_OK;
