@@ -83,7 +83,8 @@ static int run(job *j)
     return UF_OK;
 }
 
-/* Clicks and clipped peaks by FFmpeg's autoregressive filters, whose usual way of joining windows changes all samples by -26 dB (m=s does not); hum by notches at the mains' frequency and its harmonics. */
+/* Clicks and clipped peaks by FFmpeg's autoregressive filters, whose usual way of joining windows changes all samples by -26 dB (m=s does
+ * not); hum by notches at the mains' frequency and its harmonics. */
 static int open_mend(job *j, int rate, int channels)
 {
     enum { HARMONICS = 12 };

@@ -14,6 +14,7 @@ static int write_wav(uf_ctx *ctx, const char *dir, const char *kind, int64_t num
     char *path = uf_format(ctx, "%s/%s/%04lld.wav", dir, kind, (long long)number);
     int err = path ? uf_whole_open(&w, ctx, path, overwrite) : UF_ENOMEM;
     SNDFILE *f = err == UF_OK ? sf_open(uf_whole_path(w), SFM_WRITE, &info) : NULL;
+    if (f) sf_command(f, SFC_SET_ADD_PEAK_CHUNK, NULL, SF_FALSE); /* it holds the time of day: the same mixture is the same file */
     if (err == UF_OK && (!f || sf_writef_float(f, x, n) != n)) err = uf_fail(ctx, UF_EIO, "cannot write '%s': %s", path, sf_strerror(f));
     if (f && sf_close(f) && err == UF_OK) err = uf_fail(ctx, UF_EIO, "cannot write '%s'; is the disk full?", path);
     if (err == UF_OK) err = uf_whole_commit(w);
