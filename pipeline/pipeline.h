@@ -161,6 +161,14 @@ int uf_scenes(uf_ctx *ctx, const char *film, const uf_scenes_options *o);
 /* uf_clean() of unfade.h; weights_dir: where the build left the weights, or NULL. */
 int uf_sound_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_options *o, const char *weights_dir);
 
+typedef struct uf_sound_look {
+    double seconds;
+    double level, pauses; /* dB below full scale: of all; what a tenth of the time stays below */
+    int rate;             /* Hz; the picture goes up to half of it */
+} uf_sound_look;
+/* A recording's spectrogram, w*h pixels of 8-bit RGB; loudness from -100 to -10 dB whatever the recording, so that two can be compared. */
+int uf_spectrogram(uf_ctx *ctx, const char *path, int w, int h, uint8_t *rgb, uf_sound_look *look);
+
 typedef struct uf_score_reference { /* the voice that recordings should hold: mean of its channels, at its rate and at 10 kHz */
     uf_ctx *ctx;
     float *x, *narrow;

@@ -57,6 +57,20 @@ def report(b, page):
     check('&lt;b&gt;' in b.page_source, 'a name with < in it is not written as text')
 
 
+def sound(b, page):
+    common(b, page)
+    waves = b.find_elements(By.CSS_SELECTOR, '.wave img')
+    check(len(waves) == 2, f'{len(waves)} spectrograms instead of 2')
+    slider = b.find_element(By.CSS_SELECTOR, '.wave input')
+    slider.send_keys(Keys.END)
+    check('100%' in b.execute_script('return getComputedStyle(arguments[0]).clipPath', waves[1]), 'the slider does not move the spectrogram')
+    ready = b.execute_async_script('var done=arguments[0],all=[...document.querySelectorAll("audio")],n=0;'
+                                   'if(all.length!=2)done("players: "+all.length);'
+                                   'all.forEach(a=>{var f=()=>{if(++n==2)done(all.map(x=>x.duration.toFixed(1)).join(" "))};a.readyState?f():a.onloadedmetadata=f;'
+                                   'a.onerror=()=>done("error")})')
+    check(ready == '2.0 2.0', 'the recordings do not play: ' + ready)
+
+
 with tempfile.TemporaryDirectory() as d:
     grey, colour, page = (os.path.join(d, n) for n in ('grey.mkv', '<b>colour.mp4', 'report.html'))
     subprocess.run(['ffmpeg', '-v', 'error', '-f', 'lavfi', '-i', 'testsrc2=s=320x240:r=25:d=1', '-pix_fmt', 'gray', '-c:v', 'ffv1', grey], check=True)
@@ -65,6 +79,10 @@ with tempfile.TemporaryDirectory() as d:
     subprocess.run([UNFADE, 'report', '-q', '-n', '3', grey, colour, page], check=True)
     seen = os.path.join(d, 'inspect.html')
     subprocess.run([UNFADE, 'inspect', '-q', os.path.join(SOURCE, 'models/weights/color.safetensors'), os.path.join(SOURCE, 'samples/pictures'), '--out', seen], check=True)
+    heard = os.path.join(d, 'sound.html')
+    for name, loud in (('noisy.wav', '0.3'), ('clean.wav', '0.01')):
+        subprocess.run(['ffmpeg', '-v', 'error', '-f', 'lavfi', '-i', f'anoisesrc=d=2:r=16000:a={loud}', os.path.join(d, name)], check=True)
+    subprocess.run([UNFADE, 'report', '-q', os.path.join(d, 'noisy.wav'), os.path.join(d, 'clean.wav'), heard], check=True)
     for w, h in ((1200, 900), (400, 800)):
         b = open_browser(w, h)
         try:
@@ -73,6 +91,9 @@ with tempfile.TemporaryDirectory() as d:
             check(wide <= 0, f'the report is {wide} pixels too wide for {w}')
             if len(sys.argv) > 3:
                 b.save_screenshot(os.path.join(sys.argv[3], f'report-{w}.png'))
+            sound(b, heard)
+            wide = b.execute_script('return document.documentElement.scrollWidth - document.documentElement.clientWidth')
+            check(wide <= 0, f'the page of sound is {wide} pixels too wide for {w}')
             common(b, told)
             check('--deflicker' in b.find_element(By.TAG_NAME, 'ul').text, 'what was asked for is not told')
             common(b, seen)

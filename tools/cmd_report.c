@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { MASKS = 0x100, OVERWRITE, PAIRS = 'n', MOST_SCENES = 48, LARGEST_PLAYER = 16 << 20 };
+enum { MASKS = 0x100, OVERWRITE, PAIRS = 'n', MOST_SCENES = 48, LARGEST_PLAYER = 16 << 20, SOUND_W = 1200, SOUND_H = 320 };
 
 static const struct argp_option options[] = {
     {"count", PAIRS, "N", 0, "How many frames to show before and after (default 8)", 0},
@@ -51,9 +51,11 @@ static const struct argp argp = {
     .options = options,
     .parser = parse,
     .args_doc = "BEFORE AFTER PAGE.html",
-    .doc = "Write one page to look at, to keep or to send: a film beside what was made of it, its scenes, and what was measured.\v"
-           "The page needs no other file and no network. AFTER is in it too, to be played, when it is smaller than 16 MiB and a browser can play "
-           "it (.mp4, .webm).\n\nExample:\n  unfade report reel.mp4 reel-colour.mp4 reel.html",
+    .doc = "Write one page to look at, to keep or to send: a film beside what was made of it, its scenes, and what was measured. Of recordings: their "
+           "spectrograms, to be listened to.\v"
+           "The page needs no other file and no network. AFTER is in it too (of recordings BEFORE as well), to be played, when it is smaller than 16 MiB "
+           "and a browser can play it (.mp4, .webm; .wav, .mp3, .flac, .ogg, .opus, .m4a).\n\nExamples:\n"
+           "  unfade report reel.mp4 reel-colour.mp4 reel.html\n  unfade report talk.wav talk-clean.wav talk.html",
     .children = children,
 };
 
@@ -63,6 +65,7 @@ static const char style[] =
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:#222;background:#fff}\n"
     "h1,h3,li{overflow-wrap:anywhere}h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2rem}\n"
     ".pair{position:relative;max-width:40rem;margin:1rem 0}.pair img{display:block;width:100%;height:auto}\n"
+    ".wave.pair{max-width:none}audio{width:100%}\n"
     ".pair .after{position:absolute;top:0;left:0;clip-path:inset(0 0 0 50%)}\n"
     ".pair input{width:100%;margin:.4rem 0;height:2rem}figcaption{font-size:.9rem;color:#555}figure{margin:0}\n"
     ".strip{display:flex;flex-wrap:wrap;gap:.5rem}.strip figure{width:9rem}.strip img{width:100%;height:auto;display:block}\n"
@@ -180,25 +183,31 @@ static void notes(FILE *f, const char *lines) {
     fputs("</ul>\n", f);
 }
 
-static int player(args *a, FILE *f) {
-    const char *dot = strrchr(a->after, '.');
-    const char *type = dot && !strcmp(dot, ".mp4") ? "video/mp4" : dot && !strcmp(dot, ".webm") ? "video/webm" : NULL;
+static const char *player_type(const char *path) {
+    static const char *const types[][2] = {{".mp4", "video/mp4"}, {".webm", "video/webm"}, {".wav", "audio/wav"}, {".mp3", "audio/mpeg"}, {".flac", "audio/flac"},
+                                           {".ogg", "audio/ogg"}, {".opus", "audio/ogg"}, {".m4a", "audio/mp4"}};
+    const char *dot = strrchr(path, '.');
+    for (int i = 0; dot && i < UF_LEN(types); i++)
+        if (!strcmp(dot, types[i][0])) return types[i][1];
+    return NULL;
+}
+
+static int player(args *a, FILE *f, const char *path, const char *title) {
+    const char *type = player_type(path);
     struct stat st;
-    if (!type || stat(a->after, &st) != 0 || st.st_size > LARGEST_PLAYER) return UF_OK;
+    if (!type || stat(path, &st) != 0 || st.st_size > LARGEST_PLAYER) return UF_OK;
     uint8_t *bytes = uf_alloc(a->app->ctx, (size_t)st.st_size + 1, 1);
-    FILE *film = bytes ? fopen(a->after, "rb") : NULL;
+    FILE *media = bytes ? fopen(path, "rb") : NULL;
     int err = UF_OK;
-    if (film && fread(bytes, 1, (size_t)st.st_size, film) == (size_t)st.st_size) {
-        fprintf(f, "<h2>The film</h2>\n<video controls preload=\"metadata\" src=\"data:%s;base64,", type);
+    if (media && fread(bytes, 1, (size_t)st.st_size, media) == (size_t)st.st_size) {
+        fprintf(f, "<h2>%s</h2>\n<%.5s controls preload=\"metadata\" src=\"data:%s;base64,", title, type, type);
         err = uf_html_base64(a->app->ctx, f, bytes, (size_t)st.st_size);
-        fputs("\"></video>\n", f);
+        fprintf(f, "\"></%.5s>\n", type);
     }
-    if (film) fclose(film);
+    if (media) fclose(media);
     free(bytes);
     return err;
 }
-
-/* ---- the page --------------------------------------------------------------------------------------------------------- */
 
 static int head(args *a, FILE *f) {
     unsigned char sum[EVP_MAX_MD_SIZE];
@@ -214,10 +223,72 @@ static int head(args *a, FILE *f) {
     return UF_OK;
 }
 
+/* ---- recordings --------------------------------------------------------------------------------------------------------- */
+
+/* No pictures but covers. */
+static int is_recording(uf_ctx *ctx, const char *path, bool *yes) {
+    uf_media_info *m = NULL;
+    UF_TRY(uf_media_info_open(&m, ctx, path));
+    *yes = true;
+    for (int i = 0; i < m->n_streams; i++) *yes &= strcmp(m->streams[i].kind, "video") || m->streams[i].cover;
+    uf_media_info_close(&m);
+    return UF_OK;
+}
+
+static int spectrogram(args *a, FILE *f, bool after, uf_sound_look *look) {
+    uf_sheet *sheet = NULL;
+    char *png = NULL;
+    size_t n = 0;
+    uint8_t *rgb = uf_alloc(a->app->ctx, 3 * SOUND_W * SOUND_H, 1);
+    FILE *memory = open_memstream(&png, &n);
+    int err = rgb && memory ? uf_spectrogram(a->app->ctx, after ? a->after : a->before, SOUND_W, SOUND_H, rgb, look) : UF_ENOMEM;
+    if (err == UF_OK) err = uf_sheet_open(&sheet, a->app->ctx, 1, 1, SOUND_W, SOUND_H);
+    if (err == UF_OK) {
+        uf_sheet_put(sheet, 0, 0, SOUND_W, SOUND_H, rgb);
+        err = uf_sheet_print(sheet, memory);
+    }
+    if (memory) fclose(memory);
+    if (err == UF_OK) {
+        fprintf(f, "<img%s width=\"%d\" height=\"%d\" alt=\"spectrogram %s\" src=\"data:image/png;base64,", after ? " class=\"after\"" : "", SOUND_W, SOUND_H,
+                after ? "after" : "before");
+        err = uf_html_base64(a->app->ctx, f, (const uint8_t *)png, n);
+        fputs("\">", f);
+    }
+    uf_sheet_close(&sheet);
+    free(png);
+    free(rgb);
+    return err;
+}
+
+static int write_sound(args *a, FILE *f) {
+    uf_sound_look before, after;
+    UF_TRY(head(a, f));
+    fputs("<figure class=\"wave pair\">", f);
+    UF_TRY(spectrogram(a, f, false, &before));
+    UF_TRY(spectrogram(a, f, true, &after));
+    fprintf(f, "<input type=\"range\" min=\"0\" max=\"100\" value=\"50\" aria-label=\"how much of the spectrogram is as before\">"
+               "<figcaption>%.1f s to the right; up to %d Hz before and %d Hz after; brighter is louder</figcaption></figure>\n",
+            after.seconds, before.rate / 2, after.rate / 2);
+    UF_TRY(player(a, f, a->before, "Before"));
+    UF_TRY(player(a, f, a->after, "After"));
+    fputs("<h2>Measured</h2>\n<div class=\"wide\"><table><tr><th>what</th><th>before</th><th>after</th></tr>\n", f);
+    fprintf(f, "<tr><td>seconds</td><td>%.3f</td><td>%.3f</td></tr>\n", before.seconds, after.seconds);
+    fprintf(f, "<tr><td>level, dB below full scale</td><td>%.1f</td><td>%.1f</td></tr>\n", before.level, after.level);
+    fprintf(f, "<tr><td>pauses: what a tenth of the time stays below, dB</td><td>%.1f</td><td>%.1f</td></tr>\n</table></div>\n", before.pauses, after.pauses);
+    notes(f, a->o.notes);
+    fputs("<h2>Files</h2>\n", f);
+    UF_TRY(streams(a, f, a->before));
+    UF_TRY(streams(a, f, a->after));
+    fprintf(f, "<p>unfade %s</p>\n<script>%s</script>\n</body></html>\n", UF_VERSION, script);
+    return UF_OK;
+}
+
+/* ---- the page --------------------------------------------------------------------------------------------------------- */
+
 static int write_page(args *a, FILE *f, const uf_comparison *c) {
     UF_TRY(head(a, f));
     fwrite(a->text[0], 1, a->size[0], f);
-    UF_TRY(player(a, f));
+    UF_TRY(player(a, f, a->after, "The film"));
     fprintf(f, "<h2>Scenes</h2>\n%s<div class=\"strip\">\n", c->n_scenes > MOST_SCENES ? "<p>The first of them.</p>\n" : "");
     fwrite(a->text[1], 1, a->size[1], f);
     fputs("</div>\n", f);
@@ -238,7 +309,17 @@ static void progress(void *user, const uf_progress *p) {
 
 static int make(args *a, uf_whole *w) {
     uf_comparison c;
+    bool sound[2];
+    UF_TRY(is_recording(a->app->ctx, a->before, &sound[0]));
+    UF_TRY(is_recording(a->app->ctx, a->after, &sound[1]));
+    if (sound[0] != sound[1])
+        return uf_fail(a->app->ctx, UF_EINVAL, "'%s' is a film and '%s' a recording; give two of a kind", sound[0] ? a->after : a->before,
+                       sound[0] ? a->before : a->after);
     FILE *f = uf_whole_file(w);
+    if (f && sound[0]) {
+        UF_TRY(write_sound(a, f));
+        return ferror(f) ? uf_fail(a->app->ctx, UF_EIO, "cannot write '%s'; is the disk full?", a->page) : uf_whole_commit(w);
+    }
     if (!f || !a->pairs || !a->scenes) return f ? uf_fail(a->app->ctx, UF_ENOMEM, "out of memory for the page") : UF_EIO;
     int err = uf_compare(a->app->ctx, a->before, a->after,
                          &(uf_compare_options){.n_pairs = a->o.n, .most_scenes = MOST_SCENES, .picture = picture, .progress = progress, .user = a}, &c);
@@ -274,4 +355,4 @@ static int run(uf_app *app, int argc, char **argv) {
     return UF_OK;
 }
 
-const uf_command uf_command_report = {.name = "report", .summary = "write a page that shows a film before and after", .argp = &argp, .run = run};
+const uf_command uf_command_report = {.name = "report", .summary = "write a page that shows a film or a recording before and after", .argp = &argp, .run = run};
