@@ -40,6 +40,7 @@ done
 expect 64 "number from 1 to 51" "$unfade" colorize --crf 99 a.mp4 b.mp4
 expect 64 "no CUDA" "$unfade" colorize --device cuda a.mp4 b.mp4
 expect 0 color "$unfade" models
+expect 0 "second of sound" "$unfade" models
 expect 0 '"event":"model"' "$unfade" models --json
 expect 64 "lerning" sh -c "echo 'lerning: 1' >'$dir/r.yaml'; '$unfade' train '$dir/r.yaml' --out '$dir/run'"
 

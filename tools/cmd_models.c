@@ -16,15 +16,17 @@ static const struct argp_child children[] = {{&uf_common_argp, 0, 0, 90}, {0}};
 static const struct argp argp = {
     .parser = parse,
     .args_doc = "",
-    .doc = "List the networks: their size, their work for a frame of 720x576 pixels in GMAC (thousand million multiplications and "
-           "additions), and where their weights lie.",
+    .doc = "List the networks: their size, their work for a frame of 720x576 pixels or a second of sound in GMAC (thousand million "
+           "multiplications and additions), and where their weights lie.",
     .children = children,
 };
 
 typedef struct card {
     size_t n_values;
-    double macs;
+    double macs; /* of a frame, or of a second */
 } card;
+
+enum { SECONDS = 10 }; /* of sound: what a chunk holds */
 
 static int measure(uf_app *app, const uf_model *m, card *out) {
     uf_params *params = NULL;
@@ -34,12 +36,13 @@ static int measure(uf_app *app, const uf_model *m, card *out) {
     uf_plan_options o = {.mode = UF_INFER, .backend = "ref"};
     int err = uf_params_open(&params, app->ctx, 0);
     if (err == UF_OK) err = uf_graph_open(&g, app->ctx, params);
-    if (err == UF_OK) err = m->build(g, (uf_shape){1, 1, UF_COLOR_SIZE, UF_COLOR_SIZE * 4 / 3}, &b); /* what a 720x576 frame becomes */
+    uf_shape frame = {1, 1, UF_COLOR_SIZE, UF_COLOR_SIZE * 4 / 3}, sound = {1, 1, 1, SECONDS * m->rate}; /* what a 720x576 frame becomes */
+    if (err == UF_OK) err = m->build(g, m->rate ? sound : frame, &b);
     if (err == UF_OK) uf_output(b.out);
     if (err == UF_OK) err = uf_plan_open(&plan, app->ctx, g, &o);
     *out = (card){0};
     for (int i = 0; err == UF_OK && i < uf_params_n(params); i++) out->n_values += uf_count(uf_params_at(params, i)->shape);
-    if (err == UF_OK) out->macs = uf_plan_macs(plan);
+    if (err == UF_OK) out->macs = uf_plan_macs(plan) / (m->rate ? SECONDS : 1);
     uf_plan_close(&plan);
     uf_graph_close(&g);
     uf_params_close(&params);
@@ -56,8 +59,8 @@ static int show(uf_app *app, const uf_model *m) {
     uf_ctx_clear(app->ctx); /* no weights, or damaged ones, are an answer here */
     json_t *meta = json_object();
     if (!app->json)
-        printf("%s: %s\n  %.2f M parameters, %.2f GMAC for a 720x576 frame (seen as 256x192)\n  weights: %s%s\n", m->name, m->summary,
-               (double)c.n_values / 1e6, c.macs / 1e9, path ? path : m->file ? "not here" : "none are shipped: it learns beside `color`", path && !w ? " (damaged)" : "");
+        printf("%s: %s\n  %.2f M parameters, %.2f GMAC for a %s\n  weights: %s%s\n", m->name, m->summary, (double)c.n_values / 1e6, c.macs / 1e9,
+               m->rate ? "second of sound" : "720x576 frame (seen as 256x192)", path ? path : m->file ? "not here" : "none are shipped: it learns beside `color`", path && !w ? " (damaged)" : "");
     for (int i = 0; w && i < UF_LEN(keys); i++) {
         const char *v = uf_weights_meta(w, keys[i]);
         if (v && !app->json) printf("  %s: %s\n", keys[i], v);
@@ -65,7 +68,7 @@ static int show(uf_app *app, const uf_model *m) {
     }
     json_object_set_new(meta, "file", path ? json_string(path) : json_null());
     uf_report_event(app, "model", json_pack("{s:s,s:s,s:I,s:f,s:b,s:o}", "name", m->name, "summary", m->summary, "values",
-                                            (json_int_t)c.n_values, "macs_720x576", c.macs, "weights", w != NULL, "about",
+                                            (json_int_t)c.n_values, m->rate ? "macs_second" : "macs_720x576", c.macs, "weights", w != NULL, "about",
                                             json_incref(meta)));
     json_decref(meta);
     uf_weights_close(&w);
