@@ -2,8 +2,6 @@
 
 #include <math.h>
 
-static const struct argp_option options[] = {{0}};
-
 typedef struct args {
     uf_app *app;
     const char *reference;
@@ -29,7 +27,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 static const struct argp_child children[] = {{&uf_common_argp, 0, 0, 90}, {0}};
 static const struct argp argp = {
-    .options = options,
     .parser = parse,
     .args_doc = "REFERENCE TEST...",
     .doc = "Measure how close recordings are to the clean voice in REFERENCE.\v"
