@@ -101,12 +101,12 @@ static void test_room(void **state) {
     }
 }
 
-static void write_wav(const char *name, int n) {
+static void write_wav(const char *name, int n, uint32_t rate) {
     char path[256];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
-    uint32_t bytes = (uint32_t)n * 2, head[11] = {0x46464952, 36 + bytes, 0x45564157, 0x20746d66, 16, 0x00010001, 16000, 32000, 0x00100002, 0x61746164, bytes};
+    uint32_t bytes = (uint32_t)n * 2, head[11] = {0x46464952, 36 + bytes, 0x45564157, 0x20746d66, 16, 0x00010001, rate, 2 * rate, 0x00100002, 0x61746164, bytes};
     fwrite(head, 4, 11, f);
     for (int i = 0; i < n; i++) {
         int16_t v = (int16_t)(8000 * sin(i * .05 + 3 * sin(i * .0007)) * fmax(sin(i * .0012), 0));
@@ -122,9 +122,18 @@ static void test_mixtures(void **state) {
     uf_ctx *ctx = open_ctx();
     uf_mixer m = {.rate = 16000};
     uf_mixing *w[2];
-    write_wav("a.wav", 30000);
-    write_wav("b.wav", 9000);
+    write_wav("a.wav", 30000, 16000);
+    write_wav("b.wav", 9000, 22050);
     assert_int_equal(uf_sounds_open(&m.voice, ctx, &(uf_source){.path = folder}, 1, m.rate), UF_OK);
+    uf_sounds *again; /* decoding, with a change of the rate, gives the same samples each time */
+    assert_int_equal(uf_sounds_open(&again, ctx, &(uf_source){.path = folder}, 1, m.rate), UF_OK);
+    for (uint64_t index = 0; index < 8; index++) {
+        size_t n[2];
+        const int16_t *a = uf_sounds_pick(m.voice, 1, index, &n[0]), *b = uf_sounds_pick(again, 1, index, &n[1]);
+        assert_int_equal(n[0], n[1]);
+        assert_memory_equal(a, b, n[0] * sizeof *a);
+    }
+    uf_sounds_close(&again);
     for (int i = 0; i < 2; i++) assert_int_equal(uf_mixing_open(&w[i], ctx, &m, N), UF_OK);
     for (uint64_t index = 0; index < 24; index++) {
         if (uf_mix(w[0], 3, index, noisy[0], voice[0]) < 0) continue;
@@ -151,7 +160,7 @@ static void test_training(void **state) {
     (void)state;
     uf_ctx *ctx = open_ctx();
     char path[256], out[256];
-    write_wav("a.wav", 30000);
+    write_wav("a.wav", 30000, 16000);
     snprintf(path, sizeof path, "%s/speech.yaml", folder);
     snprintf(out, sizeof out, "%s/run", folder);
     FILE *f = fopen(path, "w");

@@ -70,6 +70,8 @@ static int rates_open(decoding *d, const char *engine) {
     int err = swr_alloc_set_opts2(&d->rates, &mono, AV_SAMPLE_FMT_S16, d->rate, &d->codec->ch_layout, d->codec->sample_fmt,
                                   d->codec->sample_rate, 0, NULL);
     if (err >= 0 && engine) err = av_opt_set(d->rates, "resampler", engine, 0);
+    /* Between 16 bit and 16 bit soxr would work in 16 bit too, and dither it with a seed of its own each time. */
+    if (err >= 0) err = av_opt_set_sample_fmt(d->rates, "internal_sample_fmt", AV_SAMPLE_FMT_FLTP, 0);
     return err < 0 ? err : swr_init(d->rates);
 }
 
