@@ -35,6 +35,7 @@ FILE *uf_whole_file(uf_whole *w);             /* lazily fopen'ed "wb" on the tem
 int uf_whole_commit(uf_whole *w);             /* flush, fsync, rename, fsync the directory */
 void uf_whole_close(uf_whole **w);
 int uf_whole_check(uf_ctx *ctx, const char *path, bool overwrite); /* could it be opened? told before minutes are spent, not after */
+int uf_make_folder(uf_ctx *ctx, const char *path); /* UF_OK also when it is there already; UF_EIO */
 int uf_sync_path(const char *path, int flags); /* fsync of a file or folder, opened with flags; errno, 0: done */
 
 /* Philox4x32-10 (Salmon et al. 2011): random numbers as a pure function of (seed, stream, index), so that the same

@@ -179,3 +179,11 @@ int uf_whole_check(uf_ctx *ctx, const char *path, bool overwrite) {
     uf_whole_close(&w);
     return UF_OK;
 }
+
+int uf_make_folder(uf_ctx *ctx, const char *path) {
+    if (!mkdir(path, 0777)) return UF_OK;
+    int why = errno;
+    struct stat st;
+    if (why == EEXIST && !stat(path, &st) && S_ISDIR(st.st_mode)) return UF_OK;
+    return uf_fail(ctx, UF_EIO, "cannot make folder '%s': %s", path, strerror(why));
+}

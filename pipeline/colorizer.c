@@ -65,10 +65,16 @@ char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir)
     return path;
 }
 
+int uf_weights_choose(uf_ctx *ctx, const char *wish, const char *name, const char *weights_dir, char **path)
+{
+    *path = wish ? uf_strdup(ctx, wish) : uf_weights_find(ctx, name, weights_dir);
+    if (*path) return UF_OK;
+    return uf_ctx_error_code(ctx) < 0 ? uf_ctx_error_code(ctx) : UF_EIO;
+}
+
 static int load(uf_colorizer *c, const uf_model *model, const uf_colorizer_options *o)
 {
-    c->weights = o->weights ? uf_strdup(c->ctx, o->weights) : uf_weights_find(c->ctx, model->file, o->weights_dir);
-    if (!c->weights) return uf_ctx_error_code(c->ctx) < 0 ? uf_ctx_error_code(c->ctx) : UF_EIO;
+    UF_TRY(uf_weights_choose(c->ctx, o->weights, model->file, o->weights_dir, &c->weights));
     if (o->tune && !(c->tune = uf_strdup(c->ctx, o->tune))) return UF_ENOMEM;
     return uf_model_load_tuned(c->ctx, model, c->params, c->weights, c->tune);
 }

@@ -34,24 +34,17 @@ int uf_fields_filters(uf_ctx *ctx, const char *word, const char **filters)
 int uf_fields_open(uf_fields **out, uf_ctx *ctx, const AVFrame *like, AVRational base, AVRational rate, const char *filters)
 {
     char source[256], text[128];
-    AVFilterInOut *ends = avfilter_inout_alloc(), *begins = avfilter_inout_alloc();
     uf_fields *f = uf_alloc(ctx, 1, sizeof(*f));
     int av = AVERROR(ENOMEM);
     AVRational aspect = like->sample_aspect_ratio.num > 0 ? like->sample_aspect_ratio : (AVRational){ 1, 1 };
-    if (!f || !ends || !begins || !(f->graph = avfilter_graph_alloc())) goto end;
+    if (!f || !(f->graph = avfilter_graph_alloc())) goto end;
     f->ctx = ctx;
     f->base = base;
     f->graph->nb_threads = 1;
     snprintf(source, sizeof(source), "video_size=%dx%d:pix_fmt=%d:time_base=%d/%d:frame_rate=%d/%d:pixel_aspect=%d/%d", like->width, like->height,
              like->format, base.num, base.den, rate.num, rate.den, aspect.num, aspect.den);
-    if ((av = avfilter_graph_create_filter(&f->in, avfilter_get_by_name("buffer"), "in", source, NULL, f->graph)) < 0) goto end;
-    if ((av = avfilter_graph_create_filter(&f->out, avfilter_get_by_name("buffersink"), "out", NULL, NULL, f->graph)) < 0) goto end;
-    *ends = (AVFilterInOut){ .name = av_strdup("in"), .filter_ctx = f->in };
-    *begins = (AVFilterInOut){ .name = av_strdup("out"), .filter_ctx = f->out };
-    if ((av = avfilter_graph_parse_ptr(f->graph, filters, &begins, &ends, NULL)) >= 0) av = avfilter_graph_config(f->graph, NULL);
+    av = uf_av_filters(f->graph, false, source, filters, &f->in, &f->out);
 end:
-    avfilter_inout_free(&ends);
-    avfilter_inout_free(&begins);
     if (av < 0) {
         uf_fail(ctx, av == AVERROR(ENOMEM) ? UF_ENOMEM : UF_EUNSUPPORTED, "this FFmpeg cannot filter %dx%d %s by '%s': %s", like->width,
                 like->height, av_get_pix_fmt_name(like->format), filters, uf_av_text(av, text));

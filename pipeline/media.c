@@ -25,6 +25,30 @@ int uf_av_code(int av_err)
     }
 }
 
+int uf_av_fail(uf_ctx *ctx, const char *what, const char *path, int av_err)
+{
+    char text[128];
+    if (uf_ctx_cancelled(ctx)) return uf_fail(ctx, UF_EINTR, "stopped; nothing was written");
+    return uf_fail(ctx, uf_av_code(av_err), "cannot %s '%s': %s", what, path, uf_av_text(av_err, text));
+}
+
+int uf_av_filters(AVFilterGraph *g, bool sound, const char *source, const char *filters, AVFilterContext **in, AVFilterContext **out)
+{
+    AVFilterInOut *ends = avfilter_inout_alloc(), *begins = avfilter_inout_alloc();
+    int av = ends && begins ? 0 : AVERROR(ENOMEM);
+    if (av >= 0) av = avfilter_graph_create_filter(in, avfilter_get_by_name(sound ? "abuffer" : "buffer"), "in", source, NULL, g);
+    if (av >= 0) av = avfilter_graph_create_filter(out, avfilter_get_by_name(sound ? "abuffersink" : "buffersink"), "out", NULL, NULL, g);
+    if (av >= 0) {
+        *ends = (AVFilterInOut){ .name = av_strdup("in"), .filter_ctx = *in };
+        *begins = (AVFilterInOut){ .name = av_strdup("out"), .filter_ctx = *out };
+        av = avfilter_graph_parse_ptr(g, filters, &begins, &ends, NULL);
+    }
+    if (av >= 0) av = avfilter_graph_config(g, NULL);
+    avfilter_inout_free(&ends);
+    avfilter_inout_free(&begins);
+    return av;
+}
+
 const char *uf_clock_text(double seconds, char buf[32])
 {
     int64_t ms = (int64_t)(seconds * 1000 + (seconds < 0 ? -0.5 : 0.5));

@@ -8,6 +8,7 @@
 #include "pipeline.h"
 
 #include <libavcodec/avcodec.h>
+#include <libavfilter/avfilter.h>
 #include <libavformat/avformat.h>
 #include <libavutil/pixdesc.h>
 #include <stdatomic.h>
@@ -25,6 +26,10 @@ void uf_item_clear(uf_item *item);
 /* FFmpeg's text for an error, written to buf and returned. */
 const char *uf_av_text(int av_err, char buf[128]);
 int uf_av_code(int av_err);
+/* "cannot WHAT 'PATH': FFmpeg's text", or that the job was stopped before it wrote anything. Returns the code. */
+int uf_av_fail(uf_ctx *ctx, const char *what, const char *path, int av_err);
+/* A graph's source (of frames, or of sound) and sink, with FFmpeg's `filters` between them; FFmpeg's codes. */
+int uf_av_filters(AVFilterGraph *g, bool sound, const char *source, const char *filters, AVFilterContext **in, AVFilterContext **out);
 /* Marks a context as ours, so that cancelling stops its input and output, and its messages reach uf_log at DEBUG. */
 void uf_av_adopt_format(uf_ctx *ctx, AVFormatContext *fmt);
 /* What a codec says beside what it returns: some decoders hide damage behind blocks of the last picture and only speak of it. */

@@ -69,6 +69,9 @@ double uf_seconds_parse(const char *text);
  * its own weights even where it was built. New memory (free()), NULL after uf_fail(UF_EIO). */
 char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir);
 
+/* The file that the user wants (`wish`), or, where that is NULL, the one that is found so. *path: new memory. */
+int uf_weights_choose(uf_ctx *ctx, const char *wish, const char *name, const char *weights_dir, char **path);
+
 /* ---- which frames to colour by hand (suggest.c) ------------------------------------------------------------------ */
 
 enum { UF_SUGGEST_ALSO = 16 }; /* so many other networks at most */
@@ -169,17 +172,11 @@ typedef struct uf_sound_look {
 /* A recording's spectrogram, w*h pixels of 8-bit RGB; loudness from -100 to -10 dB whatever the recording, so that two can be compared. */
 int uf_spectrogram(uf_ctx *ctx, const char *path, int w, int h, uint8_t *rgb, uf_sound_look *look);
 
-typedef struct uf_score_reference { /* the voice that recordings should hold: mean of its channels, at its rate and at 10 kHz */
-    uf_ctx *ctx;
-    float *x, *narrow;
-    size_t n, n_narrow;
-    int rate;
-} uf_score_reference;
+typedef struct uf_score_reference uf_score_reference; /* the voice that recordings should hold */
 typedef struct uf_sound_score {
     double seconds, longer;              /* compared; by which the test is longer than the reference */
     double si_sdr, lsd, segmental_snr;   /* dB; losses' sound_measure.h says what they are */
     double stoi, estoi;
-    int rate, own_rate;                  /* at which it was compared; the test's */
 } uf_sound_score;
 int uf_score_open(uf_score_reference **out, uf_ctx *ctx, const char *path);
 void uf_score_close(uf_score_reference **r);

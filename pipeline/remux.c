@@ -136,18 +136,25 @@ fail:
     return uf_fail(ctx, UF_ENOMEM, "cannot copy stream %d: out of memory", from->index);
 }
 
-int uf_remux_stream(uf_ctx *ctx, AVFormatContext *oc, const AVStream *st, const char *in, const char *path, int *index)
+/* A stream as a copy, or, when it is minor and the container cannot hold it, a warning. UF_EUNSUPPORTED without a message: it is to be refused. */
+static int copy_or_leave(uf_ctx *ctx, AVFormatContext *oc, const AVStream *st, const char *in, const char *path, bool covers, int *index)
 {
     enum AVMediaType type = st->codecpar->codec_type;
-    bool minor = type == AVMEDIA_TYPE_DATA || type == AVMEDIA_TYPE_UNKNOWN || (st->disposition & AV_DISPOSITION_ATTACHED_PIC);
-    *index = -1;
+    bool minor = type == AVMEDIA_TYPE_DATA || type == AVMEDIA_TYPE_UNKNOWN || (covers && (st->disposition & AV_DISPOSITION_ATTACHED_PIC));
     if (holds(oc->oformat, st)) return add_copied(ctx, oc, st, index);
-    if (!minor)
-        return uf_fail(ctx, UF_EUNSUPPORTED, "'%s' cannot hold stream %d (%s, %s) of '%s'; write to a .mkv file", path, st->index, kind(st),
-                       avcodec_get_name(st->codecpar->codec_id), in);
+    if (!minor) return UF_EUNSUPPORTED;
     uf_log(ctx, UF_LOG_WARN, "'%s' cannot hold stream %d (%s, %s) of '%s': it is left out", path, st->index, kind(st),
            avcodec_get_name(st->codecpar->codec_id), in);
     return UF_OK;
+}
+
+int uf_remux_stream(uf_ctx *ctx, AVFormatContext *oc, const AVStream *st, const char *in, const char *path, int *index)
+{
+    *index = -1;
+    int err = copy_or_leave(ctx, oc, st, in, path, true, index);
+    if (err != UF_EUNSUPPORTED) return err;
+    return uf_fail(ctx, UF_EUNSUPPORTED, "'%s' cannot hold stream %d (%s, %s) of '%s'; write to a .mkv file", path, st->index, kind(st),
+                   avcodec_get_name(st->codecpar->codec_id), in);
 }
 
 int uf_remux_metadata(uf_ctx *ctx, AVFormatContext *oc, const AVFormatContext *ic, const char *path)
@@ -164,7 +171,6 @@ int uf_remux_streams(uf_ctx *ctx, AVFormatContext *oc, const uf_reader *in, cons
     AVFormatContext *ic = uf_reader_format(in);
     for (int i = 0; i < (int)ic->nb_streams; i++) {
         const AVStream *st = ic->streams[i];
-        enum AVMediaType type = st->codecpar->codec_type;
         map[i] = -1;
         if (i == uf_reader_video(in)) {
             *film = avformat_new_stream(oc, NULL);
@@ -173,13 +179,10 @@ int uf_remux_streams(uf_ctx *ctx, AVFormatContext *oc, const uf_reader *in, cons
             map[i] = (*film)->index;
         } else if (!uf_reader_copies(in, i)) {
             uf_log(ctx, UF_LOG_DEBUG, "stream %d (%s) of '%s' is written anew from tags", i, kind(st), uf_reader_path(in));
-        } else if (holds(oc->oformat, st)) {
-            UF_TRY(add_copied(ctx, oc, st, &map[i]));
-        } else if (type == AVMEDIA_TYPE_DATA || type == AVMEDIA_TYPE_UNKNOWN) {
-            uf_log(ctx, UF_LOG_WARN, "'%s' cannot hold stream %d (%s, %s) of '%s': it is left out", path, i, kind(st),
-                   avcodec_get_name(st->codecpar->codec_id), uf_reader_path(in));
         } else {
-            return refuse(ctx, in, st, path);
+            int err = copy_or_leave(ctx, oc, st, uf_reader_path(in), path, false, &map[i]);
+            if (err == UF_EUNSUPPORTED) return refuse(ctx, in, st, path);
+            if (err < 0) return err;
         }
     }
     return uf_remux_metadata(ctx, oc, ic, path);

@@ -2,7 +2,6 @@
 
 #include "media.h"
 
-#include <libavfilter/avfilter.h>
 #include <libavutil/channel_layout.h>
 #include <libavfilter/buffersink.h>
 #include <libavfilter/buffersrc.h>
@@ -29,25 +28,14 @@ static int failed(uf_sound_filter *f, int av_err)
 static int configure(uf_sound_filter *f, const char *filters)
 {
     char source[256], layout[64];
-    AVFilterInOut *ins = avfilter_inout_alloc(), *outs = avfilter_inout_alloc();
     av_channel_layout_default(&f->layout, f->channels); /* which speaker is which does not matter here */
     av_channel_layout_describe(&f->layout, layout, sizeof(layout));
     bool named = f->layout.order != AV_CHANNEL_ORDER_UNSPEC;
     snprintf(source, sizeof(source), "sample_rate=%d:sample_fmt=fltp:time_base=1/%d:%s=%s", f->rate, f->rate, named ? "channel_layout" : "channels",
              named ? layout : strtok(layout, " "));
-    int err = f->graph && ins && outs ? 0 : AVERROR(ENOMEM);
-    if (err >= 0) err = avfilter_graph_create_filter(&f->in, avfilter_get_by_name("abuffer"), "in", source, NULL, f->graph);
-    if (err >= 0) err = avfilter_graph_create_filter(&f->out, avfilter_get_by_name("abuffersink"), "out", NULL, NULL, f->graph);
-    if (err >= 0) {
-        *outs = (AVFilterInOut){ .name = av_strdup("in"), .filter_ctx = f->in };
-        *ins = (AVFilterInOut){ .name = av_strdup("out"), .filter_ctx = f->out };
-        char *whole = uf_format(f->ctx, "%s,aformat=sample_fmts=fltp:sample_rates=%d", filters, f->rate);
-        err = whole ? avfilter_graph_parse_ptr(f->graph, whole, &ins, &outs, NULL) : AVERROR(ENOMEM);
-        free(whole);
-    }
-    if (err >= 0) err = avfilter_graph_config(f->graph, NULL);
-    avfilter_inout_free(&ins);
-    avfilter_inout_free(&outs);
+    char *whole = uf_format(f->ctx, "%s,aformat=sample_fmts=fltp:sample_rates=%d", filters, f->rate);
+    int err = whole ? uf_av_filters(f->graph, true, source, whole, &f->in, &f->out) : AVERROR(ENOMEM);
+    free(whole);
     return err < 0 ? failed(f, err) : UF_OK;
 }
 
@@ -56,7 +44,7 @@ int uf_sound_filter_open(uf_sound_filter **out, uf_ctx *ctx, const char *filters
     uf_sound_filter *f = uf_alloc(ctx, 1, sizeof(*f));
     if (!f) return UF_ENOMEM;
     *f = (uf_sound_filter){ .ctx = ctx, .graph = avfilter_graph_alloc(), .frame = av_frame_alloc(), .rate = rate, .channels = channels };
-    int err = f->frame ? configure(f, filters) : UF_ENOMEM;
+    int err = f->graph && f->frame ? configure(f, filters) : UF_ENOMEM;
     if (err < 0) uf_sound_filter_close(&f);
     else *out = f;
     return err;

@@ -1,8 +1,6 @@
 #include "sound_reader.h"
 
 #include <libavutil/opt.h>
-#include <libswresample/swresample.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,13 +24,6 @@ struct uf_sound_reader {
     bool damaged;
 };
 
-static int failed(uf_sound_reader *r, const char *what, int av_err)
-{
-    char text[128];
-    if (uf_ctx_cancelled(r->ctx)) return uf_fail(r->ctx, UF_EINTR, "stopped; nothing was written");
-    return uf_fail(r->ctx, uf_av_code(av_err), "cannot %s '%s': %s", what, r->path, uf_av_text(av_err, text));
-}
-
 static int open_codec(uf_sound_reader *r)
 {
     const AVCodec *c = NULL;
@@ -46,14 +37,14 @@ static int open_codec(uf_sound_reader *r)
     r->codec->pkt_timebase = r->fmt->streams[r->stream]->time_base;
     int err = avcodec_parameters_to_context(r->codec, r->fmt->streams[r->stream]->codecpar);
     if (err >= 0) err = avcodec_open2(r->codec, c, NULL);
-    if (err < 0) return failed(r, "decode", err);
+    if (err < 0) return uf_av_fail(r->ctx, "decode", r->path, err);
     if (r->codec->ch_layout.nb_channels < 1 || r->codec->sample_rate < 1)
         return uf_fail(r->ctx, UF_EDATA, "the sound of '%s' has no channels or no rate: it is damaged", r->path);
     AVChannelLayout *l = &r->codec->ch_layout, plain = { .order = AV_CHANNEL_ORDER_UNSPEC, .nb_channels = l->nb_channels };
     err = swr_alloc_set_opts2(&r->swr, &plain, AV_SAMPLE_FMT_FLTP, r->codec->sample_rate, &plain, r->codec->sample_fmt,
                               r->codec->sample_rate, 0, NULL);
     if (err >= 0) err = swr_init(r->swr);
-    return err < 0 ? failed(r, "decode", err) : UF_OK;
+    return err < 0 ? uf_av_fail(r->ctx, "decode", r->path, err) : UF_OK;
 }
 
 int uf_sound_reader_open(uf_sound_reader **out, uf_ctx *ctx, const char *path)
@@ -122,7 +113,7 @@ static int give_frame(uf_sound_reader *r, uf_sound_item *item)
     got = swr_convert(r->swr, (uint8_t **)r->x, n, (const uint8_t **)r->frame->extended_data, n);
     av_frame_unref(r->frame);
     r->held = false;
-    return got < 0 ? failed(r, "decode", got) : give(r, item, got);
+    return got < 0 ? uf_av_fail(r->ctx, "decode", r->path, got) : give(r, item, got);
 }
 
 /* A decoded frame: where does it lie? */
@@ -160,14 +151,14 @@ int uf_sound_reader_next(uf_sound_reader *r, uf_sound_item *item)
             continue;
         }
         if (err == AVERROR_EOF) return UF_EOF;
-        if (err != AVERROR(EAGAIN)) return failed(r, "decode", err);
+        if (err != AVERROR(EAGAIN)) return uf_av_fail(r->ctx, "decode", r->path, err);
         if (r->draining) return UF_EOF;
         err = av_read_frame(r->fmt, r->packet);
         if (err == AVERROR_EOF) {
             r->draining = true;
             avcodec_send_packet(r->codec, NULL);
         } else if (err < 0) {
-            return failed(r, "read", err);
+            return uf_av_fail(r->ctx, "read", r->path, err);
         } else if (r->packet->stream_index != r->stream) {
             *item = (uf_sound_item){ .packet = r->packet };
             return UF_OK;
@@ -180,7 +171,7 @@ int uf_sound_reader_next(uf_sound_reader *r, uf_sound_item *item)
                        uf_clock_text(r->start + (double)r->n / r->codec->sample_rate, clock));
                 r->damaged = true;
             } else if (err < 0 && err != AVERROR_INVALIDDATA) {
-                return failed(r, "decode", err);
+                return uf_av_fail(r->ctx, "decode", r->path, err);
             }
         }
     }
@@ -200,71 +191,73 @@ double uf_sound_reader_seconds(const uf_sound_reader *r)
     return r->fmt->duration != AV_NOPTS_VALUE && r->fmt->duration > 0 ? (double)r->fmt->duration / AV_TIME_BASE : 0;
 }
 
+/* ---- rates ------------------------------------------------------------------------------------------------------------- */
+
+int uf_sound_rates_open(uf_ctx *ctx, SwrContext **s, int channels, int from, int to, double precision)
+{
+    AVChannelLayout layout = { .order = AV_CHANNEL_ORDER_UNSPEC, .nb_channels = channels };
+    for (int plain = 0; plain < 2; plain++) { /* FFmpeg may have been built without soxr */
+        swr_free(s);
+        int err = swr_alloc_set_opts2(s, &layout, AV_SAMPLE_FMT_FLTP, to, &layout, AV_SAMPLE_FMT_FLTP, from, 0, NULL);
+        if (err >= 0 && !plain) err = av_opt_set(*s, "resampler", "soxr", 0);
+        if (err >= 0 && !plain && precision > 0) err = av_opt_set_double(*s, "precision", precision, 0);
+        if (err >= 0 && swr_init(*s) >= 0) return UF_OK;
+    }
+    return uf_fail(ctx, UF_EUNSUPPORTED, "sound of %d samples a second with %d channels cannot be brought to %d; convert it first", from,
+                   channels, to);
+}
+
 /* ---- all at once --------------------------------------------------------------------------------------------------------- */
 
-typedef struct whole {
-    float *x;
-    size_t n, room;
-} whole;
-
-static int add(uf_ctx *ctx, whole *w, float *const *x, int channels, int n)
+static int add(uf_ctx *ctx, uf_sound *s, size_t *room, float *const *x, int channels, int n)
 {
-    if (w->n + (size_t)n > w->room) {
-        size_t room = 2 * (w->n + (size_t)n) + 65536;
-        float *at = realloc(w->x, room * sizeof(*at));
+    if (s->n + (size_t)n > *room) {
+        size_t more = 2 * (s->n + (size_t)n) + 65536;
+        float *at = realloc(s->x, more * sizeof(*at));
         if (!at) return uf_fail(ctx, UF_ENOMEM, "out of memory for sound; give shorter files");
-        w->x = at;
-        w->room = room;
+        s->x = at;
+        *room = more;
     }
-    for (int k = 0; k < n; k++) {
-        float sum = 0;
-        for (int i = 0; i < channels; i++) sum += x[i][k];
-        w->x[w->n++] = isfinite(sum) ? sum / (float)channels : 0.f;
-    }
+    for (int i = 0; i < n; i++) s->x[s->n++] = uf_sound_mean(x, channels, i);
     return UF_OK;
 }
 
-static int change_rate(uf_ctx *ctx, whole *w, int from, int to)
-{
-    AVChannelLayout mono = AV_CHANNEL_LAYOUT_MONO;
-    SwrContext *s = NULL;
-    whole y = { 0 };
-    int err = swr_alloc_set_opts2(&s, &mono, AV_SAMPLE_FMT_FLTP, to, &mono, AV_SAMPLE_FMT_FLTP, from, 0, NULL);
-    if (err >= 0) av_opt_set(s, "resampler", "soxr", 0);
-    if (err >= 0) err = swr_init(s);
-    size_t room = (size_t)((double)w->n * to / from) + 4096, got_all = 0;
-    if (err >= 0 && !(y.x = uf_alloc(ctx, room, sizeof(float)))) err = AVERROR(ENOMEM);
-    for (size_t at = 0, last = 0; err >= 0 && !last;) {
-        int n = w->n - at > 65536 ? 65536 : (int)(w->n - at);
-        const uint8_t *in = (const uint8_t *)(w->x + at);
-        uint8_t *out = (uint8_t *)(y.x + got_all);
-        err = swr_convert(s, &out, (int)(room - got_all > 1 << 24 ? 1 << 24 : room - got_all), n ? &in : NULL, n);
-        if (err > 0) got_all += (size_t)err;
-        at += (size_t)n;
-        last = !n && err <= 0;
-    }
-    swr_free(&s);
-    free(w->x);
-    y.n = got_all;
-    *w = y;
-    return err < 0 ? uf_fail(ctx, UF_ENOMEM, "cannot bring sound from %d to %d samples a second", from, to) : UF_OK;
-}
-
-int uf_sound_read_all(uf_ctx *ctx, const char *path, int rate, float **x, size_t *n, int *own_rate)
+int uf_sound_read_all(uf_ctx *ctx, const char *path, uf_sound *out)
 {
     uf_sound_reader *r = NULL;
     uf_sound_item item;
-    whole w = { 0 };
-    int own = 0, err = uf_sound_reader_open(&r, ctx, path);
-    if (err == UF_OK) own = uf_sound_reader_rate(r);
+    size_t room = 0;
+    *out = (uf_sound){ 0 };
+    int err = uf_sound_reader_open(&r, ctx, path);
+    if (err == UF_OK) out->rate = uf_sound_reader_rate(r);
     while (err == UF_OK && (err = uf_sound_reader_next(r, &item)) == UF_OK)
-        if (!item.packet) err = add(ctx, &w, item.x, uf_sound_reader_channels(r), item.n);
-    if (err == UF_EOF) err = UF_OK;
-    if (err == UF_OK && rate && rate != own) err = change_rate(ctx, &w, own, rate);
+        if (!item.packet) err = add(ctx, out, &room, item.x, uf_sound_reader_channels(r), item.n);
     uf_sound_reader_close(&r);
-    if (err < 0) free(w.x);
-    *x = err < 0 ? NULL : w.x;
-    *n = err < 0 ? 0 : w.n;
-    *own_rate = own;
-    return err;
+    return err == UF_EOF ? UF_OK : err;
+}
+
+int uf_sound_at_rate(uf_ctx *ctx, const uf_sound *s, int rate, uf_sound *out)
+{
+    SwrContext *swr = NULL;
+    size_t room = rate == s->rate ? s->n + 1 : (size_t)((double)s->n * rate / s->rate) + 4096;
+    *out = (uf_sound){ .x = uf_alloc(ctx, room, sizeof(float)), .rate = rate };
+    if (!out->x) return UF_ENOMEM;
+    if (rate == s->rate) {
+        if (s->n) memcpy(out->x, s->x, s->n * sizeof(*s->x));
+        out->n = s->n;
+        return UF_OK;
+    }
+    UF_TRY(uf_sound_rates_open(ctx, &swr, 1, s->rate, rate, 0));
+    int got = 0;
+    for (size_t at = 0, last = 0; got >= 0 && !last;) {
+        int n = s->n - at > 65536 ? 65536 : (int)(s->n - at);
+        const uint8_t *in = (const uint8_t *)(s->x + at);
+        uint8_t *to = (uint8_t *)(out->x + out->n);
+        got = swr_convert(swr, &to, (int)(room - out->n > 1 << 24 ? 1 << 24 : room - out->n), n ? &in : NULL, n);
+        if (got > 0) out->n += (size_t)got;
+        at += (size_t)n;
+        last = !n && got <= 0;
+    }
+    swr_free(&swr);
+    return got < 0 ? uf_fail(ctx, UF_ENOMEM, "cannot bring sound from %d to %d samples a second", s->rate, rate) : UF_OK;
 }

@@ -4,6 +4,9 @@
 
 #include "media.h"
 
+#include <libswresample/swresample.h>
+#include <math.h>
+
 typedef struct uf_sound_reader uf_sound_reader;
 typedef struct uf_sound_item { /* a piece of the sound, or a packet of another stream */
     AVPacket *packet;          /* borrowed until the next call, or NULL */
@@ -22,7 +25,21 @@ int uf_sound_reader_rate(const uf_sound_reader *r);
 int uf_sound_reader_channels(const uf_sound_reader *r);
 double uf_sound_reader_start(const uf_sound_reader *r);   /* s; known after the first piece */
 double uf_sound_reader_seconds(const uf_sound_reader *r); /* as promised; 0: unknown */
-/* All of it, as the mean of the channels at `rate`, 0: its own; new memory. */
-int uf_sound_read_all(uf_ctx *ctx, const char *path, int rate, float **x, size_t *n, int *own_rate);
+/* Sample i as the mean of the channels; what is no number is silence. */
+static inline float uf_sound_mean(float *const *x, int channels, int i)
+{
+    float sum = 0;
+    for (int c = 0; c < channels; c++) sum += x[c][i];
+    return isfinite(sum) ? sum / (float)channels : 0.f;
+}
+typedef struct uf_sound { /* all of a recording: n samples of one channel */
+    float *x;
+    size_t n;
+    int rate;
+} uf_sound;
+int uf_sound_read_all(uf_ctx *ctx, const char *path, uf_sound *out); /* the mean of its channels; free(out->x) */
+int uf_sound_at_rate(uf_ctx *ctx, const uf_sound *s, int rate, uf_sound *out); /* a copy; free(out->x) */
+/* Planar float between rates: by soxr, where FFmpeg has it. precision: of soxr, bits; 0: its default. swr_free(). */
+int uf_sound_rates_open(uf_ctx *ctx, SwrContext **s, int channels, int from, int to, double precision);
 
 #endif

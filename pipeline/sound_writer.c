@@ -19,15 +19,8 @@ struct uf_sound_writer {
     uf_sayings says;
     int *map, rate, delay; /* delay: samples by which packets are told later than they are */
     int64_t pts;          /* of the next frame, in samples of the encoder */
-    bool begun, placed;
+    bool placed;
 };
-
-static int failed(uf_sound_writer *w, const char *what, int av_err)
-{
-    char text[128];
-    if (uf_ctx_cancelled(w->ctx)) return uf_fail(w->ctx, UF_EINTR, "stopped; nothing was written");
-    return uf_fail(w->ctx, uf_av_code(av_err), "cannot %s '%s': %s", what, w->path, uf_av_text(av_err, text));
-}
 
 int uf_sound_writer_open(uf_sound_writer **out, uf_ctx *ctx, const char *path, bool overwrite)
 {
@@ -130,10 +123,10 @@ static int encoder_open(uf_sound_writer *w, const AVCodecContext *dec, const AVS
         return uf_fail(w->ctx, UF_EUNSUPPORTED, "%s cannot hold sound of %d channels with %d samples a second; write to a .wav or .flac file",
                        c->name, channels, e->sample_rate);
     if ((err = swr_alloc_set_opts2(&w->swr, &e->ch_layout, e->sample_fmt, e->sample_rate, &e->ch_layout, AV_SAMPLE_FMT_FLTP, w->rate, 0, NULL)) < 0)
-        return failed(w, "convert sound for", err);
+        return uf_av_fail(w->ctx, "convert sound for", w->path, err);
     if (av_get_packed_sample_fmt(e->sample_fmt) == AV_SAMPLE_FMT_S16) av_opt_set(w->swr, "dither_method", "triangular", 0);
     if (e->sample_rate != w->rate) av_opt_set(w->swr, "resampler", "soxr", 0);
-    if ((err = swr_init(w->swr)) < 0) return failed(w, "convert sound for", err);
+    if ((err = swr_init(w->swr)) < 0) return uf_av_fail(w->ctx, "convert sound for", w->path, err);
     w->fifo = av_audio_fifo_alloc(e->sample_fmt, channels, 1);
     w->packet = av_packet_alloc();
     return w->fifo && w->packet ? UF_OK : UF_ENOMEM;
@@ -157,7 +150,7 @@ int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *i
     for (unsigned i = 0; i < in->nb_streams; i++) film |= is_film(in->streams[i]);
     const char *temporary = uf_whole_path(w->whole);
     int err = avformat_alloc_output_context2(&w->oc, NULL, NULL, temporary);
-    if (err < 0) return failed(w, "write", err);
+    if (err < 0) return uf_av_fail(w->ctx, "write", w->path, err);
     uf_av_adopt_format(w->ctx, w->oc);
     bool holds_film = avformat_query_codec(w->oc->oformat, AV_CODEC_ID_MPEG4, FF_COMPLIANCE_NORMAL) == 1;
     w->in = in;
@@ -189,9 +182,8 @@ int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *i
         av_dict_set_int(&options, "movie_timescale", w->enc->sample_rate, 0); /* its default rounds beginnings to milliseconds */
     w->url = uf_av_url(w->ctx, temporary, true);
     if (!w->url) err = UF_ENOMEM;
-    else if ((err = avio_open2(&w->oc->pb, w->url, AVIO_FLAG_WRITE, &w->oc->interrupt_callback, NULL)) < 0) err = failed(w, "write", err);
-    else if ((err = avformat_write_header(w->oc, &options)) < 0) err = failed(w, "begin", err);
-    else w->begun = true;
+    else if ((err = avio_open2(&w->oc->pb, w->url, AVIO_FLAG_WRITE, &w->oc->interrupt_callback, NULL)) < 0) err = uf_av_fail(w->ctx, "write", w->path, err);
+    else if ((err = avformat_write_header(w->oc, &options)) < 0) err = uf_av_fail(w->ctx, "begin", w->path, err);
     av_dict_free(&options);
     return err;
 }
@@ -206,7 +198,7 @@ static int send(uf_sound_writer *w, AVFrame *f)
         w->packet->stream_index = w->stream->index;
         err = av_interleaved_write_frame(w->oc, w->packet);
     }
-    return err == AVERROR(EAGAIN) || err == AVERROR_EOF ? UF_OK : failed(w, "write", err);
+    return err == AVERROR(EAGAIN) || err == AVERROR_EOF ? UF_OK : uf_av_fail(w->ctx, "write", w->path, err);
 }
 
 /* Whole frames out of the fifo; `all`: the last, shorter one too. */
@@ -224,7 +216,7 @@ static int encode(uf_sound_writer *w, bool all)
         if (err >= 0) err = av_audio_fifo_read(w->fifo, (void **)f->extended_data, f->nb_samples);
         f->pts = w->pts;
         w->pts += f->nb_samples;
-        err = err < 0 ? failed(w, "write", err) : send(w, f);
+        err = err < 0 ? uf_av_fail(w->ctx, "write", w->path, err) : send(w, f);
         av_frame_free(&f);
         UF_TRY(err);
     }
@@ -241,7 +233,7 @@ static int convert(uf_sound_writer *w, const float *const *x, int n)
     if (got >= 0 && av_audio_fifo_write(w->fifo, (void **)out, got) < got) got = AVERROR(ENOMEM);
     av_freep(&out[0]);
     av_freep(&out);
-    return got < 0 ? failed(w, "convert sound for", got) : got;
+    return got < 0 ? uf_av_fail(w->ctx, "convert sound for", w->path, got) : got;
 }
 
 int uf_sound_writer_write(uf_sound_writer *w, const float *const *x, int n, double start)
@@ -262,7 +254,7 @@ int uf_sound_writer_copy(uf_sound_writer *w, AVPacket *p)
         err = av_interleaved_write_frame(w->oc, p);
     }
     av_packet_unref(p);
-    return err < 0 ? failed(w, "write", err) : UF_OK;
+    return err < 0 ? uf_av_fail(w->ctx, "write", w->path, err) : UF_OK;
 }
 
 int uf_sound_writer_finish(uf_sound_writer *w)
@@ -272,9 +264,8 @@ int uf_sound_writer_finish(uf_sound_writer *w)
     if (got < 0) return got;
     UF_TRY(encode(w, true));
     UF_TRY(send(w, NULL));
-    w->begun = false;
-    if ((err = av_write_trailer(w->oc)) < 0) return failed(w, "finish", err);
-    if ((err = avio_closep(&w->oc->pb)) < 0) return failed(w, "finish", err);
+    if ((err = av_write_trailer(w->oc)) < 0) return uf_av_fail(w->ctx, "finish", w->path, err);
+    if ((err = avio_closep(&w->oc->pb)) < 0) return uf_av_fail(w->ctx, "finish", w->path, err);
     return uf_whole_commit(w->whole);
 }
 

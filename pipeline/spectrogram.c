@@ -2,7 +2,6 @@
 #include "fft.h"
 #include "sound_reader.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,11 +69,9 @@ static void draw_frame(drawing *d)
 static void take(drawing *d, float *const *x, int channels, int n)
 {
     for (int i = 0; i < n; i++) {
-        float sum = 0;
-        for (int c = 0; c < channels; c++) sum += x[c][i];
-        sum = isfinite(sum) ? sum / (float)channels : 0.f;
-        d->energy += (double)sum * (double)sum;
-        d->wait[d->n_wait++] = sum;
+        float mean = uf_sound_mean(x, channels, i);
+        d->energy += (double)mean * (double)mean;
+        d->wait[d->n_wait++] = mean;
         if (d->n_wait < d->fft.n) continue;
         draw_frame(d);
         d->n_wait -= d->fft.n / 4;

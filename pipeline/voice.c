@@ -1,17 +1,14 @@
 #include "voice.h"
 
 #include "models.h"
+#include "sound_reader.h"
 
-#include <libavutil/channel_layout.h>
-#include <libavutil/opt.h>
-#include <libswresample/swresample.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* The network sees chunks of 10 s: the second at each end is only looked at, so that what is kept has been heard from both sides; 50 ms
  * to each side of a seam fade into each other. Samples of the network's 16 kHz. */
-enum { RATE = 16000, KEPT = 128000, AROUND = 16000, CHUNK = KEPT + 2 * AROUND, FADE = 800, STEP = 256, LEAST = 4096, BLOCK = 4096 };
+enum { RATE = 16000, KEPT = 128000, AROUND = 16000, CHUNK = KEPT + 2 * AROUND, FADE = 800, STEP = 256, LEAST = 4096, BLOCK = 4096, PRECISION = 24 };
 
 typedef struct fifo { /* planar samples; `start` of the stream is at index 0 */
     float *at;
@@ -73,20 +70,6 @@ static void fifo_drop(fifo *f, size_t n)
 }
 
 /* ---- rates ------------------------------------------------------------------------------------------------------------ */
-
-static int rates_open(uf_ctx *ctx, SwrContext **s, int channels, int from, int to)
-{
-    AVChannelLayout layout = { .order = AV_CHANNEL_ORDER_UNSPEC, .nb_channels = channels };
-    for (int plain = 0; plain < 2; plain++) { /* FFmpeg may have been built without soxr */
-        swr_free(s);
-        int err = swr_alloc_set_opts2(s, &layout, AV_SAMPLE_FMT_FLTP, to, &layout, AV_SAMPLE_FMT_FLTP, from, 0, NULL);
-        if (err >= 0 && !plain) err = av_opt_set(*s, "resampler", "soxr", 0);
-        if (err >= 0 && !plain) err = av_opt_set_double(*s, "precision", 24, 0);
-        if (err >= 0 && swr_init(*s) >= 0) return UF_OK;
-    }
-    return uf_fail(ctx, UF_EUNSUPPORTED, "sound of %d samples a second with %d channels cannot be brought to %d; convert it first", from,
-                   channels, to);
-}
 
 /* n samples of `planes` through s (n 0: what is still inside), each plane of the result to its fifo. */
 static int resample(uf_voice *v, SwrContext *s, float *const *planes, int n, int n_planes, fifo *(*to)(uf_voice *, int))
@@ -233,15 +216,12 @@ int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o)
     v->least = o->most > 0 ? (float)pow(10, -o->most / 20) : 0.f;
     if (o->channels < 1 || o->channels > 64 || o->rate < 1000)
         err = uf_fail(ctx, UF_EUNSUPPORTED, "sound with %d channels and %d samples a second cannot be cleaned", o->channels, o->rate);
-    if (err == UF_OK) {
-        v->weights = o->weights ? uf_strdup(ctx, o->weights) : uf_weights_find(ctx, uf_model_speech.file, o->weights_dir);
-        if (!v->weights) err = uf_ctx_error_code(ctx) < 0 ? uf_ctx_error_code(ctx) : UF_EIO;
-    }
+    if (err == UF_OK) err = uf_weights_choose(ctx, o->weights, uf_model_speech.file, o->weights_dir, &v->weights);
     if (err == UF_OK) err = uf_params_open(&v->params, ctx, 0);
     if (err == UF_OK) uf_params_blank(v->params);
-    if (err == UF_OK) err = net_open(v, CHUNK);
-    if (err == UF_OK) err = rates_open(ctx, &v->down, o->channels, o->rate, RATE);
-    if (err == UF_OK) err = rates_open(ctx, &v->up, 2 * o->channels, RATE, o->rate);
+    if (err == UF_OK) err = net_open(v, LEAST); /* tells whether the weights fit; short recordings need no whole chunk */
+    if (err == UF_OK) err = uf_sound_rates_open(ctx, &v->down, o->channels, o->rate, RATE, PRECISION);
+    if (err == UF_OK) err = uf_sound_rates_open(ctx, &v->up, 2 * o->channels, RATE, o->rate, PRECISION);
     size_t planes = 2 * (size_t)(err == UF_OK ? o->channels : 0), plane = CHUNK + FADE;
     if (err == UF_OK) {
         v->channel = uf_alloc(ctx, (size_t)o->channels, sizeof(*v->channel));

@@ -209,6 +209,15 @@ static int player(args *a, FILE *f, const char *path, const char *title) {
     return err;
 }
 
+static int foot(args *a, FILE *f) {
+    notes(f, a->o.notes);
+    fputs("<h2>Files</h2>\n", f);
+    UF_TRY(streams(a, f, a->before));
+    UF_TRY(streams(a, f, a->after));
+    fprintf(f, "<p>unfade %s</p>\n<script>%s</script>\n</body></html>\n", UF_VERSION, script);
+    return UF_OK;
+}
+
 static int head(args *a, FILE *f) {
     unsigned char sum[EVP_MAX_MD_SIZE];
     unsigned n = 0;
@@ -275,12 +284,7 @@ static int write_sound(args *a, FILE *f) {
     fprintf(f, "<tr><td>seconds</td><td>%.3f</td><td>%.3f</td></tr>\n", before.seconds, after.seconds);
     fprintf(f, "<tr><td>level, dB below full scale</td><td>%.1f</td><td>%.1f</td></tr>\n", before.level, after.level);
     fprintf(f, "<tr><td>pauses: what a tenth of the time stays below, dB</td><td>%.1f</td><td>%.1f</td></tr>\n</table></div>\n", before.pauses, after.pauses);
-    notes(f, a->o.notes);
-    fputs("<h2>Files</h2>\n", f);
-    UF_TRY(streams(a, f, a->before));
-    UF_TRY(streams(a, f, a->after));
-    fprintf(f, "<p>unfade %s</p>\n<script>%s</script>\n</body></html>\n", UF_VERSION, script);
-    return UF_OK;
+    return foot(a, f);
 }
 
 /* ---- the page --------------------------------------------------------------------------------------------------------- */
@@ -294,12 +298,7 @@ static int write_page(args *a, FILE *f, const uf_comparison *c) {
     fputs("</div>\n", f);
     figures(f, c);
     UF_TRY(mended(a, f));
-    notes(f, a->o.notes);
-    fputs("<h2>Files</h2>\n", f);
-    UF_TRY(streams(a, f, a->before));
-    UF_TRY(streams(a, f, a->after));
-    fprintf(f, "<p>unfade %s</p>\n<script>%s</script>\n</body></html>\n", UF_VERSION, script);
-    return UF_OK;
+    return foot(a, f);
 }
 
 static void progress(void *user, const uf_progress *p) {
@@ -307,8 +306,17 @@ static void progress(void *user, const uf_progress *p) {
     uf_report_progress(a->app, "frames", p->n_done, p->n_total, p->fps, p->seconds, NULL);
 }
 
-static int make(args *a, uf_whole *w) {
+static int write_film(args *a, FILE *f) {
     uf_comparison c;
+    int err = uf_compare(a->app->ctx, a->before, a->after,
+                         &(uf_compare_options){.n_pairs = a->o.n, .most_scenes = MOST_SCENES, .picture = picture, .progress = progress, .user = a}, &c);
+    uf_report_end(a->app);
+    fflush(a->pairs);
+    fflush(a->scenes);
+    return err == UF_OK ? write_page(a, f, &c) : err;
+}
+
+static int make(args *a, uf_whole *w) {
     bool sound[2];
     UF_TRY(is_recording(a->app->ctx, a->before, &sound[0]));
     UF_TRY(is_recording(a->app->ctx, a->after, &sound[1]));
@@ -316,17 +324,8 @@ static int make(args *a, uf_whole *w) {
         return uf_fail(a->app->ctx, UF_EINVAL, "'%s' is a film and '%s' a recording; give two of a kind", sound[0] ? a->after : a->before,
                        sound[0] ? a->before : a->after);
     FILE *f = uf_whole_file(w);
-    if (f && sound[0]) {
-        UF_TRY(write_sound(a, f));
-        return ferror(f) ? uf_fail(a->app->ctx, UF_EIO, "cannot write '%s'; is the disk full?", a->page) : uf_whole_commit(w);
-    }
     if (!f || !a->pairs || !a->scenes) return f ? uf_fail(a->app->ctx, UF_ENOMEM, "out of memory for the page") : UF_EIO;
-    int err = uf_compare(a->app->ctx, a->before, a->after,
-                         &(uf_compare_options){.n_pairs = a->o.n, .most_scenes = MOST_SCENES, .picture = picture, .progress = progress, .user = a}, &c);
-    uf_report_end(a->app);
-    fflush(a->pairs);
-    fflush(a->scenes);
-    if (err == UF_OK) err = write_page(a, f, &c);
+    int err = sound[0] ? write_sound(a, f) : write_film(a, f);
     if (err == UF_OK && ferror(f)) err = uf_fail(a->app->ctx, UF_EIO, "cannot write '%s'; is the disk full?", a->page);
     return err == UF_OK ? uf_whole_commit(w) : err;
 }

@@ -1,8 +1,6 @@
 #include "app.h"
 #include "pipeline.h"
 
-#include <stdlib.h>
-#include <sys/stat.h>
 
 enum { COUNT = 'n', OUT = 0x100, WEIGHTS, TUNE, ALSO, OVERWRITE, MOST = 200 };
 
@@ -64,12 +62,6 @@ static void progress(void *user, const uf_progress *p) {
     uf_report_progress(user, "frames", p->n_done, p->n_total, p->fps, p->seconds, NULL);
 }
 
-static int make_folder(uf_app *app, const char *folder) {
-    struct stat st;
-    if (!folder || (stat(folder, &st) == 0 && S_ISDIR(st.st_mode)) || !mkdir(folder, 0777)) return UF_OK;
-    return uf_fail(app->ctx, UF_EIO, "cannot make folder '%s'; is there a file of that name, or no room?", folder);
-}
-
 static int run(uf_app *app, int argc, char **argv) {
     args a = {.app = app, .o = {.n = 8, .weights_dir = UNFADE_WEIGHTS_DIR}};
     uf_suggestion s[MOST];
@@ -77,7 +69,7 @@ static int run(uf_app *app, int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     a.o.progress = progress;
     a.o.user = app;
-    UF_TRY(make_folder(app, a.o.folder));
+    if (a.o.folder) UF_TRY(uf_make_folder(app->ctx, a.o.folder));
     UF_TRY(uf_suggest(app->ctx, a.film, &a.o, s, &n));
     uf_report_end(app);
     json_t *list = json_array();

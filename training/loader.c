@@ -176,11 +176,7 @@ static int make_sound(uf_loader *l, uf_mixing *w, int64_t number, uf_batch *b) {
     number = among_all(&l->o, number);
     for (int i = 0; i < l->o.batch; i++) {
         uint64_t index = (uint64_t)(l->o.first_sample + number * l->o.batch + i);
-        int err = UF_EDATA;
-        for (uint64_t t = 0; err == UF_EDATA && t < TRIES; t++)
-            err = uf_mix(w, l->o.seed + t + (l->o.plain ? 1000000 : 0), index, b->noisy + (size_t)i * n, b->voice + (size_t)i * n);
-        if (err == UF_EDATA) return uf_fail(l->ctx, UF_EDATA, "%d voices in a row were silent; check the recordings", TRIES);
-        if (err < 0) return err;
+        UF_TRY(uf_mix(w, l->o.seed + (l->o.plain ? 1000000 : 0), index, b->noisy + (size_t)i * n, b->voice + (size_t)i * n));
     }
     return UF_OK;
 }

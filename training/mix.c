@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_VOICES = 32, CURVE = 6 };
+enum { MOST_VOICES = 32, CURVE = 6, TRIES = 64 };
 
 /* Random streams of one mixture. */
 enum { GAP, OFFSET, ROOM, WIDTH, DEPTH, HEIGHT, SOURCE, MICROPHONE = SOURCE + 3, T60 = MICROPHONE + 3, EQ_VOICE, EQ_NOISE = EQ_VOICE + CURVE,
@@ -27,6 +27,19 @@ struct uf_mixing {
 
 static double draw(const uf_mixing *w, int what, double from, double to) {
     return from + (to - from) * (double)uf_uniform(w->seed, uf_hash("mixture", 7) + (uint64_t)what, w->index);
+}
+
+int uf_mixer_open(uf_mixer *m, uf_ctx *ctx, const uf_recipe *r, bool training) {
+    const uf_source *voices = training ? r->train : r->valid, *noises = training ? r->noises : r->valid_noises;
+    unsigned n_voices = training ? r->train_count : r->valid_count, n_noises = training ? r->noises_count : r->valid_noises_count;
+    m->rate = uf_model_find(r->model)->rate;
+    UF_TRY(uf_sounds_open(&m->voice, ctx, voices, (int)n_voices, m->rate));
+    return n_noises ? uf_sounds_open(&m->noise, ctx, noises, (int)n_noises, m->rate) : UF_OK;
+}
+
+void uf_mixer_close(uf_mixer *m) {
+    uf_sounds_close(&m->voice);
+    uf_sounds_close(&m->noise);
 }
 
 int uf_mixing_open(uf_mixing **out, uf_ctx *ctx, const uf_mixer *m, int n) {
@@ -234,7 +247,8 @@ static void record(const uf_mixing *w, float *noisy, float *voice) {
     for (int i = 0; i < w->n; i++) noisy[i] = fminf(fmaxf(noisy[i], -top), top);
 }
 
-int uf_mix(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice) {
+/* UF_EDATA without a message: this draw is silent. */
+static int mix_one(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice) {
     w->seed = seed;
     w->index = index;
     for (int i = 0; i < CURVE; i++)
@@ -260,4 +274,10 @@ int uf_mix(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voi
     for (int i = 0; i < w->n; i++) noisy[i] += w->one[i] * (float)share;
     record(w, noisy, voice);
     return UF_OK;
+}
+
+int uf_mix(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice) {
+    int err = UF_EDATA;
+    for (uint64_t t = 0; err == UF_EDATA && t < TRIES; t++) err = mix_one(w, seed + t, index, noisy, voice);
+    return err == UF_EDATA ? uf_fail(w->ctx, UF_EDATA, "%d voices in a row were silent; check the recordings", TRIES) : err;
 }

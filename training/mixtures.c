@@ -1,12 +1,8 @@
 /* The mixtures of a recipe as files: to hear what a network learns from, and to measure networks on the same sound. */
 #include "run.h"
 
-#include <errno.h>
-#include <math.h>
 #include <sndfile.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 static int write_wav(uf_ctx *ctx, const char *dir, const char *kind, int64_t number, const float *x, int n, int rate, bool overwrite) {
     SF_INFO info = {.samplerate = rate, .channels = 1, .format = SF_FORMAT_WAV | SF_FORMAT_FLOAT};
@@ -25,8 +21,7 @@ static int write_wav(uf_ctx *ctx, const char *dir, const char *kind, int64_t num
 
 static int make_folder(uf_ctx *ctx, const char *dir, const char *below) {
     char *path = uf_format(ctx, "%s%s", dir, below);
-    if (!path) return UF_ENOMEM;
-    int err = mkdir(path, 0777) && errno != EEXIST ? uf_fail(ctx, UF_EIO, "cannot make folder '%s': %s", path, strerror(errno)) : UF_OK;
+    int err = path ? uf_make_folder(ctx, path) : UF_ENOMEM;
     free(path);
     return err;
 }
@@ -39,10 +34,7 @@ static int write_all(uf_ctx *ctx, const uf_recipe *r, const uf_mixer *m, const u
     double started = uf_now();
     for (int64_t i = 0; err == UF_OK && i < o->n; i++) {
         if (uf_ctx_cancelled(ctx)) err = uf_fail(ctx, UF_EINTR, "stopped after %lld mixtures", (long long)i);
-        int made = UF_EDATA;
-        for (uint64_t t = 0; err == UF_OK && made == UF_EDATA && t < 64; t++) made = uf_mix(w, r->seed + o->seed + 5000000 + t, (uint64_t)i, noisy, voice);
-        if (err == UF_OK && made == UF_EDATA) err = uf_fail(ctx, UF_EDATA, "64 voices in a row were silent; check the recordings");
-        else if (err == UF_OK) err = made;
+        if (err == UF_OK) err = uf_mix(w, r->seed + o->seed + 5000000, (uint64_t)i, noisy, voice);
         if (err == UF_OK) err = write_wav(ctx, o->out_dir, "noisy", i, noisy, n, m->rate, o->overwrite);
         if (err == UF_OK) err = write_wav(ctx, o->out_dir, "voice", i, voice, n, m->rate, o->overwrite);
         if (err == UF_OK && o->progress)
@@ -58,20 +50,17 @@ int uf_mixtures(uf_ctx *ctx, const char *recipe, const uf_mixtures_options *o) {
     uf_recipe *r = NULL;
     uf_mixer m = {0};
     UF_TRY(uf_recipe_open(&r, ctx, recipe));
-    m.rate = uf_model_find(r->model)->rate;
-    int err = m.rate ? UF_OK : uf_fail(ctx, UF_EINVAL, "recipe '%s' is for model '%s', which makes pictures; give one for speech", recipe, r->model);
+    int err = UF_OK;
+    if (!uf_model_find(r->model)->rate)
+        err = uf_fail(ctx, UF_EINVAL, "recipe '%s' is for model '%s', which makes pictures; give one for speech", recipe, r->model);
     m.snr_from = o->snr_from;
     m.snr_to = o->snr_to;
-    const uf_source *voices = o->training ? r->train : r->valid, *noises = o->training ? r->noises : r->valid_noises;
-    unsigned n_voices = o->training ? r->train_count : r->valid_count, n_noises = o->training ? r->noises_count : r->valid_noises_count;
-    if (err == UF_OK) err = uf_sounds_open(&m.voice, ctx, voices, (int)n_voices, m.rate);
-    if (err == UF_OK && n_noises) err = uf_sounds_open(&m.noise, ctx, noises, (int)n_noises, m.rate);
+    if (err == UF_OK) err = uf_mixer_open(&m, ctx, r, o->training);
     if (err == UF_OK) err = make_folder(ctx, o->out_dir, "");
     if (err == UF_OK) err = make_folder(ctx, o->out_dir, "/noisy");
     if (err == UF_OK) err = make_folder(ctx, o->out_dir, "/voice");
     if (err == UF_OK) err = write_all(ctx, r, &m, o);
-    uf_sounds_close(&m.voice);
-    uf_sounds_close(&m.noise);
+    uf_mixer_close(&m);
     uf_recipe_close(&r);
     return err;
 }

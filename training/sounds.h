@@ -29,11 +29,15 @@ typedef struct uf_mixer {
     double snr_from, snr_to;  /* dB; both 0: -5 to 20 */
 } uf_mixer;
 
+/* What the recipe trains on, or what it holds out. */
+int uf_mixer_open(uf_mixer *m, uf_ctx *ctx, const uf_recipe *r, bool training);
+void uf_mixer_close(uf_mixer *m);
+
 typedef struct uf_mixing uf_mixing; /* what a thread needs for mixtures of n samples */
 int uf_mixing_open(uf_mixing **out, uf_ctx *ctx, const uf_mixer *m, int n);
 void uf_mixing_close(uf_mixing **w);
-/* Mixture number `index`: noisy, and the voice in it with the first 50 ms of its room. UF_EDATA without a message: this draw is silent,
- * take another. */
+/* Mixture number `index`: noisy, and the voice in it with the first 50 ms of its room. Silent draws give their place to others; UF_EDATA: many
+ * in a row. */
 int uf_mix(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice);
 
 #endif

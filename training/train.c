@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- steps ---------------------------------------------------------------------------------------------------------- */
@@ -189,17 +188,11 @@ static int choose_batch(uf_run *u, uf_stage *s) {
     return UF_OK;
 }
 
-static int open_mixer(uf_run *u, uf_mixer *m, const uf_source *voices, unsigned n_voices, const uf_source *noises, unsigned n_noises) {
-    m->rate = uf_model_find(u->r->model)->rate;
-    UF_TRY(uf_sounds_open(&m->voice, u->ctx, voices, (int)n_voices, m->rate));
-    return n_noises ? uf_sounds_open(&m->noise, u->ctx, noises, (int)n_noises, m->rate) : UF_OK;
-}
-
 static int open_data(uf_run *u) {
     const uf_recipe *r = u->r;
     if (uf_model_find(r->model)->rate) {
-        UF_TRY(open_mixer(u, &u->train_mix, r->train, r->train_count, r->noises, r->noises_count));
-        return open_mixer(u, &u->valid_mix, r->valid, r->valid_count, r->valid_noises, r->valid_noises_count);
+        UF_TRY(uf_mixer_open(&u->train_mix, u->ctx, r, true));
+        return uf_mixer_open(&u->valid_mix, u->ctx, r, false);
     }
     UF_TRY(uf_data_open(&u->train, u->ctx, r->train, (int)r->train_count));
     UF_TRY(uf_data_open(&u->valid, u->ctx, r->valid, (int)r->valid_count));
@@ -211,8 +204,7 @@ int uf_run_open(uf_run *u, const char *recipe) {
     UF_TRY(uf_recipe_open(&u->r, u->ctx, recipe));
     UF_TRY(read_text(u, recipe));
     if (!(u->dir = uf_strdup(u->ctx, u->o->out_dir && *u->o->out_dir ? u->o->out_dir : "."))) return UF_ENOMEM;
-    if (mkdir(u->dir, 0777) && errno != EEXIST)
-        return uf_fail(u->ctx, UF_EIO, "cannot make folder '%s': %s", u->dir, strerror(errno));
+    UF_TRY(uf_make_folder(u->ctx, u->dir));
     for (unsigned i = 0; i < u->r->stages_count; i++) u->n_steps += u->r->stages[i].steps;
     u->finish = u->o->no_finish ? NULL : u->r->finish;
     u->n_steps += uf_finish_steps(u->finish);
@@ -237,11 +229,8 @@ int uf_run_open(uf_run *u, const char *recipe) {
 void uf_run_close(uf_run *u) {
     uf_data_close(&u->train);
     uf_data_close(&u->valid);
-    uf_mixer *mix[] = {&u->train_mix, &u->valid_mix};
-    for (int i = 0; i < UF_LEN(mix); i++) {
-        uf_sounds_close(&mix[i]->voice);
-        uf_sounds_close(&mix[i]->noise);
-    }
+    uf_mixer_close(&u->train_mix);
+    uf_mixer_close(&u->valid_mix);
     uf_params_close(&u->params);
     uf_params_close(&u->judge);
     uf_recipe_close(&u->r);
