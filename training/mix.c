@@ -11,7 +11,8 @@ enum { MOST_VOICES = 32, CURVE = 6, TRIES = 64 };
 /* Random streams of one mixture. */
 enum { GAP, OFFSET, ROOM, WIDTH, DEPTH, HEIGHT, SOURCE, MICROPHONE = SOURCE + 3, T60 = MICROPHONE + 3, EQ_VOICE, EQ_NOISE = EQ_VOICE + CURVE,
        BAND_ON = EQ_NOISE + CURVE, BAND, SECOND, SNR, LEVEL, CLIP_ON, CLIP, KIND, SHARE = KIND + 2, PLACE = SHARE + 2, SLOPE = PLACE + 64,
-       SWELL = SLOPE + 2, HUM = SWELL + 8 };
+       SWELL = SLOPE + 2, HUM = SWELL + 8,
+       CODEC_ON = HUM + 200, CODEC, BIT_RATE };
 
 struct uf_mixing {
     const uf_mixer *m;
@@ -33,6 +34,7 @@ int uf_mixer_open(uf_mixer *m, uf_ctx *ctx, const uf_recipe *r, bool training) {
     const uf_source *voices = training ? r->train : r->valid, *noises = training ? r->noises : r->valid_noises;
     unsigned n_voices = training ? r->train_count : r->valid_count, n_noises = training ? r->noises_count : r->valid_noises_count;
     m->rate = uf_model_find(r->model)->rate;
+    m->codecs = (double)r->codecs;
     UF_TRY(uf_sounds_open(&m->voice, ctx, voices, (int)n_voices, m->rate));
     return n_noises ? uf_sounds_open(&m->noise, ctx, noises, (int)n_noises, m->rate) : UF_OK;
 }
@@ -234,17 +236,20 @@ static void place_voice(uf_mixing *w, float *heard, float *wanted) {
     filter(w, w->dry, w->response, 0, direct, wanted);
 }
 
-/* What a recorder does: level, and now and then clipping. */
-static void record(const uf_mixing *w, float *noisy, float *voice) {
+/* What a recorder does: level, and now and then clipping and a codec. */
+static void record(uf_mixing *w, float *noisy, float *voice) {
     double level = active_level(noisy, w->n, w->m->rate), peak = 0;
     double gain = pow(10, draw(w, LEVEL, -40, -14) / 20) / (level + 1e-9);
     for (int i = 0; i < w->n; i++) peak = fmax(peak, fabs((double)noisy[i]));
     if (gain * peak > 1) gain = 1 / peak;
     scale(noisy, w->n, gain);
     scale(voice, w->n, gain);
-    if (draw(w, CLIP_ON, 0, 1) > .07) return;
-    float top = (float)(gain * peak * draw(w, CLIP, .2, .7));
-    for (int i = 0; i < w->n; i++) noisy[i] = fminf(fmaxf(noisy[i], -top), top);
+    if (draw(w, CLIP_ON, 0, 1) <= .07) {
+        float top = (float)(gain * peak * draw(w, CLIP, .2, .7));
+        for (int i = 0; i < w->n; i++) noisy[i] = fminf(fmaxf(noisy[i], -top), top);
+    }
+    if (draw(w, CODEC_ON, 0, 1) < w->m->codecs)
+        uf_codec_pass((int)draw(w, CODEC, 0, uf_codecs_n()), draw(w, BIT_RATE, 0, 1), w->m->rate, noisy, w->n, &w->fft, w->spectrum);
 }
 
 /* UF_EDATA without a message: this draw is silent. */

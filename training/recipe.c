@@ -81,6 +81,7 @@ static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_SEQUENCE("group_rates", CYAML_FLAG_POINTER | OPT, uf_recipe, group_rates, &float_value, 1, 16),
     CYAML_FIELD_FLOAT("grey", OPT, uf_recipe, grey),
     CYAML_FIELD_FLOAT("smoothing", OPT, uf_recipe, smoothing),
+    CYAML_FIELD_FLOAT("codecs", OPT, uf_recipe, codecs),
     CYAML_FIELD_FLOAT("gain", OPT, uf_recipe, gain),
     CYAML_FIELD_FLOAT("saturation_min", OPT, uf_recipe, saturation_min),
     CYAML_FIELD_INT("memory", OPT, uf_recipe, memory),
@@ -210,6 +211,7 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     UF_TRY(range(ctx, path, "average", (double)r->average, 0, .99999));
     UF_TRY(range(ctx, path, "grey", (double)r->grey, 0, 1));
     UF_TRY(range(ctx, path, "smoothing", (double)r->smoothing, 0, .9));
+    UF_TRY(range(ctx, path, "codecs", (double)r->codecs, 0, 1));
     UF_TRY(range(ctx, path, "gain", (double)r->gain, 0, 3));
     UF_TRY(range(ctx, path, "memory", r->memory, 1, 1e8));
     UF_TRY(range(ctx, path, "workers", r->workers, 1, 256));

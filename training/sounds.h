@@ -21,12 +21,21 @@ typedef struct uf_room {
  * Berkley 1979) for 80 ms behind it, then noise that decays as the room does. */
 void uf_room_response(const uf_room *r, int rate, uint64_t seed, uint64_t index, float *response, int n, int *direct);
 
+/* ---- codecs (codec.c) ---------------------------------------------------------------------------------------------------- */
+
+int uf_codecs_n(void);
+const char *uf_codec_name(int which); /* FFmpeg's name of its encoder */
+/* x, n samples, becomes what codec `which` makes of it, not delayed. share: of its range of bit rates, 0 to 1. Transforms of f hold n samples
+ * and the delay, up to half a second; `spectrum` is scratch for its bins. false: FFmpeg here lacks the codec, and x is as it was. */
+bool uf_codec_pass(int which, double share, int rate, float *x, int n, uf_fft *f, float (*spectrum)[2]);
+
 /* ---- mixtures (mix.c) ------------------------------------------------------------------------------------------------------ */
 
 typedef struct uf_mixer {
     uf_sounds *voice, *noise; /* noise NULL: only what is made up */
     int rate;
     double snr_from, snr_to;  /* dB; both 0: -5 to 20 */
+    double codecs;            /* share of the mixtures that a codec has gone through */
 } uf_mixer;
 
 /* What the recipe trains on, or what it holds out. */

@@ -67,6 +67,7 @@ typedef struct uf_recipe {
     unsigned group_rates_count;
     float grey;            /* features: share of the samples without chroma */
     float smoothing;       /* features: of the labels */
+    float codecs;          /* speech: share of the mixtures that a telephone's or messenger's codec has gone through */
     float gain;            /* color: factor on the head of the written weights, 0: 1. Losses of the L1 kind predict the
                               median of the likely colours, which is greyer than any of them */
     float saturation_min;  /* color: pictures whose mean |chroma| is below are passed over */
