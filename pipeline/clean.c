@@ -13,6 +13,10 @@ typedef struct job {
     uf_sound_writer *writer;
     uf_voice *voice;
     uf_sound_filter *mend; /* classical stages before the network, or NULL */
+    uf_sound_filter *last; /* behind it: the meter of loudness in the first of two passes, a limiter in the second, or NULL */
+    bool measuring;        /* nothing is written */
+    double gain;
+    const char *in;
     float **y;
     double started, shown;
     int64_t n_done;
@@ -25,17 +29,37 @@ static void tell(job *j, bool last)
     double now = uf_now(), rate = uf_sound_reader_rate(j->reader);
     if (!j->o->progress || (!last && now - j->shown < .2)) return;
     j->shown = now;
-    double seconds = (double)j->n_done / rate, took = now - j->started;
-    uf_progress p = { .n_done = (int64_t)seconds, .n_total = (int64_t)uf_sound_reader_seconds(j->reader), .seconds = took,
+    double seconds = (double)j->n_done / rate, total = uf_sound_reader_seconds(j->reader) * (j->o->loudness < 0 ? 2 : 1), took = now - j->started;
+    uf_progress p = { .n_done = (int64_t)seconds, .n_total = (int64_t)total, .seconds = took,
                       .fps = took > 0 ? seconds / took : 0, .media_seconds = seconds };
     j->o->progress(j->o->user, &p);
+}
+
+static int write_samples(job *j, const float *const *x, int n)
+{
+    return j->measuring ? UF_OK : uf_sound_writer_write(j->writer, x, n, uf_sound_reader_start(j->reader));
+}
+
+/* n samples of y to the writer, through what stands behind the network; n 0: the end. */
+static int give(job *j, int n)
+{
+    const float *const *x = (const float *const *)j->y;
+    for (int c = 0; j->gain != 1 && c < uf_sound_reader_channels(j->reader); c++)
+        for (int i = 0; i < n; i++) j->y[c][i] *= (float)j->gain;
+    if (!j->last) return n ? write_samples(j, x, n) : UF_OK;
+    UF_TRY(uf_sound_filter_push(j->last, x, n));
+    for (;;) {
+        UF_TRY(uf_sound_filter_pull(j->last, &x, &n));
+        if (!n) return UF_OK;
+        UF_TRY(write_samples(j, x, n));
+    }
 }
 
 static int write_ready(job *j)
 {
     int n;
     while ((n = uf_voice_pull(j->voice, j->y, AT_ONCE)) > 0) {
-        UF_TRY(uf_sound_writer_write(j->writer, (const float *const *)j->y, n, uf_sound_reader_start(j->reader)));
+        UF_TRY(give(j, n));
         j->n_done += n;
         tell(j, false);
     }
@@ -69,13 +93,15 @@ static int run(job *j)
     while ((err = uf_sound_reader_next(j->reader, &item)) == UF_OK) {
         if (uf_ctx_cancelled(j->ctx)) return uf_fail(j->ctx, UF_EINTR, "stopped; nothing was written");
         if (item.packet) {
-            UF_TRY(uf_sound_writer_copy(j->writer, item.packet));
+            if (!j->measuring) UF_TRY(uf_sound_writer_copy(j->writer, item.packet));
         } else if (item.n > 0) {
             UF_TRY(take(j, (const float *const *)item.x, item.n));
         }
     }
     if (err != UF_EOF) return err;
     UF_TRY(take(j, NULL, 0));
+    UF_TRY(give(j, 0));
+    if (j->measuring) return UF_OK;
     int64_t broken = uf_voice_n_broken(j->voice);
     if (broken) uf_log(j->ctx, UF_LOG_WARN, "%lld samples are no numbers: they became silence", (long long)broken);
     UF_TRY(uf_sound_writer_finish(j->writer));
@@ -98,15 +124,11 @@ static int open_mend(job *j, int rate, int channels)
     return at ? uf_sound_filter_open(&j->mend, j->ctx, list + 1, rate, channels) : UF_OK;
 }
 
-static int start(job *j, const char *in, const char *out, const char *weights_dir)
+/* The recording, and the network with what stands before it. */
+static int open_sound(job *j, const char *weights_dir)
 {
     const uf_clean_options *o = j->o;
-    if (!(o->wet >= 0 && o->wet <= 1 && o->most >= 0 && o->hum >= 0 && o->hum < 1000))
-        return uf_fail(j->ctx, UF_EINVAL, "wet is a share from 0 to 1, the attenuation a number of dB, and hum a number of Hz");
-    UF_TRY(uf_sound_reader_open(&j->reader, j->ctx, in));
-    UF_TRY(uf_sound_writer_open(&j->writer, j->ctx, out, o->overwrite));
-    UF_TRY(uf_sound_writer_start(j->writer, uf_sound_reader_format(j->reader), in, uf_sound_reader_stream(j->reader),
-                                 uf_sound_reader_codec(j->reader)));
+    UF_TRY(uf_sound_reader_open(&j->reader, j->ctx, j->in));
     int channels = uf_sound_reader_channels(j->reader);
     j->y = uf_alloc(j->ctx, (size_t)channels, sizeof(*j->y));
     if (!j->y) return UF_ENOMEM;
@@ -118,17 +140,64 @@ static int start(job *j, const char *in, const char *out, const char *weights_di
                          .wet = o->wet > 0 ? o->wet : 1, .float32 = o->float32 });
 }
 
+static void close_sound(job *j)
+{
+    for (int i = 0; j->y && i < uf_sound_reader_channels(j->reader); i++) free(j->y[i]);
+    free(j->y);
+    j->y = NULL;
+    uf_sound_filter_close(&j->last);
+    uf_sound_filter_close(&j->mend);
+    uf_voice_close(&j->voice);
+    uf_sound_reader_close(&j->reader);
+}
+
+/* The first pass of two: what gain brings the result to the loudness that is asked for, and how far its peaks then reach. */
+static int measure(job *j, const char *weights_dir, double *peak)
+{
+    enum { SILENT = -70 }; /* what EBU R 128 calls so, LUFS */
+    UF_TRY(open_sound(j, weights_dir));
+    int channels = uf_sound_reader_channels(j->reader);
+    UF_TRY(uf_sound_filter_open(&j->last, j->ctx, "ebur128=metadata=1:peak=true", uf_sound_reader_rate(j->reader), channels));
+    j->measuring = true;
+    UF_TRY(run(j));
+    j->measuring = false;
+    double loudness = uf_sound_filter_value(j->last, "lavfi.r128.I");
+    if (loudness <= SILENT || loudness >= 0)
+        return uf_log(j->ctx, UF_LOG_WARN, "'%s' is too short or too quiet for its loudness to be measured: it stays as it is", j->in), UF_OK;
+    j->gain = pow(10, (j->o->loudness - loudness) / 20);
+    for (int i = 0; i < channels; i++) {
+        char key[48];
+        snprintf(key, sizeof(key), "lavfi.r128.true_peaks_ch%d", i);
+        *peak = fmax(*peak, j->gain * uf_sound_filter_value(j->last, key));
+    }
+    return UF_OK;
+}
+
+static int start(job *j, const char *out, const char *weights_dir)
+{
+    const uf_clean_options *o = j->o;
+    double peak = 0, most = .891; /* -1 dB */
+    if (!(o->wet >= 0 && o->wet <= 1 && o->most >= 0 && o->hum >= 0 && o->hum < 1000 && o->loudness > -70 && o->loudness <= 0))
+        return uf_fail(j->ctx, UF_EINVAL, "wet is a share from 0 to 1, the attenuation a number of dB, hum a number of Hz, and loudness one of LUFS, "
+                       "from -70 to 0");
+    UF_TRY(uf_sound_writer_open(&j->writer, j->ctx, out, o->overwrite)); /* says at once what cannot be written */
+    if (o->loudness < 0) UF_TRY(measure(j, weights_dir, &peak));
+    close_sound(j);
+    UF_TRY(open_sound(j, weights_dir));
+    if (peak > most)
+        UF_TRY(uf_sound_filter_open(&j->last, j->ctx, "alimiter=limit=0.891:level=disabled:latency=1", uf_sound_reader_rate(j->reader),
+                                    uf_sound_reader_channels(j->reader)));
+    return uf_sound_writer_start(j->writer, uf_sound_reader_format(j->reader), j->in, uf_sound_reader_stream(j->reader),
+                                 uf_sound_reader_codec(j->reader));
+}
+
 int uf_sound_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_options *o, const char *weights_dir)
 {
-    job j = { .ctx = ctx, .o = o, .started = uf_now() };
-    int err = start(&j, in, out, weights_dir);
+    job j = { .ctx = ctx, .o = o, .started = uf_now(), .gain = 1, .in = in };
+    int err = start(&j, out, weights_dir);
     if (err == UF_OK) err = run(&j);
-    for (int i = 0; j.y && i < uf_sound_reader_channels(j.reader); i++) free(j.y[i]);
-    free(j.y);
-    uf_sound_filter_close(&j.mend);
-    uf_voice_close(&j.voice);
+    close_sound(&j);
     uf_sound_writer_close(&j.writer);
-    uf_sound_reader_close(&j.reader);
     return err;
 }
 

@@ -13,6 +13,7 @@ struct uf_sound_filter {
     AVFilterGraph *graph;
     AVFilterContext *in, *out;
     AVFrame *frame;
+    AVDictionary *values;
     AVChannelLayout layout;
     int rate, channels;
     int64_t n_in, n_out;
@@ -56,6 +57,7 @@ void uf_sound_filter_close(uf_sound_filter **pf)
     if (!f) return;
     avfilter_graph_free(&f->graph);
     av_frame_free(&f->frame);
+    av_dict_free(&f->values);
     free(f);
     *pf = NULL;
 }
@@ -81,6 +83,12 @@ int uf_sound_filter_push(uf_sound_filter *f, const float *const *x, int n)
     return err < 0 ? failed(f, err) : UF_OK;
 }
 
+double uf_sound_filter_value(const uf_sound_filter *f, const char *key)
+{
+    const AVDictionaryEntry *e = av_dict_get(f->values, key, NULL, 0);
+    return e ? atof(e->value) : 0;
+}
+
 int uf_sound_filter_pull(uf_sound_filter *f, const float *const **x, int *n)
 {
     av_frame_unref(f->frame);
@@ -89,6 +97,10 @@ int uf_sound_filter_pull(uf_sound_filter *f, const float *const **x, int *n)
     if (err == AVERROR(EAGAIN) || err == AVERROR_EOF) return UF_OK;
     if (err < 0) return failed(f, err);
     int64_t left = f->n_in - f->n_out; /* some filters end with silence that was not there */
+    if (f->frame->metadata) { /* the last word of filters that measure */
+        av_dict_free(&f->values);
+        if (av_dict_copy(&f->values, f->frame->metadata, 0) < 0) return UF_ENOMEM;
+    }
     *n = f->frame->nb_samples > left ? (int)left : f->frame->nb_samples;
     *x = (const float *const *)(uintptr_t)f->frame->extended_data;
     f->n_out += *n;

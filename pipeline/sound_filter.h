@@ -11,5 +11,7 @@ void uf_sound_filter_close(uf_sound_filter **f);
 int uf_sound_filter_push(uf_sound_filter *f, const float *const *x, int n);
 /* What is ready: *n samples of each channel (0: nothing), borrowed until the next call. In all as many as were pushed. */
 int uf_sound_filter_pull(uf_sound_filter *f, const float *const **x, int *n);
+/* What a filter that measures has said last under `key` in the metadata of its frames; 0: nothing. */
+double uf_sound_filter_value(const uf_sound_filter *f, const char *key);
 
 #endif

@@ -1,14 +1,18 @@
 #include "sound_writer.h"
 
+#include "wave_chunks.h"
+
 #include <libavutil/audio_fifo.h>
 #include <libavutil/opt.h>
 #include <libswresample/swresample.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct uf_sound_writer {
     uf_ctx *ctx;
     char *path, *url;
+    char *chunks_from;    /* a wave file whose cue points and the like go along, or NULL */
     uf_whole *whole;
     AVFormatContext *oc, *in;
     AVCodecContext *enc;
@@ -173,6 +177,7 @@ int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *i
     AVDictionary *options = NULL;
     if (!strcmp(w->oc->oformat->name, "wav")) {
         av_dict_set(&options, "rf64", "auto", 0);
+        if (!strcmp(in->iformat->name, "wav") && !(w->chunks_from = uf_strdup(w->ctx, in_path))) return UF_ENOMEM;
         if (av_dict_get(w->oc->metadata, "time_reference", NULL, 0) || av_dict_get(w->oc->metadata, "originator", NULL, 0))
             av_dict_set(&options, "write_bext", "1", 0);
     }
@@ -223,6 +228,19 @@ static int encode(uf_sound_writer *w, bool all)
     return UF_OK;
 }
 
+/* Dither belongs to sound: where there is none, nothing is put. */
+static void keep_silence(const uf_sound_writer *w, const float *const *x, int n, uint8_t **out)
+{
+    int channels = w->enc->ch_layout.nb_channels;
+    bool planar = av_sample_fmt_is_planar(w->enc->sample_fmt);
+    if (av_get_packed_sample_fmt(w->enc->sample_fmt) != AV_SAMPLE_FMT_S16) return;
+    for (int c = 0; c < channels; c++) {
+        int16_t *to = (int16_t *)(uintptr_t)out[planar ? c : 0] + (planar ? 0 : c);
+        for (int i = 0; i < n; i++)
+            if (fabsf(x[c][i]) < 1e-6f) to[(size_t)i * (size_t)(planar ? 1 : channels)] = 0;
+    }
+}
+
 static int convert(uf_sound_writer *w, const float *const *x, int n)
 {
     int most = swr_get_out_samples(w->swr, n), got;
@@ -230,6 +248,7 @@ static int convert(uf_sound_writer *w, const float *const *x, int n)
     if (most <= 0) return UF_OK;
     if (av_samples_alloc_array_and_samples(&out, NULL, w->enc->ch_layout.nb_channels, most, w->enc->sample_fmt, 0) < 0) return UF_ENOMEM;
     got = swr_convert(w->swr, out, most, (const uint8_t **)(uintptr_t)x, n);
+    if (got == n && w->enc->sample_rate == w->rate) keep_silence(w, x, n, out);
     if (got >= 0 && av_audio_fifo_write(w->fifo, (void **)out, got) < got) got = AVERROR(ENOMEM);
     av_freep(&out[0]);
     av_freep(&out);
@@ -266,6 +285,7 @@ int uf_sound_writer_finish(uf_sound_writer *w)
     UF_TRY(send(w, NULL));
     if ((err = av_write_trailer(w->oc)) < 0) return uf_av_fail(w->ctx, "finish", w->path, err);
     if ((err = avio_closep(&w->oc->pb)) < 0) return uf_av_fail(w->ctx, "finish", w->path, err);
+    if (w->chunks_from) UF_TRY(uf_wave_chunks_copy(w->ctx, w->chunks_from, uf_whole_path(w->whole), w->path));
     return uf_whole_commit(w->whole);
 }
 
@@ -281,6 +301,7 @@ void uf_sound_writer_close(uf_sound_writer **pw)
     av_packet_free(&w->packet);
     uf_whole_close(&w->whole);
     free(w->map);
+    free(w->chunks_from);
     free(w->url);
     free(w->path);
     free(w);

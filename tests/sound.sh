@@ -65,6 +65,30 @@ make -f lavfi -i "anullsrc=r=48000:cl=stereo:d=2" -c:a pcm_f32le silence.wav
 clean silence.wav b.wav
 ok "silence" "$(ffmpeg -v error -i b.wav -f f32le - | tr -d '\0' | wc -c)" 0
 
+make -i silence.wav -c:a pcm_s16le silence16.wav
+clean silence16.wav b.wav
+ok "silence in 16 bit" "$(ffmpeg -v error -i b.wav -f s16le - | tr -d '\0' | wc -c)" 0
+
+# A cue point goes along: one at sample 1000, with its name, behind the sound.
+word() { awk -v n="$1" 'BEGIN {for (i = 0; i < 4; i++) {printf "\\%03o", n % 256; n = int(n / 256)}}' | xargs -0 printf; }
+{
+    printf RIFF && word $(($(wc -c <deep.wav) - 8 + 36 + 24)) && tail -c +9 deep.wav
+    printf 'cue ' && word 28 && word 1 && word 1 && word 1000 && printf data && word 0 && word 0 && word 1000
+    printf LIST && word 16 && printf adtllabl && word 4 && word 1
+} >cue.wav
+clean cue.wav b.wav
+ok "cue point" "$(tail -c 60 b.wav | cksum)" "$(tail -c 60 cue.wav | cksum)"
+ok "samples with a cue point" "$(samples b.wav)" "$(samples deep.wav)"
+
+# Loudness as asked for, and peaks that stay under the top.
+make -f lavfi -i "$voice:s=48000:d=8" -c:a pcm_f32le -ac 2 loud.wav
+for lufs in -16 -30; do
+    clean --wet 0.5 --loudness $lufs loud.wav b.wav
+    ok "loudness $lufs" "$(ffmpeg -v info -i b.wav -af ebur128=framelog=verbose -f null - 2>&1 | awk -v want=$lufs '/I:/ {d = $2 - want} END {print (d < .6 && d > -.6) ? "right" : d}')" right
+    ok "samples with --loudness $lufs" "$(samples b.wav)" "$(samples loud.wav)"
+done
+ok "peaks" "$(ffmpeg -v info -i b.wav -af volumedetect -f null - 2>&1 | awk '/max_volume/ {print ($5 < -0.9) ? "under" : $5}')" under
+
 # A click train, nearly dry: each click at its sample.
 make -f lavfi -i "aevalsrc='0.5*eq(mod(n,1000),0)':s=48000:d=12" -c:a pcm_f32le clicks.wav
 clean --wet 0.001 clicks.wav b.wav

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { MOST = 0x100, WET, WEIGHTS, OVERWRITE, FLOAT32, HUM, CLICKS, CLIPS };
+enum { MOST = 0x100, WET, WEIGHTS, OVERWRITE, FLOAT32, HUM, CLICKS, CLIPS, LOUDNESS };
 
 static const struct argp_option options[] = {
     {"max-atten", MOST, "DB", 0, "Make noise quieter by so much at most, 1 to 100: 12 keeps the place that one hears (default: all that is found)", 0},
@@ -10,6 +10,7 @@ static const struct argp_option options[] = {
     {"hum", HUM, "HZ", 0, "First take out the mains' hum: 50 or 60 Hz, and its harmonics", 0},
     {"clicks", CLICKS, 0, 0, "First bridge clicks and crackle, as of records", 0},
     {"clips", CLIPS, 0, 0, "First mend peaks that were cut off", 0},
+    {"loudness", LOUDNESS, "LUFS", 0, "Bring the result to this loudness, -40 to -5, peaks under -1 dB: -16 is usual for podcasts, -23 for broadcasting (default: as it comes)", 0},
     {"weights", WEIGHTS, "FILE", 0, "Weights of the network (default: the shipped speech.safetensors)", 0},
     {"float32", FLOAT32, 0, 0, "Compute in float32 even where bf16 is faster", 0},
     {"overwrite", OVERWRITE, 0, 0, "Replace OUT when it is there already", 0},
@@ -29,6 +30,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case MOST: a->o.most = uf_parse_number(state, "--max-atten", arg, 1, 100); return 0;
     case WET: a->o.wet = uf_parse_number(state, "--wet", arg, .001, 1); return 0;
     case HUM: a->o.hum = uf_parse_number(state, "--hum", arg, 15, 500); return 0;
+    case LOUDNESS: a->o.loudness = uf_parse_number(state, "--loudness", arg, -40, -5); return 0;
     case CLICKS: a->o.clicks = true; return 0;
     case CLIPS: a->o.clips = true; return 0;
     case WEIGHTS: a->o.weights = arg; return 0;
