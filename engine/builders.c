@@ -40,6 +40,8 @@ static uf_node *conv(uf_node *x, const char *op, const char *name, uf_conv o) {
     o.pad = o.pad < 0 ? 0 : o.pad ? o.pad : o.dilation * (o.k - 1) / 2;
     uf_attr a = {.kh = o.k, .kw = o.k, .stride = o.stride, .pad = o.pad, .dilation = o.dilation, .groups = o.groups,
                  .out = o.out};
+    a.top = o.rows == UF_ROWS_PAST ? 2 * o.pad : o.rows == UF_ROWS_NONE ? 0 : o.pad;
+    a.bottom = o.rows == UF_ROWS_AROUND ? o.pad : 0;
     bool transposed = !strcmp(op, "conv_transpose2d");
     if (check_conv(x, name, o) < 0) return NULL;
     uf_shape s = transposed ? (uf_shape){x->shape.c, o.out / o.groups, o.k, o.k}
@@ -139,18 +141,20 @@ uf_node *uf_attention(uf_node *q, uf_node *k, uf_node *v, float scale) {
 uf_node *uf_fold(uf_node *x, int r) { return op1("fold", "", x, (uf_attr){.r = r}); }
 uf_node *uf_unfold(uf_node *x, int r) { return op1("unfold", "", x, (uf_attr){.r = r}); }
 
-uf_node *uf_gru(uf_node *x, const char *name, int out, int axis, bool reverse) {
+uf_node *uf_gru_from(uf_node *x, uf_node *before, const char *name, int out, int axis, bool reverse) {
     if (!x) return NULL;
     char n[160];
     static const char *const part[] = {"wx", "wh", "bx", "bh"};
     uf_shape s[] = {{1, 1, 3 * out, x->shape.c}, {1, 1, 3 * out, out}, {1, 1, 1, 3 * out}, {1, 1, 1, 3 * out}};
-    uf_node *in[5] = {x};
+    uf_node *in[6] = {x, NULL, NULL, NULL, NULL, before};
     for (int i = 0; i < 4; i++) {
         snprintf(n, sizeof n, "%s.%s", name, part[i]);
         in[1 + i] = uf_parameter(x->graph, n, s[i], i < 2 ? UF_INIT_XAVIER : UF_INIT_ZERO, i < 2);
     }
-    return uf_graph_add(x->graph, "gru", name, 5, in, (uf_attr){.out = out, .axis = axis, .reverse = reverse});
+    return uf_graph_add(x->graph, "gru", name, before ? 6 : 5, in, (uf_attr){.out = out, .axis = axis, .reverse = reverse});
 }
+
+uf_node *uf_gru(uf_node *x, const char *name, int out, int axis, bool reverse) { return uf_gru_from(x, NULL, name, out, axis, reverse); }
 
 uf_node *uf_stft(uf_node *x, int fft, int hop) { return op1("stft", "", x, (uf_attr){.fft = fft, .hop = hop}); }
 

@@ -72,9 +72,9 @@ static int run_forward(uf_plan *p, uf_step *s) {
 
 static int open_fast(uf_plan *p, conv_keep *k, const uf_dconv_spec *d) {
     if (d->kh != 3 || d->kw != 3 || d->stride != 1 || d->dilation != 1 || d->groups != 1) return UF_OK;
-    uf_wino_spec forward = {.x = d->x, .y = d->y, .pad = d->pad, .dtype = d->dtype,
+    uf_wino_spec forward = {.x = d->x, .y = d->y, .top = d->top, .left = d->pad, .dtype = d->dtype,
                             .n_threads = p->n_threads};
-    uf_wino_spec back = {.x = d->y, .y = d->x, .pad = 2 - d->pad, .dtype = d->dtype,
+    uf_wino_spec back = {.x = d->y, .y = d->x, .top = 2 - d->top, .left = 2 - d->pad, .dtype = d->dtype,
                          .n_threads = p->n_threads, .to_data = true};
     if (uf_wino_fits(&forward)) UF_TRY(uf_wino_open(&k->fast, p->ctx, &forward));
     if (d->backward_data && uf_wino_fits(&back)) UF_TRY(uf_wino_open(&k->fast_data, p->ctx, &back));
@@ -105,7 +105,7 @@ static uf_dconv_spec spec_of(const uf_plan *p, const uf_node *conv, const uf_gro
     const uf_node *w = conv->in[1], *b = conv->n_in > 2 ? conv->in[2] : NULL;
     uf_attr a = conv->attr;
     return (uf_dconv_spec){.x = conv->in[0]->shape, .y = conv->shape, .kh = a.kh, .kw = a.kw, .stride = a.stride,
-                           .pad = a.pad, .dilation = a.dilation, .groups = a.groups, .dtype = p->dtype,
+                           .top = a.top, .pad = a.pad, .dilation = a.dilation, .groups = a.groups, .dtype = p->dtype,
                            .bias = b || g->norm, .sum = g->add, .relu = g->act,
                            .backward_data = uf_wants_grad(p, conv->in[0]),
                            .backward_weights = uf_wants_grad(p, w) || (b && uf_wants_grad(p, b))};

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { X, WX, WH, BX, BH, Y, AUX, WORK, DY, DX, DWX, DWH, DBX, DBH, N_USE };
+enum { X, WX, WH, BX, BH, FIRST, Y, AUX, WORK, DY, DX, DWX, DWH, DBX, DBH, DFIRST, N_USE };
 enum { SHARES = 2 }; /* the sequences are cut into so many parts whatever the thread count, so that the same input gives the same bits */
 
 typedef struct sizes {
@@ -47,7 +47,6 @@ static int forward_share(const sizes *s, const work *w, uf_plan *p, const uf_ste
     float *aux = uf_use(p, st, AUX);
     size_t o = (size_t)s->out;
     if (from == to) return UF_OK;
-    memset(w->h + (size_t)from * o, 0, (size_t)(to - from) * o * sizeof(float));
     for (int i = 0; i < s->steps; i++) {
         UF_TRY(uf_sgemm(false, true, to - from, 3 * s->out, s->out, 1.f, w->h + (size_t)from * o, s->out, wh, s->out, 0.f,
                         w->gh + (size_t)from * 3 * o, 3 * s->out));
@@ -60,11 +59,19 @@ static int forward_share(const sizes *s, const work *w, uf_plan *p, const uf_ste
     return UF_OK;
 }
 
+/* The states before the first step, a row a sequence: channels-last states lie as the sequences are counted. */
+static void first_state(const sizes *s, uf_plan *p, uf_step *st, float *h) {
+    size_t n = (size_t)s->sequences * (size_t)s->out;
+    if (uf_use(p, st, FIRST)) p->kernels->widen(n, uf_use(p, st, FIRST), h);
+    else memset(h, 0, n * sizeof *h);
+}
+
 static int run_forward(uf_plan *p, uf_step *st) {
     sizes s = sizes_of(st->node);
     work w;
     work_carve(&s, false, uf_use(p, st, WORK), &w);
     size_t n_x = (size_t)s.places * (size_t)s.in, n_y = (size_t)s.places * (size_t)s.out;
+    first_state(&s, p, st, w.h);
     p->kernels->widen(n_x, uf_use(p, st, X), w.x);
     UF_TRY(uf_sgemm(false, true, s.places, 3 * s.out, s.in, 1.f, w.x, s.in, uf_use(p, st, WX), s.in, 0.f, w.gx, 3 * s.out));
     int err[SHARES];
@@ -81,6 +88,7 @@ int uf_gru_forward(uf_plan *p, const uf_node *n) {
     int use[N_USE];
     use[X] = uf_value(p, n->in[0], UF_NATIVE);
     for (int i = WX; i <= BH; i++) use[i] = uf_value(p, n->in[i], UF_PLAIN);
+    use[FIRST] = n->n_in > 5 ? uf_value(p, n->in[5], UF_NATIVE) : UF_NO_BUF;
     use[Y] = uf_value_new(p, n, UF_NATIVE);
     use[AUX] = p->options.loss ? uf_plan_buf(p, uf_count(n->shape) * 4 * sizeof(float)) : UF_NO_BUF;
     use[WORK] = uf_plan_buf(p, work_carve(&s, false, NULL, &w) * sizeof(float));
@@ -88,7 +96,7 @@ int uf_gru_forward(uf_plan *p, const uf_node *n) {
     uf_step *st = uf_plan_step(p, n, run_forward);
     if (!st) return UF_ENOMEM;
     for (int i = 0; i <= WORK; i++) {
-        if (use[i] < 0 && i != AUX) return use[i];
+        if (use[i] < 0 && i != AUX && (i != FIRST || n->n_in > 5)) return use[i];
         uf_step_use(p, st, use[i]);
     }
     return UF_OK;
@@ -112,7 +120,7 @@ static int backward_share(const sizes *s, const work *w, uf_plan *p, const uf_st
     return UF_OK;
 }
 
-/* The state before each place. */
+/* The state before each place; those before the first steps are in w->h. */
 static void shift(const sizes *s, const work *w) {
     size_t o = (size_t)s->out;
 #pragma omp parallel for
@@ -120,7 +128,7 @@ static void shift(const sizes *s, const work *w) {
         for (int i = 0; i < s->steps; i++) {
             float *to = w->before + place(s, q, i) * o;
             if (i) memcpy(to, w->y + place(s, q, i - 1) * o, o * sizeof *to);
-            else memset(to, 0, o * sizeof *to);
+            else memcpy(to, w->h + (size_t)q * o, o * sizeof *to);
         }
 }
 
@@ -138,6 +146,7 @@ static int run_backward(uf_plan *p, uf_step *st) {
     p->kernels->widen(n_x, uf_use(p, st, X), w.x);
     p->kernels->widen(n_y, uf_use(p, st, Y), w.y);
     p->kernels->widen(n_y, uf_use(p, st, DY), w.dy);
+    first_state(&s, p, st, w.h);
     shift(&s, &w);
 #pragma omp parallel for
     for (int i = 0; i < SHARES; i++)
@@ -148,6 +157,7 @@ static int run_backward(uf_plan *p, uf_step *st) {
         UF_TRY(uf_sgemm(true, false, o3, s.in, s.places, 1.f, w.gx, o3, w.x, s.in, 1.f, uf_use(p, st, DWX), s.in));
     if (uf_use(p, st, DWH))
         UF_TRY(uf_sgemm(true, false, o3, s.out, s.places, 1.f, w.dgh, o3, w.before, s.out, 1.f, uf_use(p, st, DWH), s.out));
+    if (uf_use(p, st, DFIRST)) p->kernels->narrow((size_t)s.sequences * (size_t)s.out, w.h, uf_use(p, st, DFIRST));
     if (uf_use(p, st, DBX)) add_columns(s.places, o3, w.gx, uf_use(p, st, DBX));
     if (uf_use(p, st, DBH)) add_columns(s.places, o3, w.dgh, uf_use(p, st, DBH));
     if (!uf_use(p, st, DX)) return UF_OK;
@@ -170,8 +180,12 @@ int uf_gru_backward(uf_plan *p, const uf_node *n) {
     use[WORK] = uf_plan_buf(p, work_carve(&s, true, NULL, &w) * sizeof(float));
     use[DY] = uf_grad(p, n, UF_NATIVE);
     use[DX] = uf_wants_grad(p, n->in[0]) ? uf_plan_buf(p, uf_bytes(p, n->in[0]->shape, UF_NATIVE)) : UF_NO_BUF;
+    bool first = n->n_in > 5;
+    use[FIRST] = first ? uf_value(p, n->in[5], UF_NATIVE) : UF_NO_BUF;
+    use[DFIRST] = first && uf_wants_grad(p, n->in[5]) ? uf_plan_buf(p, uf_bytes(p, n->in[5]->shape, UF_NATIVE)) : UF_NO_BUF;
     uf_step *st = uf_plan_step(p, n, run_backward);
     if (!st) return UF_ENOMEM;
     for (int i = 0; i < N_USE; i++) uf_step_use(p, st, use[i]);
+    if (use[DFIRST] >= 0) UF_TRY(uf_grad_add(p, n->in[5], use[DFIRST], UF_NATIVE));
     return use[DX] >= 0 ? uf_grad_add(p, n->in[0], use[DX], UF_NATIVE) : UF_OK;
 }

@@ -2,6 +2,7 @@
  * its shapes with UF_EUNSUPPORTED, is computed by the oracle. */
 #include "plan.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -208,35 +209,42 @@ static int run_shuffle_back(uf_plan *p, uf_step *s) {
     return UF_OK;
 }
 
-/* Copies `n` channels between pictures of the same size: i = from_x, from_y, n, c_x, c_y. */
-static int run_channels(uf_plan *p, uf_step *s) {
-    size_t rows = (size_t)s->shape.n * (size_t)s->shape.h * (size_t)s->shape.w;
-    p->kernels->channels(rows, s->i[3], s->i[0], s->i[4], s->i[1], s->i[2], uf_use(p, s, 0), uf_use(p, s, 1));
+/* Copies part of an axis: i = from_x, from_y, n, x's length, y's length, all in elements of a line. A line of channels is a pixel's; one
+ * of columns a row; one of rows a picture. */
+static int run_part(uf_plan *p, uf_step *s) {
+    p->kernels->channels((size_t)s->i[5], s->i[3], s->i[0], s->i[4], s->i[1], s->i[2], uf_use(p, s, 0), uf_use(p, s, 1));
     return UF_OK;
 }
 
-static uf_step *channels_step(uf_plan *p, const uf_node *n, int from, int to, uf_step set) {
-    uf_step *s = from < 0 || to < 0 ? NULL : uf_plan_step(p, n, run_channels);
+/* Elements of channels-last values that one place of an axis has. */
+static int part_unit(uf_shape s, int axis) { return axis == 1 ? 1 : axis == 3 ? s.c : s.c * s.w; }
+
+/* set.i counts places of the axis. */
+static uf_step *part_step(uf_plan *p, const uf_node *n, int axis, int from, int to, uf_step set) {
+    uf_step *s = from < 0 || to < 0 ? NULL : uf_plan_step(p, n, run_part);
     if (!s) return NULL;
-    memcpy(s->i, set.i, sizeof s->i);
+    for (int i = 0; i < 5; i++) s->i[i] = set.i[i] * part_unit(n->shape, axis);
+    s->i[5] = n->shape.n * (axis == 2 ? 1 : n->shape.h) * (axis == 1 ? n->shape.w : 1);
     uf_step_use(p, s, from);
     uf_step_use(p, s, to);
     return s;
 }
 
-/* The gradient of channels [at, at + x->c) of n belongs to x. */
-static int channels_grad(uf_plan *p, const uf_node *n, const uf_node *x, int at) {
+static int length_of(const uf_node *n, int axis) { return axis == 1 ? n->shape.c : axis == 2 ? n->shape.h : n->shape.w; }
+
+/* The gradient of n from place `at` of the axis on belongs to x. */
+static int part_grad(uf_plan *p, const uf_node *n, const uf_node *x, int axis, int at) {
     if (!uf_wants_grad(p, x)) return UF_OK;
-    int dx = uf_plan_buf(p, uf_bytes(p, x->shape, UF_NATIVE));
-    uf_step set = {.i = {at, 0, x->shape.c, n->shape.c, x->shape.c}};
-    if (!channels_step(p, n, uf_grad(p, n, UF_NATIVE), dx, set)) return UF_ENOMEM;
+    int dx = uf_plan_buf(p, uf_bytes(p, x->shape, UF_NATIVE)), length = length_of(x, axis);
+    uf_step set = {.i = {at, 0, length, length_of(n, axis), length}};
+    if (!part_step(p, n, axis, uf_grad(p, n, UF_NATIVE), dx, set)) return UF_ENOMEM;
     return uf_grad_add(p, x, dx, UF_NATIVE);
 }
 
 static int shuffle_backward(uf_plan *p, const uf_node *n) {
     const uf_group *g = &uf_tensor_of(p, n)->group;
     const uf_node *shuffle = g->shuffle ? g->shuffle : n, *x = shuffle->in[0];
-    if (g->skip) UF_TRY(channels_grad(p, n, g->skip, x->shape.c / 4));
+    if (g->skip) UF_TRY(part_grad(p, n, g->skip, 1, x->shape.c / 4));
     if (!uf_wants_grad(p, x)) return UF_OK;
     int dy = uf_grad(p, n, UF_NATIVE), dx = uf_plan_buf(p, uf_bytes(p, x->shape, UF_NATIVE));
     int scratch = uf_plan_buf(p, shuffle_scratch(p, x->shape));
@@ -281,23 +289,33 @@ static int move_backward(uf_plan *p, const uf_node *n) { return backward_step(p,
 
 static int concat_forward(uf_plan *p, const uf_node *n) {
     if (uf_tensor_of(p, n)->group.shuffle) return shuffle_forward(p, n);
-    if (n->attr.axis != 1) return UF_EUNSUPPORTED;
-    int y = UF_NO_BUF, in[UF_MAX_IN];
+    int y = UF_NO_BUF, in[UF_MAX_IN], axis = n->attr.axis;
+    if (!axis || uf_count(n->shape) > INT_MAX) return UF_EUNSUPPORTED;
     for (int i = 0; i < n->n_in; i++)
         if ((in[i] = uf_value(p, n->in[i], UF_NATIVE)) < 0) return in[i];
     y = uf_value_new(p, n, UF_NATIVE);
-    for (int i = 0, at = 0; i < n->n_in; at += n->in[i++]->shape.c) {
-        int c = n->in[i]->shape.c;
-        uf_step set = {.i = {0, at, c, c, n->shape.c}};
-        if (!channels_step(p, n, in[i], y, set)) return UF_ENOMEM;
+    for (int i = 0, at = 0; i < n->n_in; at += length_of(n->in[i++], axis)) {
+        int length = length_of(n->in[i], axis);
+        uf_step set = {.i = {0, at, length, length, length_of(n, axis)}};
+        if (!part_step(p, n, axis, in[i], y, set)) return UF_ENOMEM;
     }
     return UF_OK;
 }
 
 static int concat_backward(uf_plan *p, const uf_node *n) {
     if (uf_tensor_of(p, n)->group.shuffle) return shuffle_backward(p, n);
-    for (int i = 0, at = 0; i < n->n_in; at += n->in[i++]->shape.c) UF_TRY(channels_grad(p, n, n->in[i], at));
+    int axis = n->attr.axis;
+    for (int i = 0, at = 0; i < n->n_in; at += length_of(n->in[i++], axis)) UF_TRY(part_grad(p, n, n->in[i], axis, at));
     return UF_OK;
+}
+
+static int slice_forward(uf_plan *p, const uf_node *n) {
+    const uf_node *x = n->in[0];
+    int axis = n->attr.axis;
+    if (!axis || uf_count(x->shape) > INT_MAX || uf_wants_grad(p, x)) return UF_EUNSUPPORTED; /* what lies outside has a gradient, too: zeros */
+    int from = uf_value(p, x, UF_NATIVE), y = from < 0 ? from : uf_value_new(p, n, UF_NATIVE), length = length_of(n, axis);
+    uf_step set = {.i = {n->attr.from, 0, length, length_of(x, axis), length}};
+    return part_step(p, n, axis, from, y, set) ? UF_OK : UF_ENOMEM;
 }
 
 /* ---- pooling and losses -------------------------------------------------------------------------------------- */
@@ -380,6 +398,7 @@ static const lowering table[] = {
     {"pixel_shuffle", shuffle_forward, shuffle_backward},
     {"pixel_unshuffle", unshuffle_forward, unshuffle_backward},
     {"concat", concat_forward, concat_backward},
+    {"slice", slice_forward, NULL},
     {"max_pool", pool_forward, pool_backward},
     {"avg_pool", pool_forward, pool_backward},
     {"attention", uf_attention_forward, uf_attention_backward},

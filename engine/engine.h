@@ -68,7 +68,8 @@ typedef struct uf_node uf_node;
 typedef struct uf_op uf_op;
 
 typedef struct uf_attr { /* what an op needs to know beyond its inputs; unused fields are 0 */
-    int kh, kw, stride, pad, dilation, groups; /* convolution, pooling */
+    int kh, kw, stride, pad, dilation, groups; /* convolution, pooling; pad: rows and columns, of conv2d the columns */
+    int top, bottom;                           /* conv2d: padding of the rows */
     int out;                                   /* output channels, hidden size */
     int axis, from, to;                        /* concat, slice, softmax: axis 0..3 = N,C,H,W */
     unsigned axes;                             /* reductions: bit a set = reduce axis a (kept with size 1) */
@@ -124,9 +125,13 @@ uf_node *uf_parameter(uf_graph *g, const char *name, uf_shape shape, uf_init ini
 uf_node *uf_buffer(uf_graph *g, const char *name, uf_shape shape, uf_init init);
 uf_node *uf_output(uf_node *x); /* marks and returns x */
 
+/* How conv2d pads the rows; columns always as `pad` says. For rows that are times: PAST puts both sides' padding on top, so that no row
+ * sees a later one (a causal convolution), and NONE is the same convolution of rows whose past stands above them. */
+typedef enum uf_conv_rows { UF_ROWS_AROUND, UF_ROWS_PAST, UF_ROWS_NONE } uf_conv_rows;
 typedef struct uf_conv {
     int out, k, stride, pad, dilation, groups; /* k 0 = 3; stride, dilation, groups 0 = 1; pad 0 = dilation*(k-1)/2
                                                   ("same" at stride 1), -1 = none */
+    uf_conv_rows rows; /* conv2d */
     bool no_bias;
     uf_init init; /* UF_INIT_ZERO (0) means the default, HE */
     bool spectral; /* divide the weight by its largest singular value */
@@ -162,6 +167,9 @@ uf_node *uf_attention(uf_node *q, uf_node *k, uf_node *v, float scale);
 /* x (N,C,H,W) -> (N,out,H,W) along axis 3 (a sequence (N,C,1,T), or H of them) or 2, PyTorch's gates; params NAME.wx (1,1,3*out,C)
  * .wh (1,1,3*out,out) .bx .bh (1,1,1,3*out) */
 uf_node *uf_gru(uf_node *x, const char *name, int out, int axis, bool reverse);
+/* The same from a first state on: before (N,out,H,1) for axis 3, (N,out,1,W) for axis 2; NULL: zeros. A sequence cut in two is the whole
+ * one when the second part begins with the first one's last step. */
+uf_node *uf_gru_from(uf_node *x, uf_node *before, const char *name, int out, int axis, bool reverse);
 uf_node *uf_fold(uf_node *x, int r);   /* (N,C,H,W) -> (N,r*C,H,W/r): r neighbours along W become channels, w%r the slower index */
 uf_node *uf_unfold(uf_node *x, int r); /* its inverse */
 /* x (N,C,1,T) -> (N,2*C*... see ops_spectral.c): (N,2C,F=fft/2+1,frames), real then imaginary; periodic Hann, centred,
@@ -196,7 +204,8 @@ typedef struct uf_call { /* one evaluation of one node by the oracle; everything
 
 struct uf_op {
     const char *name;
-    int n_in; /* -1: any */
+    int n_in;       /* -1: any */
+    int n_optional; /* so many of the last ones may be left out */
     int (*infer)(uf_ctx *ctx, uf_node *y); /* shapes in -> y->shape; uf_fail names the layer (y->name) */
     void (*fwd)(const uf_call *c);
     void (*bwd)(const uf_call *c);         /* NULL: no gradient (inputs, parameters) */

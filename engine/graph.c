@@ -98,9 +98,8 @@ static int check(uf_graph *g, const uf_op *o, const char *op, const char *name, 
                  const uf_param *param) {
     if (!name || !*name) name = op;
     if (!o) return uf_fail(g->ctx, UF_EINVAL, "there is no op '%s' ('%s%s')", op, g->scope, name);
-    /* -1 and the convolutions' optional bias are infer's to check. */
-    bool free_arity = o->n_in < 0 || (!strncmp(op, "conv", 4) && n_in == o->n_in - 1);
-    if (n_in < 0 || n_in > UF_MAX_IN || (n_in != o->n_in && !free_arity))
+    bool fits = o->n_in < 0 || (n_in <= o->n_in && n_in >= o->n_in - o->n_optional); /* -1 is infer's to check */
+    if (n_in < 0 || n_in > UF_MAX_IN || !fits)
         return uf_fail(g->ctx, UF_EINVAL, "'%s%s': op '%s' takes %d inputs, not %d", g->scope, name, op,
                        o->n_in < 0 ? UF_MAX_IN : o->n_in, n_in);
     if (!strcmp(op, "param") != (param != NULL))

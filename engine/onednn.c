@@ -104,8 +104,8 @@ static int layouts_init(uf_dconv *c, layouts *l, uf_dtype dtype, int n) {
         int in = a ? s->x.w : s->x.h, out = a ? s->y.w : s->y.h, k = a ? s->kw : s->kh;
         l->strides[a] = s->stride;
         l->dilates[a] = s->dilation - 1;
-        l->pad_low[a] = s->pad;
-        l->pad_high[a] = (dnnl_dim_t)(out - 1) * s->stride + (dnnl_dim_t)(k - 1) * s->dilation + 1 - in - s->pad;
+        l->pad_low[a] = a ? s->pad : s->top;
+        l->pad_high[a] = (dnnl_dim_t)(out - 1) * s->stride + (dnnl_dim_t)(k - 1) * s->dilation + 1 - in - l->pad_low[a];
     }
     return check(c, e, "layout");
 }

@@ -8,7 +8,7 @@ typedef struct uf_dconv uf_dconv; /* one convolution, prepared for its shape in 
 
 typedef struct uf_dconv_spec {
     uf_shape x, y;            /* (N,C,H,W) of input and output */
-    int kh, kw, stride, pad, dilation, groups;
+    int kh, kw, stride, top, pad, dilation, groups; /* top: padding above; pad: to the left; y says the rest */
     uf_dtype dtype;           /* of activations and packed weights; bias and weight gradients are float32 */
     bool bias, sum, relu;     /* y = relu(conv(x) + bias + what y held before) */
     bool forward, backward_data, backward_weights; /* the directions that will run */

@@ -10,7 +10,7 @@ static int infer_conv(uf_ctx *ctx, uf_node *y) {
         return uf_shape_error(ctx, y, "the weight must be (out, in/groups, k, k)");
     if (y->n_in > 2 && uf_count(y->in[2]->shape) != (size_t)a.out)
         return uf_shape_error(ctx, y, "the bias must have one value an output channel");
-    int h = x.h + 2 * a.pad - a.dilation * (a.kh - 1) - 1, v = x.w + 2 * a.pad - a.dilation * (a.kw - 1) - 1;
+    int h = x.h + a.top + a.bottom - a.dilation * (a.kh - 1) - 1, v = x.w + 2 * a.pad - a.dilation * (a.kw - 1) - 1;
     if (h < 0 || v < 0 || a.stride < 1) return uf_shape_error(ctx, y, "the picture is smaller than the kernel");
     y->shape = (uf_shape){x.n, a.out, h / a.stride + 1, v / a.stride + 1};
     return UF_OK;
@@ -32,7 +32,7 @@ static void conv_plane(const uf_call *c, int n, int o, const product *p) {
                 size_t k = uf_at(w, o, ci, ki, kj);
                 double dw = 0;
                 for (int i = 0; i < y.h; i++) {
-                    int h = i * a.stride - a.pad + ki * a.dilation;
+                    int h = i * a.stride - a.top + ki * a.dilation;
                     if (h < 0 || h >= x.h) continue;
                     for (int j = 0; j < y.w; j++) {
                         int v = j * a.stride - a.pad + kj * a.dilation;
@@ -74,7 +74,7 @@ static void conv_bwd(const uf_call *c) {
         }
 }
 
-const uf_op uf_op_conv2d = {.name = "conv2d", .n_in = 3, .infer = infer_conv, .fwd = conv_fwd, .bwd = conv_bwd};
+const uf_op uf_op_conv2d = {.name = "conv2d", .n_in = 3, .n_optional = 1, .infer = infer_conv, .fwd = conv_fwd, .bwd = conv_bwd};
 
 /* ---- transposed: the roles of x and y exchanged ---------------------------------------------------------------- */
 
@@ -133,4 +133,4 @@ static void transposed_bwd(const uf_call *c) {
 }
 
 const uf_op uf_op_conv_transpose2d = {
-    .name = "conv_transpose2d", .n_in = 3, .infer = infer_transposed, .fwd = transposed_fwd, .bwd = transposed_bwd};
+    .name = "conv_transpose2d", .n_in = 3, .n_optional = 1, .infer = infer_transposed, .fwd = transposed_fwd, .bwd = transposed_bwd};

@@ -1,6 +1,7 @@
 /* Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078), PyTorch's variant: gates r, z, n in this order, the reset gate
  * applied to the hidden product with its bias. x (N,C,H,W) -> h (N,out,H,W), along axis 3 (a sequence for each n and h) or
- * 2 (for each n and w). */
+ * 2 (for each n and w). A sixth input is the state that the sequences begin with, of size 1 along their axis; without it they
+ * begin with zeros. */
 #include "ops.h"
 
 #include <math.h>
@@ -14,6 +15,9 @@ static int infer_gru(uf_ctx *ctx, uf_node *y) {
         uf_count(y->in[4]->shape) != (size_t)(3 * o))
         return uf_shape_error(ctx, y, "weights must be (3*out, C), (3*out, out), biases 3*out");
     y->shape = (uf_shape){x.n, o, x.h, x.w};
+    uf_shape first = y->shape;
+    uf_axis_set(&first, y->attr.axis, 1);
+    if (y->n_in > 5 && !uf_same(y->in[5]->shape, first)) return uf_shape_error(ctx, y, "the first state must be one step of the result");
     return UF_OK;
 }
 
@@ -39,8 +43,15 @@ static step step_of(const uf_node *y, int n, int across, int i) {
     return s;
 }
 
+/* Place of the first state that the sequence of s begins with. */
+static size_t first_at(const uf_node *y, step s, int j) {
+    bool rows = y->attr.axis == 2;
+    return uf_at(y->in[5]->shape, s.n, j, rows ? 0 : s.h, rows ? s.w : 0);
+}
+
 static float state(const uf_call *c, step s, int j) {
-    return s.before_h < 0 ? 0.f : c->out[uf_at(c->y->shape, s.n, j, s.before_h, s.before_w)];
+    if (s.before_h >= 0) return c->out[uf_at(c->y->shape, s.n, j, s.before_h, s.before_w)];
+    return c->y->n_in > 5 ? c->x[5][first_at(c->y, s, j)] : 0.f;
 }
 
 static float *gates(const uf_call *c, step s) {
@@ -118,7 +129,9 @@ static void gru_bwd(const uf_call *c) {
                 for (int j = 0; j < o; j++) dh[j] = before[j] + c->dy[uf_at(c->y->shape, n, j, s.h, s.w)];
                 step_bwd(c, s, dh, before);
             }
+            for (int j = 0; c->y->n_in > 5 && c->dx[5] && j < o; j++) c->dx[5][first_at(c->y, step_of(c->y, n, k, 0), j)] += before[j];
         }
 }
 
-const uf_op uf_op_gru = {.name = "gru", .n_in = 5, .infer = infer_gru, .fwd = gru_fwd, .bwd = gru_bwd, .n_aux = gru_aux};
+const uf_op uf_op_gru = {
+    .name = "gru", .n_in = 6, .n_optional = 1, .infer = infer_gru, .fwd = gru_fwd, .bwd = gru_bwd, .n_aux = gru_aux};

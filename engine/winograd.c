@@ -19,12 +19,16 @@ struct uf_wino {
     void *zero;         /* a pixel of the border */
 };
 
+static bool side_fits(int x, int y, int before) {
+    int after = y + 2 - x - before;
+    return before >= 0 && before <= 2 && after >= 0 && after <= 2;
+}
+
 /* Where AMX multiplies bf16, the direct convolution has many times this processor's dot products. */
 bool uf_wino_fits(const uf_wino_spec *s) {
     const uf_wino_kernels *k = s->dtype == UF_BF16 ? &uf_wino_bf16 : &uf_wino_f32;
     if (!uf_wino_cpu(s->dtype) || (s->dtype == UF_BF16 && uf_cpu_has_amx())) return false;
-    return s->x.c % k->multiple == 0 && s->y.c % 16 == 0 && s->pad >= 0 && s->pad <= 2 &&
-           s->y.h == s->x.h + 2 * s->pad - 2 && s->y.w == s->x.w + 2 * s->pad - 2;
+    return s->x.c % k->multiple == 0 && s->y.c % 16 == 0 && side_fits(s->x.h, s->y.h, s->top) && side_fits(s->x.w, s->y.w, s->left);
 }
 
 static int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -147,7 +151,7 @@ static void read_tile(const uf_wino *w, const char *x, place at, char *v, size_t
     size_t pixel = (size_t)s.c * w->k->size;
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j++) {
-            int h = at.y - w->spec.pad + i, v_ = at.x - w->spec.pad + j;
+            int h = at.y - w->spec.top + i, v_ = at.x - w->spec.left + j;
             bool inside = h >= 0 && h < s.h && v_ >= 0 && v_ < s.w;
             px[4 * i + j] = inside ? x + (((size_t)at.n * (size_t)s.h + (size_t)h) * (size_t)s.w + (size_t)v_) * pixel
                                    : (const char *)w->zero;

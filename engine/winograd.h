@@ -9,8 +9,8 @@
 typedef struct uf_wino uf_wino;
 
 typedef struct uf_wino_spec {
-    uf_shape x, y;      /* (N,C,H,W); y.h = x.h + 2*pad - 2, y.w likewise */
-    int pad;            /* 0..2 */
+    uf_shape x, y;      /* (N,C,H,W); y.h = x.h + top + bottom - 2, y.w likewise */
+    int top, left;      /* padding, 0..2; y says the other sides' */
     uf_dtype dtype;     /* of x, y and the packed weights; sums are float32 */
     int n_threads;      /* that will run it */
     bool to_data;       /* the convolution that carries a gradient back: weights are (x.c, y.c, 3, 3), read transposed */

@@ -49,9 +49,9 @@ size_t uf_wino_grad_scratch(const uf_wino_grad *w) {
 }
 
 /* Pixels side x side of a picture (N,C,H,W) from (y, x) on; a tile past the last one is all border. */
-static void pixels(const uf_wino_grad *w, uf_shape s, const char *picture, int tile, int back, int side,
+static void pixels(const uf_wino_grad *w, uf_shape s, const char *picture, int tile, int top, int left, int side,
                    const void *px[P]) {
-    int n = tile / w->tiles_x / w->tiles_y, y = tile / w->tiles_x % w->tiles_y * 2 - back, x = tile % w->tiles_x * 2 - back;
+    int n = tile / w->tiles_x / w->tiles_y, y = tile / w->tiles_x % w->tiles_y * 2 - top, x = tile % w->tiles_x * 2 - left;
     for (int i = 0; i < side * side; i++) {
         int h = y + i / side, v = x + i % side;
         bool inside = tile < w->n_tiles && h >= 0 && h < s.h && v >= 0 && v < s.w;
@@ -61,10 +61,10 @@ static void pixels(const uf_wino_grad *w, uf_shape s, const char *picture, int t
 }
 
 /* Rows of `group` tiles: the points of one picture, (P, TILES/group, c, group). */
-static void read_tiles(const uf_wino_grad *w, uf_shape s, const char *picture, int first, int at, int back, int side,
+static void read_tiles(const uf_wino_grad *w, uf_shape s, const char *picture, int first, int at, int top, int left, int side,
                        char *to) {
     const void *px[2][P];
-    for (int t = 0; t < w->k->group; t++) pixels(w, s, picture, first + at + t, back, side, px[t]);
+    for (int t = 0; t < w->k->group; t++) pixels(w, s, picture, first + at + t, top, left, side, px[t]);
     w->k->points(px, side * side, s.c, to + (size_t)at * (size_t)s.c * w->k->size, (size_t)TILES * (size_t)s.c);
 }
 
@@ -117,8 +117,8 @@ void uf_wino_grad_run(const uf_wino_grad *w, const void *x, const void *dy, floa
             n = (n + group - 1) / group * group;
 #pragma omp for
             for (int t = 0; t < n; t += group) {
-                read_tiles(w, w->spec.x, x, first, t, w->spec.pad, 4, v);
-                read_tiles(w, w->spec.y, dy, first, t, 0, 2, q);
+                read_tiles(w, w->spec.x, x, first, t, w->spec.top, w->spec.left, 4, v);
+                read_tiles(w, w->spec.y, dy, first, t, 0, 0, 2, q);
             }
 #pragma omp for schedule(dynamic) collapse(2)
             for (int p = 0; p < P; p++)

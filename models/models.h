@@ -8,6 +8,14 @@
 #include "engine.h"
 
 enum { UF_N_STAGES = 5 }; /* encoder outputs at 1/2, 1/4, 1/8, 1/16, 1/32 */
+enum { UF_SPEECH_FFT = 512, UF_SPEECH_HOP = UF_SPEECH_FFT / 2 }; /* the speech networks' frames, samples at 16 kHz; window as of uf_stft */
+enum { UF_MAX_STATES = 16 };
+
+/* What a network that goes on from frame to frame remembers: the graph's input and its output of the same shape. Zeros at the beginning,
+ * then what the last run gave. */
+typedef struct uf_state {
+    uf_node *before, *after;
+} uf_state;
 
 /* Nodes of a built network that others hold on to. Unused ones are NULL. */
 typedef struct uf_built {
@@ -15,7 +23,10 @@ typedef struct uf_built {
     uf_node *luma;                /* input (N,1,H,W) [0,1] */
     uf_node *chroma;              /* features: input node or builder's argument (N,2,H/2,W/2) */
     uf_node *out;                 /* color: chroma (N,2,H/2,W/2) in about [-0.5,0.5]; features: logits (N,classes,1,1);
-                                     critic: logits (N,1,H/16,W/16), above 0: a photograph; speech: (N,1,1,T) */
+                                     critic: logits (N,1,H/16,W/16), above 0: a photograph; speech: (N,1,1,T); streams: (N,2,frames,257) */
+    uf_node *spectrum;            /* streams: input (N,2,frames,257), as of uf_stft but frames before bins, not compressed */
+    uf_state state[UF_MAX_STATES]; /* streams: n_states of them */
+    int n_states;
     uf_node *stage[UF_N_STAGES];  /* encoder activations, after their ReLU */
 } uf_built;
 
@@ -27,8 +38,11 @@ typedef struct uf_model {
     /* Adds the network to g for this (N,1,H,W) luma or (N,1,1,T) sound shape; inputs are made when their fields of b are NULL on
      * entry and used when given. Returns uf_graph_status(g). */
     int (*build)(uf_graph *g, uf_shape in, uf_built *b);
+    /* The same network, with the same parameters, for `frames` new frames at a time of n channels: its outputs are b->out and the states'
+     * `after`. Frame by frame it computes what `build` computes of the whole sound. NULL: it cannot. */
+    int (*stream)(uf_graph *g, int n, int frames, uf_built *b);
 } uf_model;
-extern const uf_model uf_model_color, uf_model_features, uf_model_critic, uf_model_speech;
+extern const uf_model uf_model_color, uf_model_features, uf_model_critic, uf_model_speech, uf_model_speech_live;
 extern const uf_model *const uf_models[]; /* NULL-ended */
 const uf_model *uf_model_find(const char *name);
 /* Reads a whole network's weights into params, which hold its parameters already (build first). UF_EDATA: damaged, or of

@@ -1,55 +1,118 @@
-/* `speech`: a noisy recording in, the voice alone out, at 16 kHz. A complex mask on the compressed spectrum, 512/256 (the shape of
- * FastEnhancer: dense convolutions that fold frequency by four, recurrent blocks over 16 bands); the blocks are dual-path,
- * recurrent in time and then across the bands (Le et al., DPCRN, arXiv:2107.05429), both ways: this is the offline network. */
+/* `speech` and `speech-live`: a noisy recording in, the voice alone out, at 16 kHz. A complex mask on the compressed spectrum, 512/256 (the
+ * shape of FastEnhancer: dense convolutions that fold frequency by four, recurrent blocks over 16 bands); the blocks are dual-path,
+ * recurrent in time and then across the bands (Le et al., DPCRN, arXiv:2107.05429). `speech` hears both ways in time; `speech-live` hears
+ * nothing that comes later: its convolutions and its units in time look back alone, so that it can go on from frame to frame. */
 #include "models.h"
 
-enum { FFT = 512, WIDE = 48, DEEP = 64, BLOCKS = 3 };
+enum { FFT = UF_SPEECH_FFT, HOP = UF_SPEECH_HOP };
 static const float power = .3f; /* loudness more than energy: quiet and loud parts weigh alike */
 
-static uf_node *conv(uf_node *x, const char *name, int out, int k, bool active) {
+typedef struct design {
+    int wide, deep, blocks; /* channels over frequency, and over the bands; recurrent blocks */
+    bool causal;
+} design;
+
+typedef struct network {
+    const design *d;
+    uf_built *b;
+    bool streams; /* the past comes in and goes out as states of b */
+} network;
+
+/* A new state of this shape: what it was before. */
+static uf_node *state(const network *w, uf_graph *g, uf_shape s) {
+    char name[32];
+    if (w->b->n_states == UF_MAX_STATES) {
+        uf_graph_fail(g, UF_EINVAL, "a network of more than %d states; raise UF_MAX_STATES", UF_MAX_STATES);
+        return NULL;
+    }
+    snprintf(name, sizeof name, "state.%d", w->b->n_states);
+    return w->b->state[w->b->n_states++].before = uf_input(g, name, s);
+}
+
+/* The last `n` frames of x are the newest state's next value. */
+static void keep(const network *w, uf_node *x, int n) {
+    if (x) w->b->state[w->b->n_states - 1].after = uf_output(uf_slice(x, 2, x->shape.h - n, x->shape.h));
+}
+
+/* A convolution over (frames, bins): around each, or of each and those before it. */
+static uf_node *conv(const network *w, uf_node *x, const char *name, uf_conv o) {
+    if (x && w->d->causal && o.k > 1) o.rows = w->streams ? UF_ROWS_NONE : UF_ROWS_PAST;
+    if (x && o.rows == UF_ROWS_NONE) {
+        uf_node *both[2] = {state(w, x->graph, (uf_shape){x->shape.n, x->shape.c, o.k - 1, x->shape.w}), x};
+        x = uf_concat(2, both, 2);
+        keep(w, x, o.k - 1);
+    }
+    return uf_conv2d(x, name, o);
+}
+
+static uf_node *layer(const network *w, uf_node *x, const char *name, int out, int k, bool active) {
     char norm[80];
     snprintf(norm, sizeof norm, "%s.bn", name);
-    x = uf_batch_norm(uf_conv2d(x, name, (uf_conv){.out = out, .k = k, .no_bias = true}), norm);
+    x = uf_batch_norm(conv(w, x, name, (uf_conv){.out = out, .k = k, .no_bias = true}), norm);
     return active ? uf_unary(x, "relu") : x;
 }
 
-static uf_node *residual(uf_node *x, const char *name) {
+static uf_node *residual(const network *w, uf_node *x, const char *name) {
     char a[48], b[48];
     snprintf(a, sizeof a, "%s.0", name);
     snprintf(b, sizeof b, "%s.1", name);
-    uf_node *y = conv(conv(x, a, WIDE, 3, true), b, WIDE, 3, false);
+    uf_node *y = layer(w, layer(w, x, a, w->d->wide, 3, true), b, w->d->wide, 3, false);
     return uf_unary(uf_binary(y, "add", x), "relu");
 }
 
-/* x + norm(mix([forward, backward])), along axis 2 (time) or 3 (bands). */
-static uf_node *path(uf_node *x, const char *name, int axis) {
+/* x + norm(mix([forward, backward])), along axis 2 (time) or 3 (bands); x + norm(mix(forward)) along a time that only goes on. */
+static uf_node *path(const network *w, uf_node *x, const char *name, int axis) {
     char there[48], back[48], mix[48];
     snprintf(there, sizeof there, "%s.forward", name);
     snprintf(back, sizeof back, "%s.backward", name);
     snprintf(mix, sizeof mix, "%s.mix", name);
-    uf_node *both[2] = {uf_gru(x, there, DEEP / 2, axis, false), uf_gru(x, back, DEEP / 2, axis, true)};
-    return uf_binary(conv(uf_concat(2, both, 1), mix, DEEP, 1, false), "add", x);
+    int deep = w->d->deep;
+    if (axis == 3 || !w->d->causal) {
+        uf_node *both[2] = {uf_gru(x, there, deep / 2, axis, false), uf_gru(x, back, deep / 2, axis, true)};
+        return uf_binary(layer(w, uf_concat(2, both, 1), mix, deep, 1, false), "add", x);
+    }
+    uf_node *before = x && w->streams ? state(w, x->graph, (uf_shape){x->shape.n, deep, 1, x->shape.w}) : NULL;
+    uf_node *y = uf_gru_from(x, before, there, deep, axis, false);
+    if (w->streams) keep(w, y, 1);
+    return uf_binary(layer(w, y, mix, deep, 1, false), "add", x);
 }
 
-static int build(uf_graph *g, uf_shape sound, uf_built *b) {
-    if (!b->sound) b->sound = uf_input(g, "sound", sound);
-    uf_node *spectrum = uf_transpose(uf_compress(uf_stft(b->sound, FFT, FFT / 2), power), 0, 1, 3, 2); /* (N,2,frames,257) */
+/* (N,2,frames,257) of a recording -> the same of the voice in it. */
+static uf_node *listen(const network *w, uf_node *spectrum) {
+    spectrum = uf_compress(spectrum, power);
     uf_node *x = uf_fold(uf_slice(spectrum, 3, 0, FFT / 2), 4);
-    x = residual(conv(x, "enc.in", WIDE, 3, true), "enc.res");
+    x = residual(w, layer(w, x, "enc.in", w->d->wide, 3, true), "enc.res");
     uf_node *skip = x;
-    x = conv(uf_fold(x, 4), "enc.down", DEEP, 1, true);
-    for (int i = 0; i < BLOCKS; i++) {
+    x = layer(w, uf_fold(x, 4), "enc.down", w->d->deep, 1, true);
+    for (int i = 0; i < w->d->blocks; i++) {
         char time[32], bands[32];
         snprintf(time, sizeof time, "block.%d.time", i);
         snprintf(bands, sizeof bands, "block.%d.bands", i);
-        x = path(path(x, time, 2), bands, 3);
+        x = path(w, path(w, x, time, 2), bands, 3);
     }
-    uf_node *both[2] = {uf_unfold(conv(x, "dec.up", 4 * WIDE, 1, true), 4), skip};
-    x = residual(conv(uf_concat(2, both, 1), "dec.in", WIDE, 3, true), "dec.res");
-    uf_node *mask = uf_unfold(uf_conv2d(x, "head", (uf_conv){.out = 8, .init = UF_INIT_XAVIER}), 4);
+    uf_node *both[2] = {uf_unfold(layer(w, x, "dec.up", 4 * w->d->wide, 1, true), 4), skip};
+    x = residual(w, layer(w, uf_concat(2, both, 1), "dec.in", w->d->wide, 3, true), "dec.res");
+    uf_node *mask = uf_unfold(conv(w, x, "head", (uf_conv){.out = 8, .k = 3, .init = UF_INIT_XAVIER}), 4);
     uf_node *whole[2] = {mask, mask ? uf_slice(mask, 3, FFT / 2 - 1, FFT / 2) : NULL}; /* the last bin has its neighbour's */
-    uf_node *voice = uf_compress(uf_rotate(spectrum, uf_concat(2, whole, 3)), 1.f / power);
-    b->out = uf_istft(uf_transpose(voice, 0, 1, 3, 2), FFT, FFT / 2, sound.w);
+    return uf_compress(uf_rotate(spectrum, uf_concat(2, whole, 3)), 1.f / power);
+}
+
+static int build(uf_graph *g, uf_shape sound, uf_built *b, const design *d) {
+    if (!b->sound) b->sound = uf_input(g, "sound", sound);
+    uf_node *voice = listen(&(network){.d = d, .b = b}, uf_transpose(uf_stft(b->sound, FFT, HOP), 0, 1, 3, 2));
+    b->out = uf_istft(uf_transpose(voice, 0, 1, 3, 2), FFT, HOP, sound.w);
+    return uf_graph_status(g);
+}
+
+static const design offline = {.wide = 48, .deep = 64, .blocks = 3};
+static const design live = {.wide = 32, .deep = 64, .blocks = 3, .causal = true};
+
+static int build_offline(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &offline); }
+static int build_live(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &live); }
+
+static int stream_live(uf_graph *g, int n, int frames, uf_built *b) {
+    if (!b->spectrum) b->spectrum = uf_input(g, "spectrum", (uf_shape){n, 2, frames, FFT / 2 + 1});
+    b->out = listen(&(network){.d = &live, .b = b, .streams = true}, b->spectrum);
     return uf_graph_status(g);
 }
 
@@ -57,7 +120,17 @@ const uf_model uf_model_speech = {
     .name = "speech",
     .summary = "takes noise and room out of speech: 16 kHz sound in, the voice out",
     .file = "speech.safetensors",
-    .multiple = FFT / 2,
+    .multiple = HOP,
     .rate = 16000,
-    .build = build,
+    .build = build_offline,
+};
+
+const uf_model uf_model_speech_live = {
+    .name = "speech-live",
+    .summary = "the same from frame to frame, for sound that is still being made: what comes later is unknown to it",
+    .file = "speech-live.safetensors",
+    .multiple = HOP,
+    .rate = 16000,
+    .build = build_live,
+    .stream = stream_live,
 };

@@ -31,6 +31,10 @@ BUILD(b_conv_d2, uf_conv2d(x[0], "c", (uf_conv){.out = 5, .dilation = 2}))
 BUILD(b_conv_g, uf_conv2d(x[0], "c", (uf_conv){.out = 12, .groups = 3}))
 BUILD(b_conv_dw, uf_conv2d(x[0], "c", (uf_conv){.out = 6, .groups = 6}))
 BUILD(b_conv_valid, uf_conv2d(x[0], "c", (uf_conv){.out = 4, .k = 5, .pad = -1}))
+BUILD(b_conv_past, uf_conv2d(x[0], "c", (uf_conv){.out = 7, .rows = UF_ROWS_PAST}))
+BUILD(b_conv_rows, uf_conv2d(x[0], "c", (uf_conv){.out = 7, .rows = UF_ROWS_NONE}))
+BUILD(b_wino_past, uf_conv2d(x[0], "c", (uf_conv){.out = 48, .rows = UF_ROWS_PAST, .no_bias = true}))
+BUILD(b_wino_rows, uf_conv2d(x[0], "c", (uf_conv){.out = 48, .rows = UF_ROWS_NONE, .no_bias = true}))
 BUILD(b_conv_icnr, uf_pixel_shuffle(uf_conv2d(x[0], "c", (uf_conv){.out = 12, .k = 1, .init = UF_INIT_ICNR2}), 2))
 BUILD(b_conv_sn, uf_conv2d(x[0], "c", (uf_conv){.out = 6, .spectral = true}))
 BUILD(b_convt, uf_conv_transpose2d(x[0], "c", (uf_conv){.out = 3, .k = 4, .stride = 2, .pad = 1}))
@@ -66,6 +70,7 @@ BUILD(b_shuffle3, uf_pixel_shuffle(x[0], 3))
 BUILD(b_unshuffle, uf_pixel_unshuffle(x[0], 2))
 BUILD(b_concat, uf_concat(3, x, 1))
 BUILD(b_concat_h, uf_concat(2, x, 2))
+BUILD(b_concat_w, uf_concat(2, x, 3))
 BUILD(b_slice, uf_slice(x[0], 1, 2, 5))
 BUILD(b_slice_w, uf_slice(x[0], 3, 1, 4))
 BUILD(b_reshape, uf_reshape(x[0], (uf_shape){1, 5, 6, 7}))
@@ -78,6 +83,8 @@ BUILD(b_gru, uf_gru(x[0], "g", 4, 3, false))
 BUILD(b_gru_r, uf_gru(x[0], "g", 4, 3, true))
 BUILD(b_gru_w, uf_gru(x[0], "g", 5, 3, false))
 BUILD(b_gru_h, uf_gru(x[0], "g", 5, 2, true))
+BUILD(b_gru_first, uf_gru_from(x[0], x[1], "g", 4, 3, true))
+BUILD(b_gru_first_h, uf_gru_from(x[0], x[1], "g", 5, 2, false))
 BUILD(b_fold, uf_fold(x[0], 3))
 BUILD(b_unfold, uf_unfold(x[0], 3))
 BUILD(b_compress, uf_compress(x[0], .3f))
@@ -140,6 +147,10 @@ static const op_case cases[] = {
     {"conv2d/groups", {{2, 6, 7, 5}}, b_conv_g, 0, 0, 0},
     {"conv2d/depthwise", {{2, 6, 7, 5}}, b_conv_dw, 0, 0, 0},
     {"conv2d/valid", {{1, 3, 9, 8}}, b_conv_valid, 0, 0, 0},
+    {"conv2d/past", {{2, 17, 5, 7}}, b_conv_past, 0, 0, 0},
+    {"conv2d/own rows", {{2, 17, 5, 7}}, b_conv_rows, 0, 0, 0},
+    {"conv2d/winograd past", {{2, 32, 5, 7}}, b_wino_past, 0, 0, 0},
+    {"conv2d/winograd own rows", {{1, 32, 3, 7}}, b_wino_rows, 0, 0, 0}, /* one row left */
     {"conv2d/icnr", {{2, 5, 3, 4}}, b_conv_icnr, 0, 0, 0},
     {"spectral_norm/conv", {{1, 4, 5, 5}}, b_conv_sn, 0, 0, 0},
     {"conv_transpose2d/4x4", {{2, 5, 4, 3}}, b_convt, 0, 0, 0},
@@ -177,6 +188,7 @@ static const op_case cases[] = {
     {"pixel_unshuffle", {{2, 3, 6, 10}}, b_unshuffle, 0, 0, 0},
     {"concat", {{2, 3, 5, 7}, {2, 17, 5, 7}, {2, 1, 5, 7}}, b_concat, 0, 0, 0},
     {"concat/height", {{2, 3, 5, 7}, {2, 3, 2, 7}}, b_concat_h, 0, 0, 0},
+    {"concat/width", {{2, 3, 5, 7}, {2, 3, 5, 2}}, b_concat_w, 0, 0, 0},
     {"slice", {{2, 7, 3, 5}}, b_slice, 0, 0, 0},
     {"slice/width", {{2, 3, 3, 5}}, b_slice_w, 0, 0, 0},
     {"reshape", {{2, 3, 5, 7}}, b_reshape, 0, 0, 0},
@@ -189,6 +201,9 @@ static const op_case cases[] = {
     {"gru/reverse", {{2, 3, 1, 5}}, b_gru_r, 0, 0, 0},
     {"gru/wide", {{2, 17, 3, 6}}, b_gru_w, 0, 0, 0},
     {"gru/down", {{2, 17, 4, 3}}, b_gru_h, 0, 0, 0},
+    {"gru/first state", {{2, 3, 2, 5}, {2, 4, 2, 1}}, b_gru_first, 0, 0, 0},
+    {"gru/first state down", {{2, 17, 4, 3}, {2, 5, 1, 3}}, b_gru_first_h, 0, 0, 0},
+    {"gru/one step", {{1, 17, 1, 3}, {1, 5, 1, 3}}, b_gru_first_h, 0, 0, 0},
     {"fold", {{2, 17, 3, 6}}, b_fold, 0, 0, 0},
     {"unfold", {{2, 18, 3, 2}}, b_unfold, 0, 0, 0},
     {"compress", {{1, 4, 3, 5}}, b_compress, .4f, 2, 0},

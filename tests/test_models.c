@@ -175,6 +175,97 @@ static void test_groups(void **state) {
     net_close(&n);
 }
 
+/* Every number of the network that its training would have moved: norms that scale and shift, and biases. */
+static void stir(uf_params *set) {
+    for (int i = 0; i < uf_params_n(set); i++) {
+        uf_param *p = uf_params_at(set, i);
+        for (size_t k = 0; k < uf_count(p->shape); k++) p->value[k] += .1f * uf_uniform(5, (uint64_t)i, k);
+    }
+}
+
+/* One graph of one input, run by the oracle: out = what `make` builds of x. */
+static void apply(net *n, uf_node *(*make)(uf_node *), uf_shape in, const float *x, float *out) {
+    uf_graph *g;
+    uf_plan *p;
+    assert_int_equal(uf_graph_open(&g, n->ctx, n->params), UF_OK);
+    uf_node *from = uf_input(g, "x", in), *to = uf_output(make(from));
+    assert_int_equal(uf_plan_open(&p, n->ctx, g, &(uf_plan_options){.mode = UF_EXACT}), UF_OK);
+    uf_plan_set(p, from, x);
+    assert_int_equal(uf_plan_run(p), UF_OK);
+    assert_int_equal(uf_plan_get(p, to, out), UF_OK);
+    uf_plan_close(&p);
+    uf_graph_close(&g);
+}
+
+static uf_node *analyse(uf_node *x) { return uf_transpose(uf_stft(x, UF_SPEECH_FFT, UF_SPEECH_HOP), 0, 1, 3, 2); }
+static uf_node *synthesise(uf_node *x) {
+    return uf_istft(uf_transpose(x, 0, 1, 3, 2), UF_SPEECH_FFT, UF_SPEECH_HOP, (x->shape.h - 1) * UF_SPEECH_HOP);
+}
+
+enum { STREAM_N = 2, STREAM_FRAMES = 13, BINS = UF_SPEECH_FFT / 2 + 1 };
+
+/* The frames of `spectrum` through the network's stream, `at_once` at a time. */
+static void stream(net *n, const uf_model *m, int at_once, const uf_plan_options *o, const float *spectrum, float *voice) {
+    float *x = calloc((size_t)(STREAM_N * 2 * at_once * BINS), sizeof *x), *state = NULL;
+    uf_graph *g = NULL;
+    uf_plan *p = NULL;
+    uf_built b = {0};
+    assert_int_equal(uf_graph_open(&g, n->ctx, n->params), UF_OK);
+    uf_graph_training(g, false);
+    assert_int_equal(m->stream(g, STREAM_N, at_once, &b), UF_OK);
+    uf_output(b.out);
+    if (uf_plan_open(&p, n->ctx, g, o) < 0) fail_msg("%s", uf_ctx_error(n->ctx));
+    for (int at = 0; at < STREAM_FRAMES; at += at_once) {
+        size_t row = (size_t)(at_once * BINS);
+        for (int c = 0; c < 2 * STREAM_N; c++) memcpy(x + (size_t)c * row, spectrum + (c * STREAM_FRAMES + at) * BINS, row * sizeof *x);
+        uf_plan_set(p, b.spectrum, x);
+        assert_int_equal(uf_plan_run(p), UF_OK);
+        assert_int_equal(uf_plan_get(p, b.out, x), UF_OK);
+        for (int c = 0; c < 2 * STREAM_N; c++) memcpy(voice + (c * STREAM_FRAMES + at) * BINS, x + (size_t)c * row, row * sizeof *x);
+        for (int i = 0; i < b.n_states; i++) {
+            assert_true(uf_same(b.state[i].before->shape, b.state[i].after->shape));
+            state = realloc(state, uf_count(b.state[i].after->shape) * sizeof *state);
+            assert_int_equal(uf_plan_get(p, b.state[i].after, state), UF_OK);
+            uf_plan_set(p, b.state[i].before, state);
+        }
+    }
+    uf_plan_close(&p);
+    uf_graph_close(&g);
+    free(state);
+    free(x);
+}
+
+/* From frame to frame it is the network that was trained on whole recordings. */
+static void test_streams(void **state) {
+    (void)state;
+    enum { T = (STREAM_FRAMES - 1) * UF_SPEECH_HOP, N = STREAM_N * 2 * STREAM_FRAMES * BINS };
+    static const uf_plan_options with[] = {{.backend = "ref"}, {.dtype = UF_F32}};
+    for (int i = 0; uf_models[i]; i++) {
+        if (!uf_models[i]->stream) continue;
+        net n;
+        float *sound = malloc(STREAM_N * T * sizeof *sound), *spectrum = malloc(N * sizeof *spectrum), *voice = malloc(N * sizeof *voice);
+        float *want = malloc(STREAM_N * T * sizeof *want), *got = malloc(STREAM_N * T * sizeof *got);
+        net_open(&n, uf_models[i], (uf_shape){STREAM_N, 1, 1, T}, &(uf_plan_options){.mode = UF_EXACT});
+        stir(n.params);
+        for (int k = 0; k < STREAM_N * T; k++) sound[k] = .2f * uf_uniform(3, 1, (uint64_t)k);
+        uf_plan_set(n.plan, n.b.sound, sound);
+        uf_plan_stale(n.plan);
+        assert_int_equal(uf_plan_run(n.plan), UF_OK);
+        assert_int_equal(uf_plan_get(n.plan, n.b.out, want), UF_OK);
+        apply(&n, analyse, (uf_shape){STREAM_N, 1, 1, T}, sound, spectrum);
+        for (int k = 0; k < 3; k++) {
+            static const int at_once[] = {1, 13, 1};
+            stream(&n, uf_models[i], at_once[k], &with[k / 2], spectrum, voice);
+            apply(&n, synthesise, (uf_shape){STREAM_N, 2, STREAM_FRAMES, BINS}, voice, got);
+            double d = difference(got, want, STREAM_N * T);
+            if (!(d < (k / 2 ? 1e-5 : 1e-7))) fail_msg("%s, %d frames at once: off by %.2g", uf_models[i]->name, at_once[k], d);
+        }
+        net_close(&n);
+        float *all[] = {sound, spectrum, voice, want, got};
+        for (int k = 0; k < UF_LEN(all); k++) free(all[k]);
+    }
+}
+
 /* A sum of both gradients through the whole colorizer falls when followed. */
 static void test_learns(void **state) {
     (void)state;
@@ -268,6 +359,7 @@ int main(void) {
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_learns),
         cmocka_unit_test(test_shipped_weights),
+        cmocka_unit_test(test_streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
