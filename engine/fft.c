@@ -1,6 +1,7 @@
 #include "fft.h"
 
 #include <fftw3.h>
+#include <math.h>
 #include <pthread.h>
 #include <stddef.h>
 
@@ -26,6 +27,10 @@ void uf_fft_close(uf_fft *f) {
     fftwf_free(f->time);
     fftwf_free(f->bins);
     *f = (uf_fft){0};
+}
+
+void uf_fft_window(int n, float *w) {
+    for (int i = 0; i < n; i++) w[i] = (float)(.5 - .5 * cos(2 * 3.14159265358979323846 * i / n));
 }
 
 void uf_fft_forward(uf_fft *f) { fftwf_execute(f->plan[0]); }

@@ -13,6 +13,7 @@ typedef struct uf_fft { /* one a thread */
 } uf_fft;
 bool uf_fft_open(uf_fft *f, int n); /* false: out of memory; close it in any case */
 void uf_fft_close(uf_fft *f);
+void uf_fft_window(int n, float *w); /* Hann's, periodic: as of uf_stft */
 void uf_fft_forward(uf_fft *f); /* time to bins; destroys neither */
 void uf_fft_inverse(uf_fft *f); /* bins to n times the samples; the bins are lost */
 

@@ -24,7 +24,7 @@ static bool frames_open(frames *f, int fft, int hop, int length) {
     *f = (frames){.fft = fft, .hop = hop, .bins = fft / 2 + 1, .length = length};
     f->window = malloc((size_t)fft * sizeof(float));
     if (!uf_fft_open(&f->t, fft) || !f->window) return false;
-    for (int i = 0; i < fft; i++) f->window[i] = (float)(.5 - .5 * cos(2 * 3.14159265358979323846 * i / fft));
+    uf_fft_window(fft, f->window);
     return true;
 }
 

@@ -207,6 +207,26 @@ int uf_sound_rates_open(uf_ctx *ctx, SwrContext **s, int channels, int from, int
                    channels, to);
 }
 
+enum { QUICK_TAPS = 64 }; /* at the lower rate */
+static const double quick_cutoff = .97;
+
+int uf_sound_rates_open_quick(uf_ctx *ctx, SwrContext **s, int channels, int from, int to)
+{
+    AVChannelLayout layout = { .order = AV_CHANNEL_ORDER_UNSPEC, .nb_channels = channels };
+    int err = swr_alloc_set_opts2(s, &layout, AV_SAMPLE_FMT_FLTP, to, &layout, AV_SAMPLE_FMT_FLTP, from, 0, NULL);
+    if (err >= 0) err = av_opt_set(*s, "resampler", "swr", 0);
+    if (err >= 0) err = av_opt_set_int(*s, "filter_size", QUICK_TAPS, 0);
+    if (err >= 0) err = av_opt_set_double(*s, "cutoff", quick_cutoff, 0);
+    if (err >= 0 && swr_init(*s) >= 0) return UF_OK;
+    return uf_fail(ctx, UF_EUNSUPPORTED, "sound of %d samples a second with %d channels cannot be brought to %d; convert it first", from,
+                   channels, to);
+}
+
+double uf_sound_rates_delay(int from, int to)
+{
+    return from == to ? 0 : QUICK_TAPS / 2 / quick_cutoff / (from < to ? from : to);
+}
+
 /* ---- all at once --------------------------------------------------------------------------------------------------------- */
 
 static int add(uf_ctx *ctx, uf_sound *s, size_t *room, float *const *x, int channels, int n)

@@ -41,5 +41,9 @@ int uf_sound_read_all(uf_ctx *ctx, const char *path, uf_sound *out); /* the mean
 int uf_sound_at_rate(uf_ctx *ctx, const uf_sound *s, int rate, uf_sound *out); /* a copy; free(out->x) */
 /* Planar float between rates: by soxr, where FFmpeg has it. precision: of soxr, bits; 0: its default. swr_free(). */
 int uf_sound_rates_open(uf_ctx *ctx, SwrContext **s, int channels, int from, int to, double precision);
+/* The same by FFmpeg's own short filters: what goes in comes out after uf_sound_rates_delay() seconds, in blocks of any size. Content next
+ * to the lower rate's half is folded by them: for sound of which only differences are wanted. */
+int uf_sound_rates_open_quick(uf_ctx *ctx, SwrContext **s, int channels, int from, int to);
+double uf_sound_rates_delay(int from, int to);
 
 #endif

@@ -1,5 +1,6 @@
 #include "voice.h"
 
+#include "live.h"
 #include "models.h"
 #include "sound_reader.h"
 
@@ -8,7 +9,7 @@
 
 /* The network sees chunks of 10 s: the second at each end is only looked at, so that what is kept has been heard from both sides; 50 ms
  * to each side of a seam fade into each other. Samples of the network's 16 kHz. */
-enum { RATE = 16000, KEPT = 128000, AROUND = 16000, CHUNK = KEPT + 2 * AROUND, FADE = 800, STEP = 256, LEAST = 4096, BLOCK = 4096, PRECISION = 24 };
+enum { RATE = UF_LIVE_RATE, KEPT = 128000, AROUND = 16000, CHUNK = KEPT + 2 * AROUND, FADE = 800, STEP = UF_LIVE_HOP, LEAST = 4096, BLOCK = 4096, PRECISION = 24 };
 
 typedef struct fifo { /* planar samples; `start` of the stream is at index 0 */
     float *at;
@@ -33,6 +34,8 @@ struct uf_voice {
     uf_built net;
     char *weights;
     int size;              /* samples of the plan */
+    uf_live *live;         /* instead of params to net */
+    int64_t n_narrow;      /* samples at 16 kHz, known at the end */
     channel *channel;
     SwrContext *down, *up; /* up: all `removed`, then all `heard` */
     float *in, *out;       /* CHUNK and a seam each */
@@ -204,7 +207,71 @@ static int run_chunks(uf_voice *v)
     }
 }
 
+/* ---- live ---------------------------------------------------------------------------------------------------------------- */
+
+/* The voice of the hop `first` is in v->planes: what it lacks goes back to the stream's rate. */
+static int give_hop(uf_voice *v, int64_t first)
+{
+    int n = v->ended && v->n_narrow - first < STEP ? (int)(v->n_narrow - first) : STEP, channels = v->o.channels;
+    for (int i = 0; i < channels; i++) {
+        channel *c = &v->channel[i];
+        const float *in = c->narrow.at + (first - c->narrow.start);
+        float *out = v->planes[i];
+        UF_TRY(add_gains(v, c, in, out, n));
+        for (int k = 0; k < n; k++) out[k] = (in[k] - out[k]) * (1.f - v->least);
+        memcpy(v->planes[channels + i], in, (size_t)n * sizeof(float));
+    }
+    return resample(v, v->up, v->planes, n, 2 * channels, up_of);
+}
+
+/* As many hops as there is sound for; `narrow` keeps the last one, whose voice comes with the next. */
+static int run_hops(uf_voice *v)
+{
+    const float *from[64];
+    for (;;) {
+        int64_t next = v->chunk * STEP, have = v->channel->narrow.start + (int64_t)v->channel->narrow.n;
+        bool last = v->ended && have <= next;
+        if (!last && have < next + STEP) return UF_OK;
+        for (int i = 0; i < v->o.channels; i++) from[i] = v->channel[i].narrow.at + (next - v->channel[i].narrow.start);
+        UF_TRY(uf_live_push(v->live, last ? NULL : from));
+        if (uf_live_pull(v->live, v->planes)) UF_TRY(give_hop(v, next - STEP));
+        if (last) return UF_OK;
+        for (int i = 0; i < v->o.channels; i++) fifo_drop(&v->channel[i].narrow, (size_t)(next - v->channel[i].narrow.start));
+        v->chunk++;
+    }
+}
+
+/* The last hop is filled up with silence. */
+static int end_hops(uf_voice *v)
+{
+    static const float silence[STEP];
+    v->n_narrow = v->channel->narrow.start + (int64_t)v->channel->narrow.n;
+    for (int i = 0; i < v->o.channels; i++) UF_TRY(fifo_add(v->ctx, &v->channel[i].narrow, silence, (size_t)((STEP - v->n_narrow % STEP) % STEP)));
+    return run_hops(v);
+}
+
+double uf_voice_latency(const uf_voice *v)
+{
+    return (double)UF_LIVE_LATENCY / RATE + uf_sound_rates_delay(v->o.rate, RATE) + uf_sound_rates_delay(RATE, v->o.rate);
+}
+
 /* ---- in and out --------------------------------------------------------------------------------------------------------- */
+
+/* The network and the ways to its rate and back. */
+static int network_open(uf_voice *v)
+{
+    const uf_voice_options *o = &v->o;
+    if (o->live) {
+        UF_TRY(uf_live_open(&v->live, v->ctx, v->weights, o->channels));
+        UF_TRY(uf_sound_rates_open_quick(v->ctx, &v->down, o->channels, o->rate, RATE));
+        return uf_sound_rates_open_quick(v->ctx, &v->up, 2 * o->channels, RATE, o->rate);
+    }
+    UF_TRY(uf_params_open(&v->params, v->ctx, 0));
+    uf_params_blank(v->params);
+    UF_TRY(net_open(v, LEAST)); /* tells whether the weights fit; short recordings need no whole chunk */
+    UF_TRY(uf_sound_rates_open(v->ctx, &v->down, o->channels, o->rate, RATE, PRECISION));
+    return uf_sound_rates_open(v->ctx, &v->up, 2 * o->channels, RATE, o->rate, PRECISION);
+}
 
 int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o)
 {
@@ -216,17 +283,13 @@ int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o)
     v->least = o->most > 0 ? (float)pow(10, -o->most / 20) : 0.f;
     if (o->channels < 1 || o->channels > 64 || o->rate < 1000)
         err = uf_fail(ctx, UF_EUNSUPPORTED, "sound with %d channels and %d samples a second cannot be cleaned", o->channels, o->rate);
-    if (err == UF_OK) err = uf_weights_choose(ctx, o->weights, uf_model_speech.file, o->weights_dir, &v->weights);
-    if (err == UF_OK) err = uf_params_open(&v->params, ctx, 0);
-    if (err == UF_OK) uf_params_blank(v->params);
-    if (err == UF_OK) err = net_open(v, LEAST); /* tells whether the weights fit; short recordings need no whole chunk */
-    if (err == UF_OK) err = uf_sound_rates_open(ctx, &v->down, o->channels, o->rate, RATE, PRECISION);
-    if (err == UF_OK) err = uf_sound_rates_open(ctx, &v->up, 2 * o->channels, RATE, o->rate, PRECISION);
-    size_t planes = 2 * (size_t)(err == UF_OK ? o->channels : 0), plane = CHUNK + FADE;
+    if (err == UF_OK) err = uf_weights_choose(ctx, o->weights, (o->live ? uf_model_speech_live : uf_model_speech).file, o->weights_dir, &v->weights);
+    if (err == UF_OK) err = network_open(v);
+    size_t planes = 2 * (size_t)(err == UF_OK ? o->channels : 0), plane = o->live ? BLOCK : CHUNK + FADE;
     if (err == UF_OK) {
         v->channel = uf_alloc(ctx, (size_t)o->channels, sizeof(*v->channel));
-        v->in = uf_alloc(ctx, CHUNK + 2 * STEP + FADE, sizeof(float));
-        v->out = uf_alloc(ctx, CHUNK + 2 * STEP + FADE, sizeof(float));
+        v->in = uf_alloc(ctx, o->live ? 1 : CHUNK + 2 * STEP + FADE, sizeof(float));
+        v->out = uf_alloc(ctx, o->live ? 1 : CHUNK + 2 * STEP + FADE, sizeof(float));
         v->planes = uf_alloc(ctx, planes, sizeof(*v->planes));
         v->block = uf_alloc(ctx, plane * planes, sizeof(float));
         if (!v->channel || !v->in || !v->out || !v->planes || !v->block) err = UF_ENOMEM;
@@ -244,6 +307,7 @@ void uf_voice_close(uf_voice **pv)
     uf_plan_close(&v->plan);
     uf_graph_close(&v->graph);
     uf_params_close(&v->params);
+    uf_live_close(&v->live);
     swr_free(&v->down);
     swr_free(&v->up);
     for (int i = 0; v->channel && i < v->o.channels; i++) {
@@ -278,16 +342,17 @@ int uf_voice_push(uf_voice *v, const float *const *x, int n)
     if (!n && !v->ended) {
         v->ended = true;
         UF_TRY(resample(v, v->down, NULL, 0, v->o.channels, narrow_of));
-        UF_TRY(run_chunks(v));
+        UF_TRY(v->live ? end_hops(v) : run_chunks(v));
         return resample(v, v->up, NULL, 0, 2 * v->o.channels, up_of);
     }
-    return run_chunks(v);
+    return v->live ? run_hops(v) : run_chunks(v);
 }
 
-/* Gain for the sound above the network's band at a sample of the stream, between the middles of two steps. */
+/* Gain for the sound above the network's band at a sample of the stream, between the middles of two steps; live, where the next step is not
+ * known, between the ends. */
 static float high_gain_at(const uf_voice *v, const channel *c, int64_t sample)
 {
-    double at = (double)sample * RATE / v->o.rate / STEP - .5;
+    double at = (double)sample * RATE / v->o.rate / STEP - (v->live ? 1 : .5);
     int64_t i = (int64_t)floor(at) - c->high_gain.start, end = (int64_t)c->high_gain.n - 1;
     double t = at - floor(at);
     if (end < 0) return 1.f;

@@ -1,4 +1,5 @@
-/* The network `speech` on a stream of sound: any rate, any number of channels, bounded memory. Internal to the pipeline room. */
+/* The network `speech`, or `speech-live`, on a stream of sound: any rate, any number of channels, bounded memory. Internal to the pipeline
+ * room. */
 #ifndef UF_VOICE_H
 #define UF_VOICE_H
 
@@ -11,6 +12,7 @@ typedef struct uf_voice_options {
     double most;                       /* dB: noise is made quieter by so much at most; 0: as far as the network says */
     double wet;                        /* share of the cleaned sound, 0 to 1; the rest is the recording */
     bool float32;
+    bool live;                         /* `speech-live`: samples come out uf_voice_latency() after they went in */
 } uf_voice_options;
 int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o);
 void uf_voice_close(uf_voice **v);
@@ -18,6 +20,7 @@ void uf_voice_close(uf_voice **v);
 int uf_voice_push(uf_voice *v, const float *const *x, int n);
 /* Up to `most` finished samples of each channel, as many in all as were pushed and at their places; returns how many. */
 int uf_voice_pull(uf_voice *v, float *const *y, int most);
+double uf_voice_latency(const uf_voice *v); /* s that a sample is held back at most, computing apart; live only */
 int64_t uf_voice_n_broken(const uf_voice *v); /* samples that were no numbers */
 
 #endif

@@ -1,4 +1,5 @@
 /* Sound: measures against somebody else's, rooms and mixtures, and the stream through the network: lengths, places, pieces. */
+#include "live.h"
 #include "models.h"
 #include "pipeline.h"
 #include "sound_measure.h"
@@ -9,6 +10,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -197,16 +199,16 @@ static void test_training(void **state) {
 /* ---- the stream ----------------------------------------------------------------------------------------------------------------- */
 
 /* A network that has learnt nothing, as a file: what it does is arbitrary, but always the same. */
-static const char *weights(uf_ctx *ctx) {
+static const char *weights(uf_ctx *ctx, const uf_model *m) {
     static char path[256];
     uf_params *set = NULL;
     uf_graph *g = NULL;
     uf_built b = {0};
-    if (*path) return path;
-    snprintf(path, sizeof path, "%s/random.safetensors", folder);
+    snprintf(path, sizeof path, "%s/random-%s.safetensors", folder, m->name);
+    if (!access(path, F_OK)) return path;
     assert_int_equal(uf_params_open(&set, ctx, 5), UF_OK);
     assert_int_equal(uf_graph_open(&g, ctx, set), UF_OK);
-    assert_int_equal(uf_model_speech.build(g, (uf_shape){1, 1, 1, 4096}, &b), UF_OK);
+    assert_int_equal(m->build(g, (uf_shape){1, 1, 1, 4096}, &b), UF_OK);
     uf_param *head = uf_params_find(set, "head.w"); /* masks of about 1 */
     for (size_t i = 0; i < uf_count(head->shape); i++) head->value[i] *= .05f;
     float *bias = uf_params_find(set, "head.b")->value;
@@ -217,13 +219,16 @@ static const char *weights(uf_ctx *ctx) {
     return path;
 }
 
-/* n samples of each channel, pushed `block` by block. */
-static void clean(uf_ctx *ctx, int rate, int channels, double wet, int block, float *const *x, float *const *y, int n) {
+/* n samples of each channel, pushed `block` by block. Returns how many samples were held back at most before the end. */
+static int clean(uf_ctx *ctx, uf_voice_options o, int block, float *const *x, float *const *y, int n) {
     uf_voice *v = NULL;
-    int done = 0, got;
+    int done = 0, got, channels = o.channels, late = 0;
     const float *from[8];
     float *to[8];
-    if (uf_voice_open(&v, ctx, &(uf_voice_options){.weights = weights(ctx), .rate = rate, .channels = channels, .wet = wet}) < 0) fail_msg("%s", uf_ctx_error(ctx));
+    o.weights = weights(ctx, o.live ? &uf_model_speech_live : &uf_model_speech);
+    if (uf_voice_open(&v, ctx, &o) < 0) fail_msg("%s", uf_ctx_error(ctx));
+    int most = 0;
+    if (o.live) late = -(int)ceil(uf_voice_latency(v) * o.rate);
     for (int at = 0; at <= n; at += block) {
         int some = n - at < block ? n - at : block;
         for (int c = 0; c < channels; c++) from[c] = x[c] + at;
@@ -234,14 +239,15 @@ static void clean(uf_ctx *ctx, int rate, int channels, double wet, int block, fl
             got = uf_voice_pull(v, to, n - done < 777 ? n - done : 777);
             done += got;
         } while (got > 0 && done < n);
+        if (o.live && at + some - done > most) most = at + some - done;
     }
     assert_int_equal(done, n);
     assert_int_equal(uf_voice_pull(v, y, 1), 0);
     uf_voice_close(&v);
+    return late + most;
 }
 
-static void test_lengths_and_places(void **state) {
-    (void)state;
+static void lengths_and_places(bool live) {
     static const struct { int rate, channels, n; } c[] = {{16000, 1, 1}, {16000, 2, 5000}, {7350, 1, 9001}, {48000, 2, 50001}, {44100, 8, 30000}, {192000, 1, 100000}, {16000, 1, 0}};
     uf_ctx *ctx = open_ctx();
     for (int i = 0; i < UF_LEN(c); i++) {
@@ -251,7 +257,7 @@ static void test_lengths_and_places(void **state) {
             y[k] = calloc((size_t)c[i].n + 1, sizeof(float));
             for (int s = k; s < c[i].n; s += 1000) x[k][s] = .5f;
         }
-        clean(ctx, c[i].rate, c[i].channels, 1e-6, 4096, x, y, c[i].n);
+        clean(ctx, (uf_voice_options){.rate = c[i].rate, .channels = c[i].channels, .wet = 1e-6, .live = live}, 4096, x, y, c[i].n);
         for (int k = 0; k < c[i].channels; k++) {
             for (int s = 0; s < c[i].n; s++) assert_true(fabsf(x[k][s] - y[k][s]) < 1e-4f); /* each click at its place */
             free(x[k]);
@@ -259,6 +265,12 @@ static void test_lengths_and_places(void **state) {
         }
     }
     uf_ctx_close(&ctx);
+}
+
+static void test_lengths_and_places(void **state) {
+    (void)state;
+    lengths_and_places(false);
+    lengths_and_places(true);
 }
 
 /* Over several chunks of the network, whatever the blocks; and what the network takes away is where it was. */
@@ -272,7 +284,7 @@ static void test_pieces(void **state) {
     x[777] = NAN;
     for (int k = 0; k < 3; k++) {
         y[k] = calloc(N, sizeof *y[k]);
-        clean(ctx, 16000, 1, 1, block[k], &x, &y[k], N);
+        clean(ctx, (uf_voice_options){.rate = 16000, .channels = 1, .wet = 1}, block[k], &x, &y[k], N);
         if (k) assert_memory_equal(y[0], y[k], N * sizeof *x);
     }
     x[777] = 0;
@@ -285,18 +297,109 @@ static void test_pieces(void **state) {
     }
     assert_int_equal(lag, 0);
     memset(x, 0, N * sizeof *x);
-    clean(ctx, 16000, 1, 1, 5000, &x, y, N);
+    clean(ctx, (uf_voice_options){.rate = 16000, .channels = 1, .wet = 1}, 5000, &x, y, N);
     for (int i = 0; i < N; i++) assert_true(y[0][i] == 0.f); /* silence stays */
     free(x);
     for (int k = 0; k < 3; k++) free(y[k]);
     uf_ctx_close(&ctx);
 }
 
+/* ---- live ----------------------------------------------------------------------------------------------------------------------- */
+
+/* The network over all n samples at once, in float32 as live. */
+static void whole(uf_ctx *ctx, const float *x, float *y, int n) {
+    uf_params *set = NULL;
+    uf_graph *g = NULL;
+    uf_plan *p = NULL;
+    uf_built b = {0};
+    assert_int_equal(uf_params_open(&set, ctx, 1), UF_OK);
+    assert_int_equal(uf_graph_open(&g, ctx, set), UF_OK);
+    uf_graph_training(g, false);
+    assert_int_equal(uf_model_speech_live.build(g, (uf_shape){1, 1, 1, n}, &b), UF_OK);
+    uf_output(b.out);
+    assert_int_equal(uf_model_load(ctx, &uf_model_speech_live, set, weights(ctx, &uf_model_speech_live)), UF_OK);
+    assert_int_equal(uf_plan_open(&p, ctx, g, &(uf_plan_options){.mode = UF_INFER, .dtype = UF_F32}), UF_OK);
+    uf_plan_set(p, b.sound, x);
+    assert_int_equal(uf_plan_run(p), UF_OK);
+    assert_int_equal(uf_plan_get(p, b.out, y), UF_OK);
+    uf_plan_close(&p);
+    uf_graph_close(&g);
+    uf_params_close(&set);
+}
+
+/* Hop by hop it is what the network makes of the whole recording, ends included: only the libraries' products for one frame and for many
+ * add in another order. And one channel knows nothing of the other. */
+static void test_live_is_whole(void **state) {
+    (void)state;
+    enum { N = 40 * UF_LIVE_HOP };
+    static float x[2][N + UF_LIVE_HOP], y[2][N + UF_LIVE_HOP], want[N];
+    uf_ctx *ctx = open_ctx();
+    for (int n = 2 * UF_LIVE_HOP; n <= N; n += N - 2 * UF_LIVE_HOP) {
+        uf_live *l = NULL;
+        int done = 0;
+        for (int i = 0; i < n; i++)
+            for (int c = 0; c < 2; c++) x[c][i] = .05f * uf_gaussian(1, (uint64_t)c, (uint64_t)i) * (float)(1 + sin(i * .003));
+        assert_int_equal(uf_live_open(&l, ctx, weights(ctx, &uf_model_speech_live), 2), UF_OK);
+        for (int at = 0; at <= n; at += UF_LIVE_HOP) {
+            const float *from[2] = {x[0] + at, x[1] + at};
+            float *to[2] = {y[0] + done, y[1] + done};
+            assert_int_equal(uf_live_push(l, at < n ? from : NULL), UF_OK);
+            int got = uf_live_pull(l, to);
+            assert_int_equal(got, at ? UF_LIVE_HOP : 0);
+            done += got;
+            assert_int_equal(uf_live_pull(l, to), 0);
+        }
+        assert_int_equal(done, n);
+        for (int c = 0; c < 2; c++) {
+            double most = 0;
+            whole(ctx, x[c], want, n);
+            for (int i = 0; i < n; i++) most = fmax(most, fabs((double)y[c][i] - (double)want[i]));
+            if (!(most < 1e-6)) fail_msg("channel %d of %d samples: off by %.2g", c, n, most);
+        }
+        uf_live_close(&l);
+    }
+    uf_ctx_close(&ctx);
+}
+
+/* Whatever the blocks, the same bits; held back no longer than is said, and not much less; silence stays; and no number, however wild, is
+ * remembered for long. */
+static void test_live_blocks(void **state) {
+    (void)state;
+    enum { N = 30000 };
+    static const int rates[] = {8000, 16000, 22050, 44100, 48000, 96000}, block[] = {N, 1, 333, 4097};
+    static float x[2][N], y[4][2][N];
+    uf_ctx *ctx = open_ctx();
+    for (int r = 0; r < UF_LEN(rates); r++) {
+        uf_voice_options o = {.rate = rates[r], .channels = 2, .wet = 1, .live = true};
+        for (int i = 0; i < N; i++)
+            for (int c = 0; c < 2; c++) x[c][i] = .1f * uf_gaussian(1, (uint64_t)c, (uint64_t)i) * (float)(1 + sin(i * .0005));
+        for (int k = 0; k < UF_LEN(block); k++) {
+            float *from[2] = {x[0], x[1]}, *to[2] = {y[k][0], y[k][1]};
+            int late = clean(ctx, o, block[k], from, to, N);
+            if (block[k] == 1 && (late > 0 || late < -rates[r] / 500)) fail_msg("at %d: %d samples later than it says", rates[r], late);
+            if (k) assert_memory_equal(y[0], y[k], sizeof y[0]);
+        }
+    }
+    memset(x, 0, sizeof x);
+    float *from[2] = {x[0], x[1]}, *to[2] = {y[0][0], y[0][1]};
+    uf_voice_options o = {.rate = 16000, .channels = 2, .wet = 1, .live = true};
+    clean(ctx, o, 777, from, to, N);
+    for (int i = 0; i < N; i++) assert_true(y[0][0][i] == 0.f && y[0][1][i] == 0.f);
+    for (int i = 0; i < N; i++) x[0][i] = .1f * sinf((float)i);
+    x[0][5000] = 3e38f;
+    x[0][9000] = NAN;
+    clean(ctx, o, 777, from, to, N);
+    double before = 0, after = 0;
+    for (int i = 1000; i < 4000; i++) before += fabs((double)y[0][0][i]), after += fabs((double)y[0][0][N - i]);
+    assert_true(before > 1 && after > .5 * before && after < 2 * before);
+    uf_ctx_close(&ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_measures),           cmocka_unit_test(test_room),   cmocka_unit_test(test_mixtures), cmocka_unit_test(test_codecs),
-        cmocka_unit_test(test_training),
-        cmocka_unit_test(test_lengths_and_places), cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_training),           cmocka_unit_test(test_lengths_and_places), cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_live_is_whole),      cmocka_unit_test(test_live_blocks),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
