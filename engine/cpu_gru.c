@@ -48,7 +48,7 @@ static int forward_share(const sizes *s, const work *w, uf_plan *p, const uf_ste
     size_t o = (size_t)s->out;
     if (from == to) return UF_OK;
     for (int i = 0; i < s->steps; i++) {
-        UF_TRY(uf_sgemm(false, true, to - from, 3 * s->out, s->out, 1.f, w->h + (size_t)from * o, s->out, wh, s->out, 0.f,
+        UF_TRY(uf_sgemm_alone(false, true, to - from, 3 * s->out, s->out, 1.f, w->h + (size_t)from * o, s->out, wh, s->out, 0.f,
                         w->gh + (size_t)from * 3 * o, 3 * s->out));
         for (int q = from; q < to; q++) {
             size_t at = place(s, q, i), k = (size_t)q;
@@ -114,7 +114,7 @@ static int backward_share(const sizes *s, const work *w, uf_plan *p, const uf_st
             uf_gru_step_back(o, aux + at * 4 * o, w->before + at * o, w->dy + at * o, carry + k * o, w->gx + at * 3 * o, dg + k * 3 * o);
             memcpy(w->dgh + at * 3 * o, dg + k * 3 * o, 3 * o * sizeof(float));
         }
-        UF_TRY(uf_sgemm(false, false, to - from, s->out, 3 * s->out, 1.f, dg + (size_t)from * 3 * o, 3 * s->out, wh, s->out, 1.f,
+        UF_TRY(uf_sgemm_alone(false, false, to - from, s->out, 3 * s->out, 1.f, dg + (size_t)from * 3 * o, 3 * s->out, wh, s->out, 1.f,
                         carry + (size_t)from * o, s->out));
     }
     return UF_OK;

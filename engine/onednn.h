@@ -29,8 +29,11 @@ int uf_dconv_backward_data(uf_dconv *c, const void *dy, void *dx, void *scratch)
 int uf_dconv_backward_weights(uf_dconv *c, const void *x, const void *dy, float *dw, float *db, void *scratch);
 const char *uf_dconv_impl(const uf_dconv *c); /* the forward kernel's name, to find a slow `ref` */
 
-/* c (m,n) = alpha op(a) op(b) + beta c, row-major float32, leading dimensions in floats. */
+/* c (m,n) = alpha op(a) op(b) + beta c, row-major float32, leading dimensions in floats; the same bits for any number of threads. */
 int uf_sgemm(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
              float beta, float *c, int ldc);
+/* The same for threads that each have their own product: without others to help. */
+int uf_sgemm_alone(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
+                   float beta, float *c, int ldc);
 
 #endif

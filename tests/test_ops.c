@@ -32,10 +32,10 @@ static float *random_values(size_t n, uint64_t stream, float from, float to) {
     return x;
 }
 
-static void rig_open(rig *r, const op_case *c, const uf_plan_options *options, bool frozen) {
+static void rig_open_threads(rig *r, const op_case *c, const uf_plan_options *options, bool frozen, int threads) {
     memset(r, 0, sizeof *r);
     assert_int_equal(uf_ctx_open(&r->ctx), UF_OK);
-    uf_ctx_set_threads(r->ctx, 2);
+    uf_ctx_set_threads(r->ctx, threads);
     assert_int_equal(uf_params_open(&r->params, r->ctx, 3), UF_OK);
     assert_int_equal(uf_graph_open(&r->graph, r->ctx, r->params), UF_OK);
     for (; r->n_in < CASE_INPUTS && c->in[r->n_in].n; r->n_in++) {
@@ -65,6 +65,8 @@ static void rig_open(rig *r, const op_case *c, const uf_plan_options *options, b
     assert_int_equal(uf_plan_set(r->plan, r->noise, noise), UF_OK);
     free(noise);
 }
+
+static void rig_open(rig *r, const op_case *c, const uf_plan_options *options, bool frozen) { rig_open_threads(r, c, options, frozen, 2); }
 
 static void rig_close(rig *r) {
     for (int i = 0; i < r->n_in; i++) free(r->x[i]);
@@ -274,9 +276,69 @@ static void test_cpu_bf16(void **state) {
     compare_all(UF_BF16, 2e-2);
 }
 
+/* A training step with one thread and with two: the same bits, which runs that are resumed elsewhere and processes that share one rely on. */
+static void same_bits(const op_case *c, uf_dtype dtype) {
+    rig r[2];
+    for (int k = 0; k < 2; k++) {
+        rig_open_threads(&r[k], c, &(uf_plan_options){.mode = UF_TRAIN, .dtype = dtype}, false, k + 1);
+        assert_int_equal(uf_plan_run(r[k].plan), UF_OK);
+        assert_int_equal(uf_plan_backward(r[k].plan), UF_OK);
+    }
+    float *y[2];
+    for (int k = 0; k < 2; k++) {
+        y[k] = malloc(r[0].n_out * sizeof **y);
+        assert_int_equal(uf_plan_get(r[k].plan, r[k].out, y[k]), UF_OK);
+    }
+    if (memcmp(y[0], y[1], r[0].n_out * sizeof **y)) fail_msg("%s: values change with the number of threads", c->name);
+    for (int k = 0; k < 2; k++) free(y[k]);
+    for (int i = 0; i < r[0].n_in; i++) {
+        size_t n = uf_count(c->in[i]);
+        for (int k = 0; k < 2; k++) {
+            y[k] = calloc(n, sizeof **y);
+            uf_plan_get_grad(r[k].plan, r[k].in[i], y[k]);
+        }
+        if (memcmp(y[0], y[1], n * sizeof **y)) fail_msg("%s: the gradient to input %d changes with the number of threads", c->name, i);
+        for (int k = 0; k < 2; k++) free(y[k]);
+    }
+    for (int i = 0; i < uf_params_n(r[0].params); i++) {
+        uf_param *p = uf_params_at(r[0].params, i), *q = uf_params_at(r[1].params, i);
+        const float *a = p->buffer ? p->value : p->grad, *b = p->buffer ? q->value : q->grad;
+        if (a && memcmp(a, b, uf_count(p->shape) * sizeof *a)) fail_msg("%s: what '%s' gets changes with the number of threads", c->name, p->name);
+    }
+    for (int k = 0; k < 2; k++) rig_close(&r[k]);
+}
+
+/* Of networks' size: small sums are not shared among threads. */
+BUILD(b_deep3, uf_conv2d(x[0], "c", (uf_conv){.out = 256, .no_bias = true}))
+BUILD(b_deep1, uf_conv2d(x[0], "c", (uf_conv){.out = 512, .k = 1}))
+BUILD(b_deep2, uf_conv2d(x[0], "c", (uf_conv){.out = 256, .stride = 2}))
+BUILD(b_deep_gru, uf_gru(x[0], "g", 64, 2, false))
+BUILD(b_deep_bn, uf_batch_norm(x[0], "n"))
+static const op_case deep[] = {
+    {"conv2d/3x3 deep", {{2, 256, 2, 2}}, b_deep3, 0, 0, 0},    {"conv2d/3x3 deep, large", {{1, 128, 40, 32}}, b_deep3, 0, 0, 0},
+    {"conv2d/1x1 deep", {{2, 384, 2, 2}}, b_deep1, 0, 0, 0},    {"conv2d/1x1 deep, large", {{1, 128, 32, 40}}, b_deep1, 0, 0, 0},
+    {"conv2d/stride deep", {{2, 128, 4, 4}}, b_deep2, 0, 0, 0}, {"conv2d/few", {{2, 1, 64, 64}}, b_deep3, 0, 0, 0},
+    {"gru/deep", {{2, 64, 100, 16}}, b_deep_gru, 0, 0, 0},      {"batch_norm/large", {{4, 64, 32, 32}}, b_deep_bn, 0, 0, 0},
+    {"attention/deep", {{1, 32, 8, 8}, {1, 32, 4, 4}, {1, 128, 4, 4}}, b_att, 0, 0, 0},
+    {"attention/deep, large", {{1, 32, 32, 24}, {1, 32, 16, 12}, {1, 128, 16, 12}}, b_att, 0, 0, 0},
+};
+
+static void test_threads_change_no_bit(void **state) {
+    (void)state;
+    for (int i = 0; i < UF_LEN(deep); i++) {
+        same_bits(&deep[i], UF_F32);
+        if (uf_cpu_has_bf16()) same_bits(&deep[i], UF_BF16);
+    }
+    for (int i = 0; i < UF_LEN(cases); i++) {
+        same_bits(&cases[i], UF_F32);
+        if (uf_cpu_has_bf16()) same_bits(&cases[i], UF_BF16);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_op_has_a_case),
+        cmocka_unit_test(test_threads_change_no_bit),
         cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_cpu_float32),
         cmocka_unit_test(test_cpu_bf16),
