@@ -104,6 +104,21 @@ static void checksum(const char *run, const char *file, char *to) {
     uf_ctx_close(&ctx);
 }
 
+/* What was held out was looked at once a stage, and a run that was stopped knows it all. */
+static void same_looks(const char *a, const char *b) {
+    char text[2][512], path[128];
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s/held_out.csv", folder, i ? b : a);
+        FILE *f = fopen(path, "r");
+        assert_non_null(f);
+        text[i][fread(text[i], 1, sizeof text[i] - 1, f)] = 0;
+        fclose(f);
+    }
+    assert_string_equal(text[0], text[1]);
+    assert_non_null(strstr(text[0], "\n3,"));
+    assert_non_null(strstr(text[0], "\n5,"));
+}
+
 static void test_resume_to_the_same_bits(void **state) {
     (void)state;
     char whole[80], again[80], resumed[80];
@@ -117,6 +132,7 @@ static void test_resume_to_the_same_bits(void **state) {
     checksum("resumed", "w.safetensors", resumed);
     assert_string_equal(whole, again);
     assert_string_equal(whole, resumed);
+    same_looks("whole", "resumed");
     assert_int_equal(train("whole", 2, 0, false), UF_EEXIST);
 }
 

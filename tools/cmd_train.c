@@ -42,7 +42,7 @@ static const struct argp argp = {
     .parser = parse,
     .args_doc = "RECIPE",
     .doc = "Train a network as RECIPE (a YAML file) says. An unknown key is refused by name.\v"
-           "FOLDER gets log.csv (a line a step), checkpoint.safetensors, sample-*.png (held-out pictures: grey, network, "
+           "FOLDER gets log.csv (a line a step), held_out.csv, checkpoint.safetensors, sample-*.png (held-out pictures: grey, network, "
            "original), curve.svg and, at the end, the weights. A recipe with a `finish` adds finish.csv and finish.svg: the "
            "held-out measures by which the best step was chosen.\n\n"
            "Several machines or processes: built with -DUNFADE_MPI=ON, 'mpirun -n 4 unfade train RECIPE' deals the batches that "

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { VALID_BATCHES = 8, SAMPLES = 8 };
+enum { VALID_PICTURES = 512, VALID_MIXTURES = 128, SAMPLES = 8 }; /* at most, whatever the batch: figures of small batches are as firm */
 
 /* The averaged weights are what will be shipped: held-out losses and pictures are theirs. */
 static void swap_average(uf_params *set) {
@@ -66,10 +66,11 @@ static double gain_of(const uf_network *n, const uf_batch *b, const float *out) 
 static int measure(uf_run *u, uf_network *n, const uf_stage *s, bool pictures) {
     uf_loader *l = NULL;
     uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = n->out->shape.n, .workers = 1,
-                           .n = VALID_BATCHES, .plain = true, .smallest = 1.f,
+                           .n = (n->noisy ? VALID_MIXTURES : VALID_PICTURES) / n->out->shape.n, .plain = true, .smallest = 1.f,
                            .pairs = uf_losses_pair(u->r->losses), .mixer = n->noisy ? &u->valid_mix : NULL};
     int64_t whole = n->noisy ? o.n : uf_data_n(u->valid) / o.batch;
-    if (whole < o.n) o.n = whole > 0 ? whole : 1;
+    if (whole < o.n) o.n = whole;
+    if (o.n < 1) o.n = 1;
     const uf_batch *b;
     double loss = 0, n_right = 0, gain = 0;
     float *out = uf_alloc(u->ctx, uf_count(n->out->shape), sizeof *out), v = 0;
@@ -94,6 +95,7 @@ static int measure(uf_run *u, uf_network *n, const uf_stage *s, bool pictures) {
     u->valid_step[u->n_valid] = (double)u->step;
     u->valid_loss[u->n_valid++] = loss;
     u->accuracy = n->label ? n_right / (double)(o.n * o.batch) : 0;
+    UF_TRY(uf_run_log_held_out(u, loss, n->label ? u->accuracy : gain));
     if (n->label) uf_log(u->ctx, UF_LOG_INFO, "step %lld held-out loss %.4f, right %.1f %%", (long long)u->step, loss, 100 * u->accuracy);
     else if (n->noisy) uf_log(u->ctx, UF_LOG_INFO, "step %lld held-out loss %.4f, SI-SDR %+.2f dB", (long long)u->step, loss, gain);
     else uf_log(u->ctx, UF_LOG_INFO, "step %lld held-out loss %.4f", (long long)u->step, loss);

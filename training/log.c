@@ -1,4 +1,4 @@
-/* log.csv of a run. */
+/* log.csv and held_out.csv of a run. */
 #include "run.h"
 
 #include <errno.h>
@@ -33,14 +33,40 @@ static bool keep_step(void *user, const char *line) {
     return true;
 }
 
+static bool keep_look(void *user, const char *line) {
+    uf_run *u = user;
+    long long step;
+    double loss;
+    if (sscanf(line, "%lld,%lf", &step, &loss) != 2 || step > u->step) return false;
+    u->valid_step[u->n_valid] = (double)step;
+    u->valid_loss[u->n_valid++] = loss;
+    return true;
+}
+
+/* What a look at the held-out samples tells beside the loss; NULL: nothing. */
+static const char *extra_of(const uf_run *u) {
+    if (!strcmp(u->r->model, "features")) return "right";
+    return uf_model_find(u->r->model)->rate ? "si_sdr_gain" : NULL;
+}
+
 /* The losses that the recipe weighs have a column each, unweighted. */
 int uf_run_log_open(uf_run *u) {
     char head[1024] = "step,stage,size,rate,loss,gradient,samples_per_second";
     for (int i = 0; uf_losses[i]; i++)
         if (u->r->losses[i] > 0) snprintf(head + strlen(head), sizeof head - strlen(head), ",%s", uf_losses[i]->name);
     snprintf(head + strlen(head), sizeof head - strlen(head), "\n");
-    u->csv = uf_run_csv(u, "log.csv", head, keep_step, u);
-    return u->csv ? UF_OK : UF_EIO;
+    if (!(u->csv = uf_run_csv(u, "log.csv", head, keep_step, u))) return UF_EIO;
+    snprintf(head, sizeof head, "step,loss%s%s\n", extra_of(u) ? "," : "", extra_of(u) ? extra_of(u) : "");
+    u->held_out_csv = uf_run_csv(u, "held_out.csv", head, keep_look, u);
+    return u->held_out_csv ? UF_OK : UF_EIO;
+}
+
+int uf_run_log_held_out(uf_run *u, double loss, double extra) {
+    if (!u->held_out_csv) return UF_OK;
+    fprintf(u->held_out_csv, "%lld,%.6g", (long long)u->step, loss);
+    if (extra_of(u)) fprintf(u->held_out_csv, ",%.4g", extra);
+    fputc('\n', u->held_out_csv);
+    return fflush(u->held_out_csv) ? uf_fail(u->ctx, UF_EIO, "cannot write the log in '%s': disk full?", u->dir) : UF_OK;
 }
 
 int uf_run_log(uf_run *u, int stage, const uf_stage *s, const uf_stepped *t) {

@@ -18,7 +18,7 @@ typedef struct uf_run {
     uf_params *params, *judge;
     uf_data *train, *valid;         /* pictures */
     uf_mixer train_mix, valid_mix;  /* or sound */
-    FILE *csv;
+    FILE *csv, *held_out_csv;
     int64_t step, n_steps; /* over all stages */
     double started, last_log;
     double *curve_step, *curve_loss, *valid_step, *valid_loss;
@@ -42,11 +42,13 @@ int uf_run_stage_open(uf_run *u, const uf_stage *s, int64_t from, int64_t first_
 int uf_run_save(uf_run *u, const char *name, bool state);
 int uf_run_resume(uf_run *u);
 
-/* log.c: log.csv, a line a step, and the progress that the caller is told. */
+/* log.c: log.csv, a line a step, and the progress that the caller is told; held_out.csv, a line a look at what is held out. */
 int uf_run_log_open(uf_run *u);
 /* A log of the run's folder, written anew with the lines that the checkpoint has seen (keep). NULL after uf_fail(). */
 FILE *uf_run_csv(uf_run *u, const char *name, const char *head, bool (*keep)(void *user, const char *line), void *user);
 int uf_run_log(uf_run *u, int stage, const uf_stage *s, const uf_stepped *t);
+/* extra: share of right classes (features), or dB that the SI-SDR gains (speech). */
+int uf_run_log_held_out(uf_run *u, double loss, double extra);
 
 /* held_out.c: loss (and pictures) of the averaged weights on the pictures of `valid`. */
 int uf_run_held_out(uf_run *u, const uf_stage *s, bool pictures);

@@ -256,7 +256,9 @@ int uf_train(uf_ctx *ctx, const char *recipe, const uf_train_options *o) {
     if (err == UF_OK) err = uf_run_open(&u, recipe);
     if (err == UF_OK) err = begin(&u);
     if (err == UF_OK) err = run_stages(&u);
-    if (u.csv && fclose(u.csv) && err == UF_OK) err = uf_fail(ctx, UF_EIO, "cannot write the log in '%s'", u.dir);
+    FILE *logs[] = {u.csv, u.held_out_csv};
+    for (int i = 0; i < UF_LEN(logs); i++)
+        if (logs[i] && fclose(logs[i]) && err == UF_OK) err = uf_fail(ctx, UF_EIO, "cannot write the log in '%s'", u.dir);
     uf_group_close(&u.group, ctx, err);
     uf_run_close(&u);
     return err;
