@@ -107,12 +107,13 @@ int uf_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_colorize_
 
 /* Zero-initialise, then set what differs. */
 typedef struct uf_clean_options {
-    const char *weights; /* safetensors file; NULL: speech.safetensors, found as for colouring */
+    const char *weights; /* safetensors file; NULL: speech.safetensors (live: speech-live.safetensors), found as for colouring */
     double most;         /* dB: noise is made quieter by so much at most; 0: as far as the network goes */
     double wet;          /* share of the cleaned sound, >0 .. 1; 0: 1 */
     double hum;          /* before the network: notches at this mains frequency, 50 or 60 Hz, and its harmonics; 0: none */
     bool clicks, clips;  /* before the network: clicks and clipped peaks are bridged (FFmpeg's adeclick, adeclip) */
     double loudness;     /* LUFS (EBU R 128), -70 .. 0: the whole is brought there, with peaks under -1 dB; 0: left as it is. Takes two passes */
+    bool live;           /* with the network that hears nothing later, speech-live.safetensors: what a live stream would become */
     bool overwrite, float32;
     uf_progress_fn *progress; /* n_done and n_total are whole seconds of sound, fps seconds of sound a second */
     void *user;

@@ -164,6 +164,17 @@ int uf_scenes(uf_ctx *ctx, const char *film, const uf_scenes_options *o);
 /* uf_clean() of unfade.h; weights_dir: where the build left the weights, or NULL. */
 int uf_sound_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_options *o, const char *weights_dir);
 
+/* What comes through a pipe, and what is to leave by another: WAV tells its own rate and channels, raw samples do not. clean_pipe.c */
+typedef enum uf_pipe_format { UF_PIPE_WAV, UF_PIPE_S16, UF_PIPE_F32 } uf_pipe_format; /* raw ones: little-endian */
+typedef struct uf_pipe_sound {
+    uf_pipe_format format;
+    int rate, channels; /* of raw samples */
+} uf_pipe_sound;
+/* The same from file descriptor `from` to `to`, sample by sample as they come, with the network that hears nothing later; the latency is told
+ * at INFO. It ends with the source, when the job is cancelled, or when nobody reads any more: all of them UF_OK. UF_EINTR: cancelled, and
+ * nobody takes what is left. UF_EINVAL: an option that looks ahead. */
+int uf_sound_clean_pipe(uf_ctx *ctx, int from, int to, const uf_pipe_sound *p, const uf_clean_options *o, const char *weights_dir);
+
 typedef struct uf_sound_look {
     double seconds;
     double level, pauses; /* dB below full scale: of all; what a tenth of the time stays below */

@@ -54,8 +54,7 @@ static bool is_one_of(const char *name, const char *list)
     return at && (at == list || at[-1] == ' ') && (at[strlen(name)] == ' ' || !at[strlen(name)]);
 }
 
-/* PCM as deep as the source's; what was lossy becomes 16 bit. */
-static enum AVCodecID pcm_for(const AVCodecContext *dec)
+enum AVCodecID uf_sound_pcm_for(const AVCodecContext *dec)
 {
     int bits = dec->bits_per_raw_sample ? dec->bits_per_raw_sample : av_get_bits_per_sample(dec->codec_id);
     if (dec->codec_id == AV_CODEC_ID_PCM_F32LE || dec->codec_id == AV_CODEC_ID_PCM_F32BE) return AV_CODEC_ID_PCM_F32LE;
@@ -70,7 +69,7 @@ static const AVCodec *choose(const uf_sound_writer *w, const AVCodecContext *dec
     enum AVCodecID same = dec->codec_id, usual = av_guess_codec(o, NULL, w->path, NULL, AVMEDIA_TYPE_AUDIO);
     bool wave = usual == AV_CODEC_ID_PCM_S16LE;
     const AVCodec *c = NULL;
-    if (wave) c = avcodec_find_encoder(pcm_for(dec));
+    if (wave) c = avcodec_find_encoder(uf_sound_pcm_for(dec));
     if (!c && film && avformat_query_codec(o, same, FF_COMPLIANCE_NORMAL) == 1) c = avcodec_find_encoder(same);
     if (c && (c->capabilities & AV_CODEC_CAP_EXPERIMENTAL)) c = NULL; /* FFmpeg's own vorbis and opus */
     if (!c && usual == AV_CODEC_ID_VORBIS) c = avcodec_find_encoder_by_name("libvorbis");
@@ -229,11 +228,11 @@ static int encode(uf_sound_writer *w, bool all)
 }
 
 /* Dither belongs to sound: where there is none, nothing is put. */
-static void keep_silence(const uf_sound_writer *w, const float *const *x, int n, uint8_t **out)
+void uf_sound_keep_silence(const AVCodecContext *enc, const float *const *x, int n, uint8_t **out)
 {
-    int channels = w->enc->ch_layout.nb_channels;
-    bool planar = av_sample_fmt_is_planar(w->enc->sample_fmt);
-    if (av_get_packed_sample_fmt(w->enc->sample_fmt) != AV_SAMPLE_FMT_S16) return;
+    int channels = enc->ch_layout.nb_channels;
+    bool planar = av_sample_fmt_is_planar(enc->sample_fmt);
+    if (av_get_packed_sample_fmt(enc->sample_fmt) != AV_SAMPLE_FMT_S16) return;
     for (int c = 0; c < channels; c++) {
         int16_t *to = (int16_t *)(uintptr_t)out[planar ? c : 0] + (planar ? 0 : c);
         for (int i = 0; i < n; i++)
@@ -248,7 +247,7 @@ static int convert(uf_sound_writer *w, const float *const *x, int n)
     if (most <= 0) return UF_OK;
     if (av_samples_alloc_array_and_samples(&out, NULL, w->enc->ch_layout.nb_channels, most, w->enc->sample_fmt, 0) < 0) return UF_ENOMEM;
     got = swr_convert(w->swr, out, most, (const uint8_t **)(uintptr_t)x, n);
-    if (got == n && w->enc->sample_rate == w->rate) keep_silence(w, x, n, out);
+    if (got == n && w->enc->sample_rate == w->rate) uf_sound_keep_silence(w->enc, x, n, out);
     if (got >= 0 && av_audio_fifo_write(w->fifo, (void **)out, got) < got) got = AVERROR(ENOMEM);
     av_freep(&out[0]);
     av_freep(&out);

@@ -16,4 +16,9 @@ int uf_sound_writer_copy(uf_sound_writer *w, AVPacket *p); /* takes the packet; 
 int uf_sound_writer_finish(uf_sound_writer *w);
 void uf_sound_writer_close(uf_sound_writer **w); /* without finish: removes what was written */
 
+/* PCM as deep as the source's; what was lossy becomes 16 bit. */
+enum AVCodecID uf_sound_pcm_for(const AVCodecContext *dec);
+/* Where x is silent, so is what a dithered encoder takes of it. out: n samples in the encoder's format. */
+void uf_sound_keep_silence(const AVCodecContext *enc, const float *const *x, int n, uint8_t **out);
+
 #endif

@@ -273,6 +273,8 @@ static int network_open(uf_voice *v)
     return uf_sound_rates_open(v->ctx, &v->up, 2 * o->channels, RATE, o->rate, PRECISION);
 }
 
+const char *uf_voice_weights(bool live) { return (live ? uf_model_speech_live : uf_model_speech).file; }
+
 int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o)
 {
     uf_voice *v = uf_alloc(ctx, 1, sizeof(*v));
@@ -283,7 +285,7 @@ int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o)
     v->least = o->most > 0 ? (float)pow(10, -o->most / 20) : 0.f;
     if (o->channels < 1 || o->channels > 64 || o->rate < 1000)
         err = uf_fail(ctx, UF_EUNSUPPORTED, "sound with %d channels and %d samples a second cannot be cleaned", o->channels, o->rate);
-    if (err == UF_OK) err = uf_weights_choose(ctx, o->weights, (o->live ? uf_model_speech_live : uf_model_speech).file, o->weights_dir, &v->weights);
+    if (err == UF_OK) err = uf_weights_choose(ctx, o->weights, uf_voice_weights(o->live), o->weights_dir, &v->weights);
     if (err == UF_OK) err = network_open(v);
     size_t planes = 2 * (size_t)(err == UF_OK ? o->channels : 0), plane = o->live ? BLOCK : CHUNK + FADE;
     if (err == UF_OK) {
