@@ -113,6 +113,7 @@ typedef struct uf_clean_options {
     double hum;          /* before the network: notches at this mains frequency, 50 or 60 Hz, and its harmonics; 0: none */
     bool clicks, clips;  /* before the network: clicks and clipped peaks are bridged (FFmpeg's adeclick, adeclip) */
     double loudness;     /* LUFS (EBU R 128), -70 .. 0: the whole is brought there, with peaks under -1 dB; 0: left as it is. Takes two passes */
+    bool keep_room;      /* the reverberation stays, noise goes; for weights that have learnt it */
     bool live;           /* with the network that hears nothing later, speech-live.safetensors: what a live stream would become */
     bool overwrite, float32;
     uf_progress_fn *progress; /* n_done and n_total are whole seconds of sound, fps seconds of sound a second */

@@ -11,12 +11,13 @@ typedef struct average {
     const uf_average_options *o;
     const uf_model *model;
     uf_params *sum;
+    bool keep_room; /* the first file has a second mask: so must the others */
     char *licence, *recipe;
 } average;
 
 static int open_set(const average *a, uf_params **set) {
     uf_graph *g = NULL;
-    uf_built b = {0};
+    uf_built b = {.keep_room = a->keep_room};
     UF_TRY(uf_params_open(set, a->ctx, 0));
     uf_params_blank(*set);
     int err = uf_graph_open(&g, a->ctx, *set);
@@ -49,6 +50,7 @@ static int add(average *a, int i, double share) {
     int err = UF_OK;
     if (!a->model && !(a->model = name ? uf_model_find(name) : NULL))
         err = uf_fail(a->ctx, UF_EDATA, "'%s' does not say which network it is of; give weights that unfade has trained", a->o->files[i]);
+    if (!a->sum) a->keep_room = uf_speech_has_room(w);
     if (err == UF_OK && !a->sum) err = open_set(a, &a->sum);
     if (err == UF_OK) err = describe(a, w, i, share);
     uf_weights_close(&w);

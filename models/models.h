@@ -24,6 +24,8 @@ typedef struct uf_built {
     uf_node *chroma;              /* features: input node or builder's argument (N,2,H/2,W/2) */
     uf_node *out;                 /* color: chroma (N,2,H/2,W/2) in about [-0.5,0.5]; features: logits (N,classes,1,1);
                                      critic: logits (N,1,H/16,W/16), above 0: a photograph; speech: (N,1,1,T); streams: (N,2,frames,257) */
+    bool keep_room;               /* speech, set before it is built: a second mask too, whose result is `room` */
+    uf_node *room;                /* speech: as out, the voice in the whole of its room */
     uf_node *spectrum;            /* streams: input (N,2,frames,257), as of uf_stft but frames before bins, not compressed */
     uf_state state[UF_MAX_STATES]; /* streams: n_states of them */
     int n_states;
@@ -35,6 +37,7 @@ typedef struct uf_model {
     const char *file;   /* shipped weights, in models/weights/; NULL: none, it learns beside another network */
     int multiple;       /* sides, or T, must be multiples of this */
     int rate;           /* of the sound that it takes, Hz; 0: it takes pictures */
+    bool rooms;         /* it can have the second output, `room`, by parameters of its own that weights may lack */
     /* Adds the network to g for this (N,1,H,W) luma or (N,1,1,T) sound shape; inputs are made when their fields of b are NULL on
      * entry and used when given. Returns uf_graph_status(g). */
     int (*build)(uf_graph *g, uf_shape in, uf_built *b);
@@ -59,6 +62,11 @@ int uf_encoder_build(uf_graph *g, uf_node *x, uf_node *stage[UF_N_STAGES]);
 uf_node *uf_encoder_input(uf_node *luma, uf_node *chroma);
 /* Copies a trained `features` file's encoder into color's parameters, cutting the stem. UF_EDATA: not such a file. */
 int uf_color_init(uf_ctx *ctx, const uf_weights *features, uf_params *color);
+/* Does the opened file hold the mask behind `room`? And the same of a file, for one who wants it: UF_EDATA with a remedy where it does not. */
+bool uf_speech_has_room(const uf_weights *w);
+int uf_speech_need_room(uf_ctx *ctx, const char *path);
+/* The mask behind `room` begins as that of the voice alone. */
+void uf_speech_start_room(uf_params *speech);
 /* Short side of the pictures that `color` looks at by default: with less it colours more boldly, with more it sees finer things; at this
  * one the shipped weights measured best. */
 enum { UF_COLOR_SIZE = 192 };

@@ -4,7 +4,10 @@
  * nothing that comes later: its convolutions and its units in time look back alone, so that it can go on from frame to frame. */
 #include "models.h"
 
+#include <string.h>
+
 enum { FFT = UF_SPEECH_FFT, HOP = UF_SPEECH_HOP };
+static const char *const voice_head = "head", *const room_head = "head.room";
 static const float power = .3f; /* loudness more than energy: quiet and loud parts weigh alike */
 
 typedef struct design {
@@ -77,8 +80,15 @@ static uf_node *path(const network *w, uf_node *x, const char *name, int axis) {
     return uf_binary(layer(w, y, mix, deep, 1, false), "add", x);
 }
 
-/* (N,2,frames,257) of a recording -> the same of the voice in it. */
-static uf_node *listen(const network *w, uf_node *spectrum) {
+/* The compressed spectrum through a mask that is read off x by the convolution `name`. */
+static uf_node *masked(const network *w, uf_node *spectrum, uf_node *x, const char *name) {
+    uf_node *mask = uf_unfold(conv(w, x, name, (uf_conv){.out = 8, .k = 3, .init = UF_INIT_XAVIER}), 4);
+    uf_node *whole[2] = {mask, mask ? uf_slice(mask, 3, FFT / 2 - 1, FFT / 2) : NULL}; /* the last bin has its neighbour's */
+    return uf_compress(uf_rotate(spectrum, uf_concat(2, whole, 3)), 1.f / power);
+}
+
+/* (N,2,frames,257) of a recording -> the same of the voice in it, to b->out, and of the voice in its room, to b->room. */
+static void listen(const network *w, uf_node *spectrum) {
     spectrum = uf_compress(spectrum, power);
     uf_node *x = uf_fold(uf_slice(spectrum, 3, 0, FFT / 2), 4);
     x = residual(w, layer(w, x, "enc.in", w->d->wide, 3, true), "enc.res");
@@ -92,15 +102,17 @@ static uf_node *listen(const network *w, uf_node *spectrum) {
     }
     uf_node *both[2] = {uf_unfold(layer(w, x, "dec.up", 4 * w->d->wide, 1, true), 4), skip};
     x = residual(w, layer(w, uf_concat(2, both, 1), "dec.in", w->d->wide, 3, true), "dec.res");
-    uf_node *mask = uf_unfold(conv(w, x, "head", (uf_conv){.out = 8, .k = 3, .init = UF_INIT_XAVIER}), 4);
-    uf_node *whole[2] = {mask, mask ? uf_slice(mask, 3, FFT / 2 - 1, FFT / 2) : NULL}; /* the last bin has its neighbour's */
-    return uf_compress(uf_rotate(spectrum, uf_concat(2, whole, 3)), 1.f / power);
+    w->b->out = masked(w, spectrum, x, voice_head);
+    if (w->b->keep_room) w->b->room = masked(w, spectrum, x, room_head);
 }
+
+static uf_node *wave_of(uf_node *spectrum, int n) { return uf_istft(uf_transpose(spectrum, 0, 1, 3, 2), FFT, HOP, n); }
 
 static int build(uf_graph *g, uf_shape sound, uf_built *b, const design *d) {
     if (!b->sound) b->sound = uf_input(g, "sound", sound);
-    uf_node *voice = listen(&(network){.d = d, .b = b}, uf_transpose(uf_stft(b->sound, FFT, HOP), 0, 1, 3, 2));
-    b->out = uf_istft(uf_transpose(voice, 0, 1, 3, 2), FFT, HOP, sound.w);
+    listen(&(network){.d = d, .b = b}, uf_transpose(uf_stft(b->sound, FFT, HOP), 0, 1, 3, 2));
+    b->out = wave_of(b->out, sound.w);
+    if (b->keep_room) b->room = wave_of(b->room, sound.w);
     return uf_graph_status(g);
 }
 
@@ -112,8 +124,34 @@ static int build_live(uf_graph *g, uf_shape sound, uf_built *b) { return build(g
 
 static int stream_live(uf_graph *g, int n, int frames, uf_built *b) {
     if (!b->spectrum) b->spectrum = uf_input(g, "spectrum", (uf_shape){n, 2, frames, FFT / 2 + 1});
-    b->out = listen(&(network){.d = &live, .b = b, .streams = true}, b->spectrum);
+    listen(&(network){.d = &live, .b = b, .streams = true}, b->spectrum);
     return uf_graph_status(g);
+}
+
+bool uf_speech_has_room(const uf_weights *w) {
+    for (int i = 0; i < uf_weights_n(w); i++)
+        if (!strcmp(uf_weights_tensor(w, i, NULL, NULL), "head.room.w")) return true;
+    return false;
+}
+
+int uf_speech_need_room(uf_ctx *ctx, const char *path) {
+    uf_weights *w = NULL;
+    UF_TRY(uf_weights_open(&w, ctx, path));
+    bool there = uf_speech_has_room(w);
+    uf_weights_close(&w);
+    return there ? UF_OK : uf_fail(ctx, UF_EDATA, "the weights '%s' were not trained to keep the room; clean without it, or pass others with --weights", path);
+}
+
+void uf_speech_start_room(uf_params *speech) {
+    static const char *const kinds[] = {"w", "b"};
+    for (int i = 0; i < UF_LEN(kinds); i++) {
+        char from[32], to[32];
+        snprintf(from, sizeof from, "%s.%s", voice_head, kinds[i]);
+        snprintf(to, sizeof to, "%s.%s", room_head, kinds[i]);
+        const uf_param *voice = uf_params_find(speech, from);
+        uf_param *room = uf_params_find(speech, to);
+        if (voice && room) memcpy(room->value, voice->value, uf_count(room->shape) * sizeof *room->value);
+    }
 }
 
 const uf_model uf_model_speech = {
@@ -122,6 +160,7 @@ const uf_model uf_model_speech = {
     .file = "speech.safetensors",
     .multiple = HOP,
     .rate = 16000,
+    .rooms = true,
     .build = build_offline,
 };
 
@@ -131,6 +170,7 @@ const uf_model uf_model_speech_live = {
     .file = "speech-live.safetensors",
     .multiple = HOP,
     .rate = 16000,
+    .rooms = true,
     .build = build_live,
     .stream = stream_live,
 };

@@ -44,7 +44,7 @@ static int start(job *j, int from, int to, const uf_pipe_sound *p, const char *w
     const AVCodecContext *codec = uf_sound_source_codec(j->source);
     j->channels = codec->ch_layout.nb_channels;
     UF_TRY(uf_voice_open(&j->voice, j->ctx, &(uf_voice_options){ .weights = weights, .rate = codec->sample_rate, .channels = j->channels, .most = o->most,
-                         .wet = o->wet > 0 ? o->wet : 1, .live = true }));
+                         .wet = o->wet > 0 ? o->wet : 1, .live = true, .keep_room = o->keep_room }));
     j->y = uf_alloc(j->ctx, (size_t)j->channels, sizeof(*j->y));
     if (!j->y) return UF_ENOMEM;
     for (int i = 0; i < j->channels; i++)

@@ -26,6 +26,7 @@ struct uf_live {
     uf_graph *graph;
     uf_plan *plan;
     uf_built net;
+    uf_node *voice; /* of net: what is wanted */
     float *state[UF_MAX_STATES]; /* the network's: what the last frame left to the next, each of its node's shape */
     channel *channel;
     int n_channels;
@@ -44,7 +45,7 @@ static int net_open(uf_live *l, const char *weights)
     UF_TRY(uf_graph_open(&l->graph, l->ctx, l->params));
     uf_graph_training(l->graph, false);
     UF_TRY(uf_model_speech_live.stream(l->graph, l->n_channels, 1, &l->net));
-    uf_output(l->net.out);
+    l->voice = uf_output(l->net.keep_room ? l->net.room : l->net.out);
     UF_TRY(uf_model_load(l->ctx, &uf_model_speech_live, l->params, weights));
     for (int i = 0; i < l->net.n_states; i++)
         if (!(l->state[i] = uf_alloc(l->ctx, uf_count(l->net.state[i].before->shape), sizeof(float)))) return UF_ENOMEM;
@@ -63,12 +64,13 @@ static int buffers_open(uf_live *l)
     return UF_OK;
 }
 
-int uf_live_open(uf_live **out, uf_ctx *ctx, const char *weights, int channels)
+int uf_live_open(uf_live **out, uf_ctx *ctx, const char *weights, int channels, bool keep_room)
 {
     uf_live *l = uf_alloc(ctx, 1, sizeof(*l));
     if (!l) return UF_ENOMEM;
     l->ctx = ctx;
     l->n_channels = channels;
+    l->net.keep_room = keep_room;
     int err = net_open(l, weights);
     if (err == UF_OK) err = buffers_open(l);
     if (err < 0) uf_live_close(&l);
@@ -144,7 +146,7 @@ static int listen(uf_live *l)
     UF_TRY(uf_plan_set(l->plan, l->net.spectrum, l->spectrum));
     UF_TRY(uf_plan_run(l->plan));
     for (int i = 0; i < l->net.n_states; i++) UF_TRY(uf_plan_get(l->plan, l->net.state[i].after, l->state[i]));
-    return uf_plan_get(l->plan, l->net.out, l->spectrum);
+    return uf_plan_get(l->plan, l->voice, l->spectrum);
 }
 
 int uf_live_push(uf_live *l, const float *const *x)

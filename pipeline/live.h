@@ -9,8 +9,8 @@
 enum { UF_LIVE_RATE = 16000, UF_LIVE_HOP = UF_SPEECH_HOP, UF_LIVE_LATENCY = UF_SPEECH_FFT };
 
 typedef struct uf_live uf_live;
-/* UF_EDATA: damaged weights, or another network's. It computes in float32 with one thread: a frame is too little work to share. */
-int uf_live_open(uf_live **out, uf_ctx *ctx, const char *weights, int channels);
+/* keep_room: only what is no voice goes. UF_EDATA: damaged weights, or another network's. It computes in float32 with one thread: a frame is too little work to share. */
+int uf_live_open(uf_live **out, uf_ctx *ctx, const char *weights, int channels, bool keep_room);
 void uf_live_close(uf_live **l);
 /* The next UF_LIVE_HOP samples of each channel, about [-1,1]; NULL: the sound has ended. */
 int uf_live_push(uf_live *l, const float *const *x);

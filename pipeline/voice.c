@@ -32,6 +32,7 @@ struct uf_voice {
     uf_graph *graph;
     uf_plan *plan;
     uf_built net;
+    uf_node *voice;        /* of net: what is wanted */
     char *weights;
     int size;              /* samples of the plan */
     uf_live *live;         /* instead of params to net */
@@ -109,12 +110,12 @@ static int net_open(uf_voice *v, int size)
     uf_plan_close(&v->plan);
     uf_graph_close(&v->graph);
     bool first = uf_params_n(v->params) == 0;
-    v->net = (uf_built){ 0 };
+    v->net = (uf_built){ .keep_room = v->o.keep_room };
     v->size = size;
     UF_TRY(uf_graph_open(&v->graph, v->ctx, v->params));
     uf_graph_training(v->graph, false);
     UF_TRY(uf_model_speech.build(v->graph, (uf_shape){ 1, 1, 1, size }, &v->net));
-    uf_output(v->net.out);
+    v->voice = uf_output(v->o.keep_room ? v->net.room : v->net.out); /* the other one is then not computed */
     if (first) UF_TRY(uf_model_load(v->ctx, &uf_model_speech, v->params, v->weights));
     return uf_plan_open(&v->plan, v->ctx, v->graph, &plan);
 }
@@ -132,7 +133,7 @@ static int hear(uf_voice *v)
     for (int i = 0; i < v->size; i++) v->in[i] *= (float)gain;
     UF_TRY(uf_plan_set(v->plan, v->net.sound, v->in));
     UF_TRY(uf_plan_run(v->plan));
-    UF_TRY(uf_plan_get(v->plan, v->net.out, v->out));
+    UF_TRY(uf_plan_get(v->plan, v->voice, v->out));
     for (int i = 0; i < v->size; i++) {
         v->in[i] /= (float)gain;
         v->out[i] /= (float)gain;
@@ -261,8 +262,9 @@ double uf_voice_latency(const uf_voice *v)
 static int network_open(uf_voice *v)
 {
     const uf_voice_options *o = &v->o;
+    if (o->keep_room) UF_TRY(uf_speech_need_room(v->ctx, v->weights));
     if (o->live) {
-        UF_TRY(uf_live_open(&v->live, v->ctx, v->weights, o->channels));
+        UF_TRY(uf_live_open(&v->live, v->ctx, v->weights, o->channels, o->keep_room));
         UF_TRY(uf_sound_rates_open_quick(v->ctx, &v->down, o->channels, o->rate, RATE));
         return uf_sound_rates_open_quick(v->ctx, &v->up, 2 * o->channels, RATE, o->rate);
     }

@@ -19,16 +19,24 @@ typedef struct net {
     uf_built b;
 } net;
 
-static void net_open(net *n, const uf_model *m, uf_shape luma, const uf_plan_options *o) {
+/* room: the second output takes the first one's place. */
+static void net_open_room(net *n, const uf_model *m, uf_shape luma, const uf_plan_options *o, bool room) {
     memset(n, 0, sizeof *n);
+    n->b.keep_room = room;
     assert_int_equal(uf_ctx_open(&n->ctx), UF_OK);
     uf_ctx_set_threads(n->ctx, 2);
     assert_int_equal(uf_params_open(&n->params, n->ctx, 8), UF_OK);
     assert_int_equal(uf_graph_open(&n->graph, n->ctx, n->params), UF_OK);
     if (m->build(n->graph, luma, &n->b) < 0) fail_msg("%s: %s", m->name, uf_ctx_error(n->ctx));
+    if (room) {
+        assert_true(uf_same(n->b.room->shape, n->b.out->shape));
+        n->b.out = n->b.room;
+    }
     uf_output(n->b.out);
     if (uf_plan_open(&n->plan, n->ctx, n->graph, o) < 0) fail_msg("%s: %s", m->name, uf_ctx_error(n->ctx));
 }
+
+static void net_open(net *n, const uf_model *m, uf_shape luma, const uf_plan_options *o) { net_open_room(n, m, luma, o, false); }
 
 static void net_close(net *n) {
     uf_plan_close(&n->plan);
@@ -62,26 +70,55 @@ static double difference(const float *a, const float *b, size_t n) {
     return sqrt(d / (s + 1e-12));
 }
 
+static void backends_agree(const uf_model *m, bool room) {
+    int step = m->multiple;
+    uf_shape luma = m->rate ? (uf_shape){2, 1, 1, 8 * step} : (uf_shape){1, 1, 2 * step, 3 * step};
+    net oracle;
+    net_open_room(&oracle, m, luma, &(uf_plan_options){.mode = UF_INFER, .backend = "ref"}, room);
+    float *want = run(&oracle);
+    uf_dtype types[] = {UF_F32, UF_BF16};
+    for (int k = 0; k < (uf_cpu_has_bf16() ? 2 : 1); k++) {
+        net fast;
+        net_open_room(&fast, m, luma, &(uf_plan_options){.mode = UF_INFER, .dtype = types[k]}, room);
+        float *got = run(&fast);
+        double d = difference(got, want, uf_count(oracle.b.out->shape));
+        if (!(d < (k ? 4e-2 : 1e-4))) fail_msg("%s, %s: off by %.2g", m->name, k ? "bf16" : "float32", d);
+        free(got);
+        net_close(&fast);
+    }
+    free(want);
+    net_close(&oracle);
+}
+
 static void test_backends_agree(void **state) {
     (void)state;
+    for (int i = 0; uf_models[i]; i++)
+        for (int room = 0; room <= uf_models[i]->rooms; room++) backends_agree(uf_models[i], room);
+}
+
+/* Of two outputs, the one that nobody wants costs nothing, and changes no bit of the other. */
+static void test_rooms(void **state) {
+    (void)state;
     for (int i = 0; uf_models[i]; i++) {
-        int step = uf_models[i]->multiple;
-        uf_shape luma = uf_models[i]->rate ? (uf_shape){2, 1, 1, 8 * step} : (uf_shape){1, 1, 2 * step, 3 * step};
-        net oracle;
-        net_open(&oracle, uf_models[i], luma, &(uf_plan_options){.mode = UF_INFER, .backend = "ref"});
-        float *want = run(&oracle);
-        uf_dtype types[] = {UF_F32, UF_BF16};
-        for (int k = 0; k < (uf_cpu_has_bf16() ? 2 : 1); k++) {
-            net fast;
-            net_open(&fast, uf_models[i], luma, &(uf_plan_options){.mode = UF_INFER, .dtype = types[k]});
-            float *got = run(&fast);
-            double d = difference(got, want, uf_count(oracle.b.out->shape));
-            if (!(d < (k ? 4e-2 : 1e-4))) fail_msg("%s, %s: off by %.2g", uf_models[i]->name, k ? "bf16" : "float32", d);
-            free(got);
-            net_close(&fast);
-        }
-        free(want);
-        net_close(&oracle);
+        if (!uf_models[i]->rooms) continue;
+        const uf_plan_options o = {.mode = UF_INFER, .dtype = UF_F32};
+        uf_shape wave = {1, 1, 1, 8 * uf_models[i]->multiple};
+        net plain, both;
+        net_open(&plain, uf_models[i], wave, &o);
+        net_open_room(&both, uf_models[i], wave, &o, true);
+        assert_int_equal(uf_params_n(both.params), uf_params_n(plain.params) + 2);
+        assert_true(uf_plan_macs(both.plan) == uf_plan_macs(plain.plan));
+        float *voice = run(&plain), *room = run(&both);
+        assert_true(difference(room, voice, uf_count(plain.b.out->shape)) > 1e-3);
+        uf_speech_start_room(both.params);
+        uf_plan_stale(both.plan);
+        free(room);
+        room = run(&both);
+        assert_memory_equal(room, voice, uf_count(plain.b.out->shape) * sizeof *voice);
+        free(voice);
+        free(room);
+        net_close(&plain);
+        net_close(&both);
     }
 }
 
@@ -205,14 +242,15 @@ static uf_node *synthesise(uf_node *x) {
 enum { STREAM_N = 2, STREAM_FRAMES = 13, BINS = UF_SPEECH_FFT / 2 + 1 };
 
 /* The frames of `spectrum` through the network's stream, `at_once` at a time. */
-static void stream(net *n, const uf_model *m, int at_once, const uf_plan_options *o, const float *spectrum, float *voice) {
+static void stream(net *n, const uf_model *m, bool room, int at_once, const uf_plan_options *o, const float *spectrum, float *voice) {
     float *x = calloc((size_t)(STREAM_N * 2 * at_once * BINS), sizeof *x), *state = NULL;
     uf_graph *g = NULL;
     uf_plan *p = NULL;
-    uf_built b = {0};
+    uf_built b = {.keep_room = room};
     assert_int_equal(uf_graph_open(&g, n->ctx, n->params), UF_OK);
     uf_graph_training(g, false);
     assert_int_equal(m->stream(g, STREAM_N, at_once, &b), UF_OK);
+    if (room) b.out = b.room;
     uf_output(b.out);
     if (uf_plan_open(&p, n->ctx, g, o) < 0) fail_msg("%s", uf_ctx_error(n->ctx));
     for (int at = 0; at < STREAM_FRAMES; at += at_once) {
@@ -235,35 +273,37 @@ static void stream(net *n, const uf_model *m, int at_once, const uf_plan_options
     free(x);
 }
 
+static void streams(const uf_model *m, bool room) {
+    enum { T = (STREAM_FRAMES - 1) * UF_SPEECH_HOP, N = STREAM_N * 2 * STREAM_FRAMES * BINS };
+    static const uf_plan_options with[] = {{.backend = "ref"}, {.dtype = UF_F32}};
+    net n;
+    float *sound = malloc(STREAM_N * T * sizeof *sound), *spectrum = malloc(N * sizeof *spectrum), *voice = malloc(N * sizeof *voice);
+    float *want = malloc(STREAM_N * T * sizeof *want), *got = malloc(STREAM_N * T * sizeof *got);
+    net_open_room(&n, m, (uf_shape){STREAM_N, 1, 1, T}, &(uf_plan_options){.mode = UF_EXACT}, room);
+    stir(n.params);
+    for (int k = 0; k < STREAM_N * T; k++) sound[k] = .2f * uf_uniform(3, 1, (uint64_t)k);
+    uf_plan_set(n.plan, n.b.sound, sound);
+    uf_plan_stale(n.plan);
+    assert_int_equal(uf_plan_run(n.plan), UF_OK);
+    assert_int_equal(uf_plan_get(n.plan, n.b.out, want), UF_OK);
+    apply(&n, analyse, (uf_shape){STREAM_N, 1, 1, T}, sound, spectrum);
+    for (int k = 0; k < 3; k++) {
+        static const int at_once[] = {1, 13, 1};
+        stream(&n, m, room, at_once[k], &with[k / 2], spectrum, voice);
+        apply(&n, synthesise, (uf_shape){STREAM_N, 2, STREAM_FRAMES, BINS}, voice, got);
+        double d = difference(got, want, STREAM_N * T);
+        if (!(d < (k / 2 ? 1e-5 : 1e-7))) fail_msg("%s, %d frames at once: off by %.2g", m->name, at_once[k], d);
+    }
+    net_close(&n);
+    float *all[] = {sound, spectrum, voice, want, got};
+    for (int k = 0; k < UF_LEN(all); k++) free(all[k]);
+}
+
 /* From frame to frame it is the network that was trained on whole recordings. */
 static void test_streams(void **state) {
     (void)state;
-    enum { T = (STREAM_FRAMES - 1) * UF_SPEECH_HOP, N = STREAM_N * 2 * STREAM_FRAMES * BINS };
-    static const uf_plan_options with[] = {{.backend = "ref"}, {.dtype = UF_F32}};
-    for (int i = 0; uf_models[i]; i++) {
-        if (!uf_models[i]->stream) continue;
-        net n;
-        float *sound = malloc(STREAM_N * T * sizeof *sound), *spectrum = malloc(N * sizeof *spectrum), *voice = malloc(N * sizeof *voice);
-        float *want = malloc(STREAM_N * T * sizeof *want), *got = malloc(STREAM_N * T * sizeof *got);
-        net_open(&n, uf_models[i], (uf_shape){STREAM_N, 1, 1, T}, &(uf_plan_options){.mode = UF_EXACT});
-        stir(n.params);
-        for (int k = 0; k < STREAM_N * T; k++) sound[k] = .2f * uf_uniform(3, 1, (uint64_t)k);
-        uf_plan_set(n.plan, n.b.sound, sound);
-        uf_plan_stale(n.plan);
-        assert_int_equal(uf_plan_run(n.plan), UF_OK);
-        assert_int_equal(uf_plan_get(n.plan, n.b.out, want), UF_OK);
-        apply(&n, analyse, (uf_shape){STREAM_N, 1, 1, T}, sound, spectrum);
-        for (int k = 0; k < 3; k++) {
-            static const int at_once[] = {1, 13, 1};
-            stream(&n, uf_models[i], at_once[k], &with[k / 2], spectrum, voice);
-            apply(&n, synthesise, (uf_shape){STREAM_N, 2, STREAM_FRAMES, BINS}, voice, got);
-            double d = difference(got, want, STREAM_N * T);
-            if (!(d < (k / 2 ? 1e-5 : 1e-7))) fail_msg("%s, %d frames at once: off by %.2g", uf_models[i]->name, at_once[k], d);
-        }
-        net_close(&n);
-        float *all[] = {sound, spectrum, voice, want, got};
-        for (int k = 0; k < UF_LEN(all); k++) free(all[k]);
-    }
+    for (int i = 0; uf_models[i]; i++)
+        for (int room = 0; uf_models[i]->stream && room <= uf_models[i]->rooms; room++) streams(uf_models[i], room);
 }
 
 /* A sum of both gradients through the whole colorizer falls when followed. */
@@ -358,6 +398,7 @@ int main(void) {
         cmocka_unit_test(test_color_init),
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_rooms),
         cmocka_unit_test(test_shipped_weights),
         cmocka_unit_test(test_streams),
     };

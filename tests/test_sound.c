@@ -1,6 +1,7 @@
 /* Sound: measures against somebody else's, rooms and mixtures, and the stream through the network: lengths, places, pieces. */
 #include "live.h"
 #include "models.h"
+#include "network.h"
 #include "pipeline.h"
 #include "sound_measure.h"
 #include "sounds.h"
@@ -120,7 +121,7 @@ static void write_wav(const char *name, int n, uint32_t rate) {
 static void test_mixtures(void **state) {
     (void)state;
     enum { N = 20000 };
-    static float noisy[2][N], voice[2][N];
+    static float noisy[2][N], voice[2][N], room[2][N];
     uf_ctx *ctx = open_ctx();
     uf_mixer m = {.rate = 16000, .codecs = .4};
     uf_mixing *w[2];
@@ -138,11 +139,12 @@ static void test_mixtures(void **state) {
     uf_sounds_close(&again);
     for (int i = 0; i < 2; i++) assert_int_equal(uf_mixing_open(&w[i], ctx, &m, N), UF_OK);
     for (uint64_t index = 0; index < 24; index++) {
-        if (uf_mix(w[0], 3, index, noisy[0], voice[0]) < 0) continue;
-        uf_mix(w[1], 9, index + 50, noisy[1], voice[1]); /* what came before leaves no trace */
-        assert_int_equal(uf_mix(w[1], 3, index, noisy[1], voice[1]), UF_OK);
+        if (uf_mix(w[0], 3, index, noisy[0], voice[0], room[0]) < 0) continue;
+        uf_mix(w[1], 9, index + 50, noisy[1], voice[1], room[1]); /* what came before leaves no trace */
+        assert_int_equal(uf_mix(w[1], 3, index, noisy[1], voice[1], room[1]), UF_OK);
         assert_memory_equal(noisy[0], noisy[1], sizeof noisy[0]);
         assert_memory_equal(voice[0], voice[1], sizeof voice[0]);
+        assert_memory_equal(room[0], room[1], sizeof room[0]);
         double sum = 0;
         for (int i = 0; i < N; i++) {
             assert_true(isfinite(noisy[0][i]) && isfinite(voice[0][i]) && fabsf(noisy[0][i]) <= 1.0001f);
@@ -180,44 +182,165 @@ static void test_codecs(void **state) {
     uf_fft_close(&f);
 }
 
+/* What is recorded is the voice in its room, and noise; the voice as it should be is a part of that, or all of it where there is no room. */
+static void test_mixture_of_rooms(void **state) {
+    (void)state;
+    enum { N = 20000, DRAWS = 40 };
+    static float noisy[2][N], voice[2][N], room[2][N];
+    uf_ctx *ctx = open_ctx();
+    uf_mixer m = {.rate = 16000, .snr_from = 100, .snr_to = 100};
+    uf_mixing *w = NULL;
+    int n_dry = 0, n_clipped = 0, n_drawn = 0;
+    write_wav("a.wav", 30000, 16000);
+    assert_int_equal(uf_sounds_open(&m.voice, ctx, &(uf_source){.path = folder}, 1, m.rate), UF_OK);
+    assert_int_equal(uf_mixing_open(&w, ctx, &m, N), UF_OK);
+    for (uint64_t index = 0; index < DRAWS; index++) {
+        m.snr_from = m.snr_to = 100;
+        if (uf_mix(w, 3, index, noisy[0], voice[0], room[0]) < 0) continue;
+        n_drawn++;
+        bool clipped = uf_si_sdr(room[0], noisy[0], N) < 60;
+        n_clipped += clipped;
+        bool dry = !memcmp(voice[0], room[0], sizeof voice[0]);
+        double part = uf_si_sdr(room[0], voice[0], N);
+        n_dry += dry;
+        if (!dry && !(part > -15 && part < 50)) fail_msg("mixture %d: the voice is %.1f dB of its room", (int)index, part);
+        m.snr_from = m.snr_to = 3; /* louder noise: the same voice in the same room, at another level */
+        assert_int_equal(uf_mix(w, 3, index, noisy[1], voice[1], room[1]), UF_OK);
+        assert_true(uf_si_sdr(room[0], room[1], N) > 80 && uf_si_sdr(voice[0], voice[1], N) > 80);
+        if (!clipped) assert_true(uf_si_sdr(room[1], noisy[1], N) < 12);
+    }
+    assert_true(n_drawn > DRAWS / 2 && n_clipped < n_drawn / 4 && n_dry > n_drawn / 5 && n_dry < 4 * n_drawn / 5);
+    uf_mixing_close(&w);
+    uf_sounds_close(&m.voice);
+    uf_ctx_close(&ctx);
+}
+
+static uf_ctx *train(const char *more, int steps, const char *out) {
+    uf_ctx *ctx = open_ctx();
+    char path[256], dir[256];
+    write_wav("a.wav", 30000, 16000);
+    snprintf(path, sizeof path, "%s/speech.yaml", folder);
+    snprintf(dir, sizeof dir, "%s/%s", folder, out);
+    FILE *f = fopen(path, "w");
+    fprintf(f, "model: speech\nout: w.safetensors\ntrain: [{path: a.wav}]\nvalid: [{path: a.wav}]\n%s"
+               "stages: [{size: 4096, batch: 2, steps: %d, rate: 0.0001}]\nlosses: {spectrum: 1, resolutions: 0.5, snr: 0.01, l1: 1}\n", more, steps);
+    fclose(f);
+    if (uf_train(ctx, path, &(uf_train_options){.out_dir = dir, .overwrite = true}) < 0) fail_msg("%s", uf_ctx_error(ctx));
+    return ctx;
+}
+
 /* A few steps of the whole trainer on sound. */
 static void test_training(void **state) {
     (void)state;
+    uf_ctx *ctx = train("", 3, "run");
+    uf_ctx_close(&ctx);
+}
+
+/* Tensor `name` of a run's weights; 0: there is none. */
+static int tensor(uf_ctx *ctx, const char *run, const char *name, float *to) {
+    char path[256];
+    uf_weights *w = NULL;
+    uf_params *set = NULL;
+    int n = 0;
+    snprintf(path, sizeof path, "%s/%s/w.safetensors", folder, run);
+    assert_int_equal(uf_weights_open(&w, ctx, path), UF_OK);
+    assert_int_equal(uf_params_open(&set, ctx, 0), UF_OK);
+    assert_non_null(uf_params_add(set, name, (uf_shape){8, 48, 3, 3}, UF_INIT_ZERO));
+    assert_int_equal(uf_weights_load(w, set, false, &n), UF_OK);
+    memcpy(to, uf_params_at(set, 0)->value, 8 * 48 * 9 * sizeof *to);
+    uf_params_close(&set);
+    uf_weights_close(&w);
+    return n;
+}
+
+/* Weights that know no room begin a run that learns it, where the voice's mask is; without `room` nothing of it is learnt. */
+static void test_training_begins_without_room(void **state) {
+    (void)state;
+    static float voice[8 * 48 * 9], room[8 * 48 * 9];
+    uf_ctx *ctx = train("room: 0\n", 1, "plain");
+    assert_int_equal(tensor(ctx, "plain", "head.w", voice), 1);
+    assert_int_equal(tensor(ctx, "plain", "head.room.w", room), 0);
+    uf_ctx_close(&ctx);
+    ctx = train("init: plain/w.safetensors\n", 1, "both");
+    assert_int_equal(tensor(ctx, "both", "head.room.w", room), 1);
+    for (int i = 0; i < UF_LEN(voice); i++)
+        if (fabsf(voice[i] - room[i]) > 1e-3f) fail_msg("%d: %g is %g", i, (double)voice[i], (double)room[i]);
+    uf_ctx_close(&ctx);
+    ctx = train("init: both/w.safetensors\n", 1, "again"); /* and weights that know it go on */
+    assert_int_equal(tensor(ctx, "again", "head.room.w", room), 1);
+    uf_ctx_close(&ctx);
+}
+
+/* With equal masks and equal targets each output has the same loss: the second counts as much as the recipe says, in loss and gradient. */
+static void test_second_loss(void **state) {
+    (void)state;
+    enum { N = 4096 };
+    static float wave[2][N];
+    float share = .25f, loss[2], l1[UF_MAX_LOSSES] = {0};
+    for (int i = 0; uf_losses[i]; i++) l1[i] = !strcmp(uf_losses[i]->name, "l1") || !strcmp(uf_losses[i]->name, "spectrum");
+    uf_recipe r = {.model = (char *)"speech", .room = &share};
     uf_ctx *ctx = open_ctx();
-    char path[256], out[256];
-    write_wav("a.wav", 30000, 16000);
-    snprintf(path, sizeof path, "%s/speech.yaml", folder);
-    snprintf(out, sizeof out, "%s/run", folder);
-    FILE *f = fopen(path, "w");
-    fprintf(f, "model: speech\nout: w.safetensors\ntrain: [{path: a.wav}]\nvalid: [{path: a.wav}]\n"
-               "stages: [{size: 4096, batch: 2, steps: 3, rate: 0.001}]\nlosses: {spectrum: 1, resolutions: 0.5, snr: 0.01, l1: 1}\n");
-    fclose(f);
-    if (uf_train(ctx, path, &(uf_train_options){.out_dir = out}) < 0) fail_msg("%s", uf_ctx_error(ctx));
+    uf_params *set[2];
+    for (int i = 0; i < N; i++)
+        for (int k = 0; k < 2; k++) wave[k][i] = .1f * uf_gaussian(1, (uint64_t)k, (uint64_t)i);
+    for (int k = 0; k < 2; k++) {
+        uf_network n;
+        uf_network_options o = {.r = &r, .losses = l1, .batch = 1, .size = N, .train = true, .no_room = !k};
+        assert_int_equal(uf_params_open(&set[k], ctx, 5), UF_OK);
+        o.params = set[k];
+        assert_int_equal(uf_network_open(&n, ctx, &o), UF_OK);
+        uf_speech_start_room(set[k]);
+        uf_plan_stale(n.plan);
+        assert_int_equal(uf_network_set(&n, &(uf_batch){.noisy = wave[0], .voice = wave[1], .room = wave[1]}), UF_OK);
+        assert_int_equal(uf_plan_run(n.plan), UF_OK);
+        assert_int_equal(uf_plan_get(n.plan, n.loss, &loss[k]), UF_OK);
+        uf_params_zero_grad(set[k]);
+        assert_int_equal(uf_plan_backward(n.plan), UF_OK);
+        uf_network_close(&n);
+    }
+    assert_true(fabsf(loss[1] / loss[0] - 1 - share) < 1e-3f);
+    static const struct { const char *name, *of; float times; } want[] = {{"head.room.w", "head.w", .25f}, {"head.w", "head.w", 1.f}, {"dec.in.w", "dec.in.w", 1.25f}};
+    for (int i = 0; i < UF_LEN(want); i++) {
+        const uf_param *got = uf_params_find(set[1], want[i].name), *of = uf_params_find(set[0], want[i].of);
+        double off = 0, all = 0;
+        for (size_t k = 0; k < uf_count(got->shape); k++) {
+            double w = (double)(want[i].times * of->grad[k]), d = (double)got->grad[k] - w;
+            off += d * d;
+            all += w * w;
+        }
+        if (!(all > 0 && off < 1e-4 * all)) fail_msg("gradient of %s: off by %.2g of %.2g", want[i].name, sqrt(off), sqrt(all));
+    }
+    for (int k = 0; k < 2; k++) uf_params_close(&set[k]);
     uf_ctx_close(&ctx);
 }
 
 /* ---- the stream ----------------------------------------------------------------------------------------------------------------- */
 
 /* A network that has learnt nothing, as a file: what it does is arbitrary, but always the same. */
-static const char *weights(uf_ctx *ctx, const uf_model *m) {
+static const char *weights_with(uf_ctx *ctx, const uf_model *m, bool room) {
     static char path[256];
     uf_params *set = NULL;
     uf_graph *g = NULL;
-    uf_built b = {0};
-    snprintf(path, sizeof path, "%s/random-%s.safetensors", folder, m->name);
+    uf_built b = {.keep_room = room};
+    snprintf(path, sizeof path, "%s/random-%s%s.safetensors", folder, m->name, room ? "-room" : "");
     if (!access(path, F_OK)) return path;
     assert_int_equal(uf_params_open(&set, ctx, 5), UF_OK);
     assert_int_equal(uf_graph_open(&g, ctx, set), UF_OK);
     assert_int_equal(m->build(g, (uf_shape){1, 1, 1, 4096}, &b), UF_OK);
-    uf_param *head = uf_params_find(set, "head.w"); /* masks of about 1 */
-    for (size_t i = 0; i < uf_count(head->shape); i++) head->value[i] *= .05f;
-    float *bias = uf_params_find(set, "head.b")->value;
-    for (int i = 0; i < 8; i++) bias[i] = i % 2 ? 0.f : .8f;
+    static const char *const heads[][2] = {{"head.w", "head.b"}, {"head.room.w", "head.room.b"}};
+    for (int k = 0; k <= room; k++) { /* masks of about 1 */
+        uf_param *head = uf_params_find(set, heads[k][0]);
+        for (size_t i = 0; i < uf_count(head->shape); i++) head->value[i] *= .05f;
+        float *bias = uf_params_find(set, heads[k][1])->value;
+        for (int i = 0; i < 8; i++) bias[i] = i % 2 ? 0.f : .8f;
+    }
     assert_int_equal(uf_weights_write(ctx, path, set, &(uf_weights_save){.overwrite = true}), UF_OK);
     uf_graph_close(&g);
     uf_params_close(&set);
     return path;
 }
+
+static const char *weights(uf_ctx *ctx, const uf_model *m) { return weights_with(ctx, m, false); }
 
 /* n samples of each channel, pushed `block` by block. Returns how many samples were held back at most before the end. */
 static int clean(uf_ctx *ctx, uf_voice_options o, int block, float *const *x, float *const *y, int n) {
@@ -225,7 +348,7 @@ static int clean(uf_ctx *ctx, uf_voice_options o, int block, float *const *x, fl
     int done = 0, got, channels = o.channels, late = 0;
     const float *from[8];
     float *to[8];
-    o.weights = weights(ctx, o.live ? &uf_model_speech_live : &uf_model_speech);
+    if (!o.weights) o.weights = weights(ctx, o.live ? &uf_model_speech_live : &uf_model_speech);
     if (uf_voice_open(&v, ctx, &o) < 0) fail_msg("%s", uf_ctx_error(ctx));
     int most = 0;
     if (o.live) late = -(int)ceil(uf_voice_latency(v) * o.rate);
@@ -304,6 +427,34 @@ static void test_pieces(void **state) {
     uf_ctx_close(&ctx);
 }
 
+/* Weights that know the room give the voice alone as those that do not, to the bit; and what is not known is not made up. */
+static void test_keep_room(void **state) {
+    (void)state;
+    enum { N = 20000 };
+    static float x[N], y[3][N];
+    float *from = x, *to[3] = {y[0], y[1], y[2]};
+    uf_ctx *ctx = open_ctx();
+    for (int i = 0; i < N; i++) x[i] = .1f * uf_gaussian(1, 2, (uint64_t)i);
+    for (int live = 0; live < 2; live++) {
+        const uf_model *m = live ? &uf_model_speech_live : &uf_model_speech;
+        uf_voice_options o = {.rate = 16000, .channels = 1, .wet = 1, .live = live};
+        clean(ctx, o, 4000, &from, &to[0], N);
+        o.weights = weights_with(ctx, m, true);
+        clean(ctx, o, 4000, &from, &to[1], N);
+        assert_memory_equal(y[0], y[1], sizeof y[0]);
+        o.keep_room = true;
+        clean(ctx, o, 4000, &from, &to[2], N);
+        double same = uf_si_sdr(y[0], y[2], N); /* another mask, of the same features */
+        if (!(same > -10 && same < 40)) fail_msg("live %d: the voice in its room is the voice without it to %.1f dB", live, same);
+        o.weights = weights(ctx, m);
+        uf_voice *v = NULL;
+        assert_int_equal(uf_voice_open(&v, ctx, &o), UF_EDATA);
+        assert_non_null(strstr(uf_ctx_error(ctx), "not trained to keep the room"));
+        uf_ctx_clear(ctx);
+    }
+    uf_ctx_close(&ctx);
+}
+
 /* ---- live ----------------------------------------------------------------------------------------------------------------------- */
 
 /* The network over all n samples at once, in float32 as live. */
@@ -339,7 +490,7 @@ static void test_live_is_whole(void **state) {
         int done = 0;
         for (int i = 0; i < n; i++)
             for (int c = 0; c < 2; c++) x[c][i] = .05f * uf_gaussian(1, (uint64_t)c, (uint64_t)i) * (float)(1 + sin(i * .003));
-        assert_int_equal(uf_live_open(&l, ctx, weights(ctx, &uf_model_speech_live), 2), UF_OK);
+        assert_int_equal(uf_live_open(&l, ctx, weights(ctx, &uf_model_speech_live), 2, false), UF_OK);
         for (int at = 0; at <= n; at += UF_LIVE_HOP) {
             const float *from[2] = {x[0] + at, x[1] + at};
             float *to[2] = {y[0] + done, y[1] + done};
@@ -398,6 +549,7 @@ static void test_live_blocks(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_measures),           cmocka_unit_test(test_room),   cmocka_unit_test(test_mixtures), cmocka_unit_test(test_codecs),
+        cmocka_unit_test(test_mixture_of_rooms), cmocka_unit_test(test_training_begins_without_room), cmocka_unit_test(test_second_loss), cmocka_unit_test(test_keep_room),
         cmocka_unit_test(test_training),           cmocka_unit_test(test_lengths_and_places), cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_live_is_whole),      cmocka_unit_test(test_live_blocks),
     };

@@ -3,10 +3,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST = 0x100, WET, WEIGHTS, OVERWRITE, FLOAT32, HUM, CLICKS, CLIPS, LOUDNESS, LIVE, FORMAT, RATE, CHANNELS };
+enum { MOST = 0x100, WET, WEIGHTS, OVERWRITE, FLOAT32, HUM, CLICKS, CLIPS, LOUDNESS, LIVE, KEEP_ROOM, FORMAT, RATE, CHANNELS };
 
 static const struct argp_option options[] = {
     {"max-atten", MOST, "DB", 0, "Make noise quieter by so much at most, 1 to 100: 12 keeps the place that one hears (default: all that is found)", 0},
+    {"keep-room", KEEP_ROOM, 0, 0, "Take the noise alone: the room's echo stays (default: the voice as from close by)", 0},
     {"wet", WET, "X", 0, "Share of the cleaned sound in the result, above 0 to 1; the rest is the recording (default 1)", 0},
     {"hum", HUM, "HZ", 0, "First take out the mains' hum: 50 or 60 Hz, and its harmonics", 0},
     {"clicks", CLICKS, 0, 0, "First bridge clicks and crackle, as of records", 0},
@@ -63,6 +64,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case LOUDNESS: a->o.loudness = uf_parse_number(state, "--loudness", arg, -40, -5); return 0;
     case CLICKS: a->o.clicks = true; return 0;
     case CLIPS: a->o.clips = true; return 0;
+    case KEEP_ROOM: a->o.keep_room = true; return 0;
     case LIVE: a->o.live = true; return 0;
     case FORMAT: a->pipe.format = parse_format(state, arg); return 0;
     case RATE: a->pipe.rate = (int)uf_parse_number(state, "--rate", arg, 1000, 768000); return 0;

@@ -5,7 +5,7 @@ enum { COUNT = 'n', OUT = 0x100, SECONDS, SEED, TRAINING, SNR_FROM, SNR_TO, OVER
 
 static const struct argp_option options[] = {
     {"count", COUNT, "N", 0, "How many mixtures (default 10)", 0},
-    {"out", OUT, "FOLDER", 0, "Where they go (default mixtures): FOLDER/noisy/0000.wav and FOLDER/voice/0000.wav, ...", 0},
+    {"out", OUT, "FOLDER", 0, "Where they go (default mixtures): FOLDER/noisy/0000.wav, its voice with the first 50 ms of the room, FOLDER/voice/0000.wav, and its voice in the whole room, FOLDER/room/0000.wav, ...", 0},
     {"seconds", SECONDS, "S", 0, "How long each is, 1 to 60 (default 5)", 0},
     {"seed", SEED, "N", 0, "Another number: other mixtures (default 0)", 0},
     {"snr-from", SNR_FROM, "DB", 0, "Voice over noise at least, -20 to 40 dB (default -5)", 0},

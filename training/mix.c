@@ -237,13 +237,14 @@ static void place_voice(uf_mixing *w, float *heard, float *wanted) {
 }
 
 /* What a recorder does: level, and now and then clipping and a codec. */
-static void record(uf_mixing *w, float *noisy, float *voice) {
+static void record(uf_mixing *w, float *noisy, float *voice, float *room) {
     double level = active_level(noisy, w->n, w->m->rate), peak = 0;
     double gain = pow(10, draw(w, LEVEL, -40, -14) / 20) / (level + 1e-9);
     for (int i = 0; i < w->n; i++) peak = fmax(peak, fabs((double)noisy[i]));
     if (gain * peak > 1) gain = 1 / peak;
     scale(noisy, w->n, gain);
     scale(voice, w->n, gain);
+    scale(room, w->n, gain);
     if (draw(w, CLIP_ON, 0, 1) <= .07) {
         float top = (float)(gain * peak * draw(w, CLIP, .2, .7));
         for (int i = 0; i < w->n; i++) noisy[i] = fminf(fmaxf(noisy[i], -top), top);
@@ -253,7 +254,7 @@ static void record(uf_mixing *w, float *noisy, float *voice) {
 }
 
 /* UF_EDATA without a message: this draw is silent. */
-static int mix_one(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice) {
+static int mix_one(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice, float *room) {
     w->seed = seed;
     w->index = index;
     for (int i = 0; i < CURVE; i++)
@@ -262,6 +263,7 @@ static int mix_one(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, fl
     lay(w, w->m->voice, 0, .4, w->dry);
     if (!level_out(w, w->dry)) return UF_EDATA;
     place_voice(w, noisy, voice);
+    memcpy(room, noisy, (size_t)w->n * sizeof *room);
     double level = active_level(noisy, w->n, w->m->rate);
     if (level < 1e-6) return UF_EDATA;
     add_noise(w, 0, w->noise);
@@ -277,12 +279,12 @@ static int mix_one(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, fl
     snr = draw(w, SNR, usual ? -5 : w->m->snr_from, usual ? 20 : w->m->snr_to);
     double share = noise > 1e-6 ? level / noise * pow(10, -snr / 20) : 0;
     for (int i = 0; i < w->n; i++) noisy[i] += w->one[i] * (float)share;
-    record(w, noisy, voice);
+    record(w, noisy, voice, room);
     return UF_OK;
 }
 
-int uf_mix(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice) {
+int uf_mix(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice, float *room) {
     int err = UF_EDATA;
-    for (uint64_t t = 0; err == UF_EDATA && t < TRIES; t++) err = mix_one(w, seed + t, index, noisy, voice);
+    for (uint64_t t = 0; err == UF_EDATA && t < TRIES; t++) err = mix_one(w, seed + t, index, noisy, voice, room);
     return err == UF_EDATA ? uf_fail(w->ctx, UF_EDATA, "%d voices in a row were silent; check the recordings", TRIES) : err;
 }

@@ -29,14 +29,15 @@ static int make_folder(uf_ctx *ctx, const char *dir, const char *below) {
 static int write_all(uf_ctx *ctx, const uf_recipe *r, const uf_mixer *m, const uf_mixtures_options *o) {
     uf_mixing *w = NULL;
     int n = (int)(o->seconds * m->rate), err = uf_mixing_open(&w, ctx, m, n);
-    float *noisy = err == UF_OK ? uf_alloc(ctx, 2 * (size_t)n, sizeof *noisy) : NULL, *voice = noisy ? noisy + n : NULL;
+    float *noisy = err == UF_OK ? uf_alloc(ctx, 3 * (size_t)n, sizeof *noisy) : NULL, *voice = noisy ? noisy + n : NULL, *room = voice ? voice + n : NULL;
     if (err == UF_OK && !noisy) err = UF_ENOMEM;
     double started = uf_now();
     for (int64_t i = 0; err == UF_OK && i < o->n; i++) {
         if (uf_ctx_cancelled(ctx)) err = uf_fail(ctx, UF_EINTR, "stopped after %lld mixtures", (long long)i);
-        if (err == UF_OK) err = uf_mix(w, r->seed + o->seed + 5000000, (uint64_t)i, noisy, voice);
+        if (err == UF_OK) err = uf_mix(w, r->seed + o->seed + 5000000, (uint64_t)i, noisy, voice, room);
         if (err == UF_OK) err = write_wav(ctx, o->out_dir, "noisy", i, noisy, n, m->rate, o->overwrite);
         if (err == UF_OK) err = write_wav(ctx, o->out_dir, "voice", i, voice, n, m->rate, o->overwrite);
+        if (err == UF_OK) err = write_wav(ctx, o->out_dir, "room", i, room, n, m->rate, o->overwrite);
         if (err == UF_OK && o->progress)
             o->progress(o->user, &(uf_train_progress){.step = i + 1, .n_steps = o->n, .samples_per_second = (double)(i + 1) / (uf_now() - started),
                                                       .seconds = uf_now() - started});
@@ -59,6 +60,7 @@ int uf_mixtures(uf_ctx *ctx, const char *recipe, const uf_mixtures_options *o) {
     if (err == UF_OK) err = make_folder(ctx, o->out_dir, "");
     if (err == UF_OK) err = make_folder(ctx, o->out_dir, "/noisy");
     if (err == UF_OK) err = make_folder(ctx, o->out_dir, "/voice");
+    if (err == UF_OK) err = make_folder(ctx, o->out_dir, "/room");
     if (err == UF_OK) err = write_all(ctx, r, &m, o);
     uf_mixer_close(&m);
     uf_recipe_close(&r);

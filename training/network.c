@@ -29,11 +29,13 @@ static void add_term(uf_network *n, uf_node *term, float weight) {
     n->loss = n->loss ? uf_binary(n->loss, "add", term) : term;
 }
 
-/* The weighted sum of the losses. */
-static int add_losses(uf_network *n, const float *weight, const uf_loss_in *in) {
+/* The weighted sum of the losses; of a second output too, `share` as strong, where there is one. */
+static int add_losses(uf_network *n, const float *weight, const uf_loss_in *in, const uf_loss_in *second, float share) {
     for (int i = 0; uf_losses[i]; i++) {
         if (weight[i] <= 0) continue;
-        n->term[i] = uf_output(uf_losses[i]->build(in));
+        uf_node *term = uf_losses[i]->build(in);
+        if (second) term = uf_binary(term, "add", uf_scale(uf_losses[i]->build(second), share, 0.f));
+        n->term[i] = uf_output(term);
         add_term(n, n->term[i], weight[i]);
     }
     return uf_graph_status(n->graph);
@@ -52,14 +54,17 @@ static int ask_critic(uf_network *n, const uf_network_options *o) {
 
 static int build_sound(uf_network *n, uf_ctx *ctx, const uf_network_options *o) {
     uf_shape wave = {o->batch, 1, 1, o->size};
-    uf_built b = {0};
+    float share = o->no_room ? 0.f : uf_recipe_room(o->r);
+    uf_built b = {.keep_room = share > 0};
     uf_graph_training(n->graph, !o->fixed);
     UF_TRY(uf_model_find(o->r->model)->build(n->graph, wave, &b));
     uf_graph_training(n->graph, false);
     n->noisy = b.sound;
     n->voice = uf_input(n->graph, "voice", wave);
     n->out = uf_output(b.out);
-    UF_TRY(add_losses(n, o->losses ? o->losses : o->r->losses, &(uf_loss_in){.predicted = n->out, .target = n->voice}));
+    if (b.room) n->room = uf_input(n->graph, "room", wave);
+    uf_loss_in voice = {.predicted = n->out, .target = n->voice}, room = {.predicted = b.room, .target = n->room};
+    UF_TRY(add_losses(n, o->losses ? o->losses : o->r->losses, &voice, b.room ? &room : NULL, share));
     return n->loss ? UF_OK : uf_fail(ctx, UF_EINVAL, "the recipe gives no loss that model '%s' can use", o->r->model);
 }
 
@@ -82,7 +87,7 @@ static int build(uf_network *n, uf_ctx *ctx, const uf_network_options *o) {
     bool looks_on = o->judge && uf_losses_look(weight);
     if (looks_on || o->critic) n->clean = uf_input(n->graph, "clean", luma);
     if (looks_on) UF_TRY(look(n, o, &l, &in));
-    UF_TRY(add_losses(n, weight, &in));
+    UF_TRY(add_losses(n, weight, &in, NULL, 0.f));
     if (o->critic) UF_TRY(ask_critic(n, o));
     if (!n->loss) return uf_fail(ctx, UF_EINVAL, "the recipe gives no loss that model '%s' can use", o->r->model);
     return UF_OK;
@@ -109,6 +114,7 @@ void uf_network_close(uf_network *n) {
 int uf_network_set(uf_network *n, const uf_batch *b) {
     if (n->noisy) {
         UF_TRY(uf_plan_set(n->plan, n->noisy, b->noisy));
+        if (n->room) UF_TRY(uf_plan_set(n->plan, n->room, b->room));
         return uf_plan_set(n->plan, n->voice, b->voice);
     }
     UF_TRY(uf_plan_set(n->plan, n->luma, b->luma));

@@ -8,10 +8,11 @@ typedef struct uf_network {
     uf_graph *graph;
     uf_plan *plan;
     uf_node *luma, *clean, *chroma, *label; /* inputs; unused ones NULL */
-    uf_node *noisy, *voice;                 /* of sound */
+    uf_node *noisy, *voice, *room;          /* of sound; room: only where the second output learns */
     uf_node *out, *loss;
     uf_node *fooled;                        /* unweighted loss of a critic's opinion, or NULL */
-    uf_node *term[UF_MAX_LOSSES];           /* the unweighted losses, by their place in uf_losses[]; unused ones NULL */
+    uf_node *term[UF_MAX_LOSSES];           /* the unweighted losses, by their place in uf_losses[]; unused ones NULL. Where two outputs
+                                               learn: summed over both as the recipe weighs them */
 } uf_network;
 
 typedef struct uf_network_options {
@@ -24,6 +25,7 @@ typedef struct uf_network_options {
     bool hinge;            /* ... which is minus its mean score instead of BCE against "photograph" */
     int batch, size;
     bool train;            /* false: an INFER plan that still computes the loss */
+    bool no_room;          /* speech: without its second output, whatever the recipe says */
     bool fixed;            /* norms keep their running statistics: what learns is what will be shipped */
 } uf_network_options;
 int uf_network_open(uf_network *n, uf_ctx *ctx, const uf_network_options *o);

@@ -82,6 +82,7 @@ static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_FLOAT("grey", OPT, uf_recipe, grey),
     CYAML_FIELD_FLOAT("smoothing", OPT, uf_recipe, smoothing),
     CYAML_FIELD_FLOAT("codecs", OPT, uf_recipe, codecs),
+    CYAML_FIELD_FLOAT_PTR("room", CYAML_FLAG_POINTER | OPT, uf_recipe, room),
     CYAML_FIELD_FLOAT("gain", OPT, uf_recipe, gain),
     CYAML_FIELD_FLOAT("saturation_min", OPT, uf_recipe, saturation_min),
     CYAML_FIELD_INT("memory", OPT, uf_recipe, memory),
@@ -212,6 +213,7 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     UF_TRY(range(ctx, path, "grey", (double)r->grey, 0, 1));
     UF_TRY(range(ctx, path, "smoothing", (double)r->smoothing, 0, .9));
     UF_TRY(range(ctx, path, "codecs", (double)r->codecs, 0, 1));
+    if (r->room) UF_TRY(range(ctx, path, "room", (double)*r->room, 0, 100));
     UF_TRY(range(ctx, path, "gain", (double)r->gain, 0, 3));
     UF_TRY(range(ctx, path, "memory", r->memory, 1, 1e8));
     UF_TRY(range(ctx, path, "workers", r->workers, 1, 256));
@@ -277,6 +279,10 @@ int uf_recipe_open(uf_recipe **out, uf_ctx *ctx, const char *path) {
     if (err < 0) uf_recipe_close(&r);
     else *out = r;
     return err;
+}
+
+float uf_recipe_room(const uf_recipe *r) {
+    return !uf_model_find(r->model)->rooms ? 0.f : r->room ? *r->room : .5f;
 }
 
 void uf_recipe_close(uf_recipe **r) {

@@ -45,8 +45,8 @@ void uf_mixer_close(uf_mixer *m);
 typedef struct uf_mixing uf_mixing; /* what a thread needs for mixtures of n samples */
 int uf_mixing_open(uf_mixing **out, uf_ctx *ctx, const uf_mixer *m, int n);
 void uf_mixing_close(uf_mixing **w);
-/* Mixture number `index`: noisy, and the voice in it with the first 50 ms of its room. Silent draws give their place to others; UF_EDATA: many
- * in a row. */
-int uf_mix(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice);
+/* Mixture number `index`: noisy, the voice in it with the first 50 ms of its room, and the voice in the whole room: what is noisy but for the
+ * noise, clipping and codecs. Silent draws give their place to others; UF_EDATA: many in a row. */
+int uf_mix(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice, float *room);
 
 #endif

@@ -68,6 +68,7 @@ typedef struct uf_recipe {
     float grey;            /* features: share of the samples without chroma */
     float smoothing;       /* features: of the labels */
     float codecs;          /* speech: share of the mixtures that a telephone's or messenger's codec has gone through */
+    float *room;           /* speech: weight of the losses of the second output, the voice in its room, 0: it has none; NULL: 0.5 */
     float gain;            /* color: factor on the head of the written weights, 0: 1. Losses of the L1 kind predict the
                               median of the likely colours, which is greyer than any of them */
     float saturation_min;  /* color: pictures whose mean |chroma| is below are passed over */
@@ -79,6 +80,7 @@ typedef struct uf_recipe {
  * recipe's folder. */
 int uf_recipe_open(uf_recipe **out, uf_ctx *ctx, const char *path);
 void uf_recipe_close(uf_recipe **r);
+float uf_recipe_room(const uf_recipe *r); /* that weight, 0 for networks without a second output */
 
 /* ---- pictures (picture.c) ------------------------------------------------------------------------------------------- */
 
@@ -118,7 +120,7 @@ typedef struct uf_batch { /* (N,...) float32, valid until the next uf_loader_nex
     float *clean;         /* (N,1,S,S) before the noise */
     float *chroma;        /* (N,2,S/2,S/2); features: zero in grey samples */
     float *label;         /* (N,1,1,1) */
-    float *noisy, *voice; /* (N,1,1,S): of sound; then the others are NULL */
+    float *noisy, *voice, *room; /* (N,1,1,S): of sound, as of uf_mix(); then the others are NULL */
 } uf_batch;
 
 typedef struct uf_loader_options {
@@ -181,7 +183,7 @@ int uf_train(uf_ctx *ctx, const char *recipe, const uf_train_options *o);
 /* ---- mixtures of sound as files (mixtures.c) ---------------------------------------------------------------------------- */
 
 typedef struct uf_mixtures_options {
-    const char *out_dir;      /* noisy/0000.wav and voice/0000.wav go there; made when missing */
+    const char *out_dir;      /* noisy/0000.wav, voice/0000.wav and room/0000.wav go there; made when missing */
     int64_t n;
     double seconds;           /* of each */
     double snr_from, snr_to;  /* dB */
