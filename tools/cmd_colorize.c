@@ -157,11 +157,16 @@ static const struct argp argp = {
 typedef struct tally {
     uf_app *app;
     uf_progress last;
+    bool slow; /* and nobody has been told */
 } tally;
 
 static void keep(void *user, const uf_progress *p) {
     tally *t = user;
     t->last = *p;
+    if (t->slow) /* not before there is work: what cannot be done at all is said in one line */
+        uf_log(t->app->ctx, UF_LOG_INFO, "this processor has no bf16 units: computing in float32, about half as fast or less; "
+               "'unfade bench' tells how fast");
+    t->slow = false;
     uf_report_progress(t->app, "frames", p->n_done, p->n_total, p->fps, p->seconds, NULL);
 }
 
@@ -186,13 +191,10 @@ static int close_notes(uf_app *app, const args *a, int err, char **said) {
 static int run(uf_app *app, int argc, char **argv) {
     args a = {.app = app};
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    tally t = {.app = app};
+    tally t = {.app = app, .slow = !uf_cpu_has_bf16() && !a.o.float32};
     app->stdout_busy = !strcmp(a.out, "-");
     a.o.progress = keep;
     a.o.user = &t;
-    if (!uf_cpu_has_bf16() && !a.o.float32)
-        uf_log(app->ctx, UF_LOG_INFO, "this processor has no bf16 units: computing in float32, about half as fast or less; "
-               "'unfade bench' tells how fast");
     uf_film_options film = {.colorize = a.o, .weights_dir = UNFADE_WEIGHTS_DIR, .wait = app->terminal};
     if (a.plan) return uf_forecast(app, a.in, a.out, &film);
     uf_report_event(app, "start", json_pack("{s:s,s:s}", "input", a.in, "output", a.out));
