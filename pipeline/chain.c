@@ -23,6 +23,7 @@ typedef struct line {
     float strength;
     entry window[UF_STAGE_WINDOW + 1];
     int n, next;        /* entries; the first that has not gone on */
+    float *room;        /* the stage's own */
     float *last, *now;  /* luma of the newest frame and of the one before */
     int64_t n_changed;
 } line;
@@ -33,6 +34,9 @@ struct uf_chain {
     uf_stage_size size;
     const AVPixFmtDescriptor *format;
     int depth;
+    bool plain; /* see lies_plainly() */
+    float *spare[UF_STAGE_WINDOW]; /* planes that wait for the next frame: fresh memory costs a page fault for every 1024 samples */
+    int n_spare;
     line lines[UF_CHAIN_MOST];
     int n_lines;
     uf_cuts cuts;
@@ -50,12 +54,32 @@ static size_t plane_size(const uf_chain *c)
     return (size_t)c->size.pitch * (size_t)(c->size.h + 1);
 }
 
+/* One sample of luma follows the other, in whole bytes of this machine's order: what nearly all films have. */
+static bool lies_plainly(const uf_chain *c)
+{
+    const AVComponentDescriptor *d = &c->format->comp[0];
+    bool big = (c->format->flags & AV_PIX_FMT_FLAG_BE) != 0;
+    return d->offset == 0 && d->shift == 0 && (d->depth <= 8 ? d->step == 1 : d->step == 2 && big == (AV_HAVE_BIGENDIAN != 0));
+}
+
+UF_CLONES static void read_bytes(const uint8_t *from, float *to, int n, float one)
+{
+    for (int i = 0; i < n; i++) to[i] = (float)from[i] * one;
+}
+
+UF_CLONES static void read_words(const uint16_t *from, float *to, int n, float one)
+{
+    for (int i = 0; i < n; i++) to[i] = (float)from[i] * one;
+}
+
 static void read_luma(uf_chain *c, const AVFrame *f, float *luma)
 {
     float one = 1.f / (float)((1 << c->depth) - 1);
-    for (int y = 0; y < c->size.h; y++) {
-        av_read_image_line2(c->row, (const uint8_t **)f->data, f->linesize, c->format, 0, y, 0, c->size.w, 0, 2);
-        for (int x = 0; x < c->size.w; x++) luma[y * c->size.pitch + x] = (float)c->row[x] * one;
+    for (int y = 0; y < c->size.h; y++, luma += c->size.pitch) {
+        const uint8_t *row = f->data[0] + (ptrdiff_t)y * f->linesize[0];
+        if (!c->plain) av_read_image_line2(c->row, (const uint8_t **)f->data, f->linesize, c->format, 0, y, 0, c->size.w, 0, 2);
+        if (c->plain && c->depth <= 8) read_bytes(row, luma, c->size.w, one);
+        else read_words(c->plain ? (const uint16_t *)(const void *)row : c->row, luma, c->size.w, one);
     }
 }
 
@@ -71,8 +95,8 @@ static int write_luma(uf_chain *c, AVFrame *f, const float *luma)
 {
     float most = (float)((1 << c->depth) - 1);
     if (av_frame_make_writable(f) < 0) return uf_fail(c->ctx, UF_ENOMEM, "out of memory for a frame of %dx%d", c->size.w, c->size.h);
-    for (int y = 0; y < c->size.h; y++) {
-        for (int x = 0; x < c->size.w; x++) c->row[x] = (uint16_t)lrintf(luma[y * c->size.pitch + x] * most);
+    for (int y = 0; y < c->size.h; y++, luma += c->size.pitch) {
+        for (int x = 0; x < c->size.w; x++) c->row[x] = (uint16_t)lrintf(luma[x] * most);
         clear_luma(c, f, y);
         av_write_image_line2(c->row, f->data, f->linesize, c->format, 0, y, 0, c->size.w, 2);
     }
@@ -137,7 +161,7 @@ static int leave(uf_chain *c, int i)
 {
     line *l = &c->lines[i];
     entry *e = &l->window[l->next];
-    uf_stage_work k = { .size = c->size, .strength = l->strength, .out = c->out, .mask = c->mask };
+    uf_stage_work k = { .size = c->size, .strength = l->strength, .out = c->out, .mask = c->mask, .room = l->room };
     AVFrame *f = e->frame;
     gather(l, l->next, &k);
     if (e->luma) memcpy(c->out, e->luma, plane_size(c) * sizeof(float));
@@ -153,10 +177,21 @@ static int leave(uf_chain *c, int i)
     return err < 0 ? err : into(c, i + 1, f, e->begins, e->number);
 }
 
-static void forget(line *l, int n)
+static float *take_plane(uf_chain *c)
+{
+    return c->n_spare ? c->spare[--c->n_spare] : uf_alloc(c->ctx, plane_size(c), sizeof(float));
+}
+
+static void give_plane(uf_chain *c, float *plane)
+{
+    if (plane && c->n_spare < UF_LEN(c->spare)) c->spare[c->n_spare++] = plane;
+    else free(plane);
+}
+
+static void forget(uf_chain *c, line *l, int n)
 {
     for (int i = 0; i < n; i++) {
-        free(l->window[i].luma);
+        give_plane(c, l->window[i].luma);
         av_frame_free(&l->window[i].frame);
     }
     memmove(l->window, l->window + n, (size_t)(l->n - n) * sizeof(entry));
@@ -166,13 +201,14 @@ static void forget(line *l, int n)
 
 static int note(uf_chain *c, line *l, entry *e)
 {
-    if (l->stage->planes && !(e->luma = uf_alloc(c->ctx, plane_size(c), sizeof(float)))) return UF_ENOMEM;
+    if (l->stage->planes && !(e->luma = take_plane(c))) return UF_ENOMEM;
     if (e->luma) read_luma(c, e->frame, e->luma);
     if (!l->stage->look) return UF_OK;
     float *swap = l->last;
     l->last = l->now;
     l->now = swap;
-    read_luma(c, e->frame, l->now);
+    if (e->luma) memcpy(l->now, e->luma, plane_size(c) * sizeof(float));
+    else read_luma(c, e->frame, l->now);
     return l->stage->look(c->ctx, &c->size, e->begins ? NULL : l->last, l->now, e->note);
 }
 
@@ -186,7 +222,7 @@ static int into(uf_chain *c, int i, AVFrame *f, bool begins, int64_t number)
     *e = (entry){ .frame = f, .begins = begins, .number = number };
     UF_TRY(note(c, l, e));
     if (l->n - 1 - l->next >= l->stage->reach) UF_TRY(leave(c, i));
-    if (l->next > l->stage->reach) forget(l, l->next - l->stage->reach);
+    if (l->next > l->stage->reach) forget(c, l, l->next - l->stage->reach);
     return UF_OK;
 }
 
@@ -194,7 +230,7 @@ static int flush(uf_chain *c)
 {
     for (int i = 0; i < c->n_lines; i++) {
         while (c->lines[i].next < c->lines[i].n) UF_TRY(leave(c, i));
-        forget(&c->lines[i], c->lines[i].n);
+        forget(c, &c->lines[i], c->lines[i].n);
     }
     if (c->list && fflush(c->list) != 0) return uf_fail(c->ctx, UF_EIO, "cannot write to '%s': %s; free some space", c->o.masks, strerror(errno));
     return UF_OK;
@@ -221,6 +257,7 @@ static int open_all(uf_chain *c, const AVFrame *first)
         if (c->o.strength[i] <= 0) continue;
         line *l = &c->lines[c->n_lines++];
         *l = (line){ .stage = uf_stages[i], .index = i, .strength = (float)c->o.strength[i] };
+        if (l->stage->room && !(l->room = uf_alloc(c->ctx, plane_size(c) * (size_t)l->stage->room, sizeof(float)))) return UF_ENOMEM;
         if (!l->stage->look) continue;
         l->last = uf_alloc(c->ctx, plane_size(c), sizeof(float));
         l->now = uf_alloc(c->ctx, plane_size(c), sizeof(float));
@@ -241,6 +278,7 @@ int uf_chain_open(uf_chain **out, uf_ctx *ctx, const AVFrame *first, const uf_ch
     c->number = o->number;
     c->format = av_pix_fmt_desc_get(first->format);
     c->depth = c->format->comp[0].depth;
+    c->plain = lies_plainly(c);
     c->size = (uf_stage_size){ first->width, first->height, (first->width + 15) / 16 * 16 };
     int err = open_all(c, first);
     if (err < 0) uf_chain_close(&c);
@@ -253,10 +291,12 @@ void uf_chain_close(uf_chain **chain)
     uf_chain *c = chain ? *chain : NULL;
     if (!c) return;
     for (int i = 0; i < c->n_lines; i++) {
-        forget(&c->lines[i], c->lines[i].n);
+        forget(c, &c->lines[i], c->lines[i].n);
+        free(c->lines[i].room);
         free(c->lines[i].last);
         free(c->lines[i].now);
     }
+    while (c->n_spare) free(c->spare[--c->n_spare]);
     if (c->list) fclose(c->list);
     free(c->out);
     free(c->mask);

@@ -21,6 +21,7 @@ typedef struct uf_stage_work {
     const float *notes[UF_STAGE_WINDOW];     /* what look() left of each, NULL beyond the scene */
     float *out;                              /* this frame's luma, to be changed in place */
     uint8_t *mask;                           /* (h,w): 255 where out was changed; zero at first. A stage that changes all leaves it */
+    float *room;                             /* memory for the stage's own use, of any content: `room` planes (h,pitch), one after the other */
     char said[96];                           /* what was done, for the list */
 } uf_stage_work;
 
@@ -28,6 +29,7 @@ typedef struct uf_stage {
     const char *name, *about;
     int reach;   /* frames that it wants to see on either side, up to UF_STAGE_REACH */
     bool planes; /* it wants their luma, not only their notes */
+    int room;    /* planes of memory that mend() works with */
     /* Measures a frame as it comes; last: the luma before it, NULL at the start of a scene. NULL: nothing to measure. */
     int (*look)(uf_ctx *ctx, const uf_stage_size *size, const float *last, const float *luma, float note[UF_STAGE_NOTES]);
     /* 1: changed; 0: nothing found, and not one sample changed; below 0: a code after uf_fail. */
