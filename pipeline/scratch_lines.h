@@ -4,7 +4,7 @@
 
 #include "stages.h"
 
-/* Lines of this frame are bridged in k->out and marked in k->mask; their number is added to *n_lines. UF_ENOMEM. */
-int uf_scratch_lines(uf_ctx *ctx, uf_stage_work *k, int *n_lines);
+/* beside: two frames of the same scene next to this one. Lines of this frame are bridged in k->out and marked in k->mask; their number is added to *n_lines. UF_ENOMEM. */
+int uf_scratch_lines(uf_ctx *ctx, uf_stage_work *k, const float *const beside[2], int *n_lines);
 
 #endif

@@ -319,7 +319,7 @@ static int mend(uf_ctx *ctx, uf_stage_work *k)
     if (k->size.w < 2 * UF_BLOCK || k->size.h < 2 * UF_BLOCK || !((l[-1] && l[1]) || (l[1] && l[2]) || (l[-1] && l[-2]))) return 0; /* nothing to compare with */
     open_dust(&d, k);
     remove_dust(&d, k, plane(k, 6), &n_clumps);
-    UF_TRY(uf_scratch_lines(ctx, k, &n_lines));
+    UF_TRY(uf_scratch_lines(ctx, k, d.near, &n_lines));
     if (n_clumps + n_lines == 0) return 0;
     snprintf(k->said, sizeof(k->said), "%d spot%s, %d line%s", n_clumps, n_clumps == 1 ? "" : "s", n_lines, n_lines == 1 ? "" : "s");
     return 1;

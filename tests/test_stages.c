@@ -19,7 +19,7 @@ static double scene(double x, double y)
 
 static double dice(int t, int which) { return (double)uf_uniform(9, (uint64_t)t, (uint64_t)which); }
 
-typedef struct damage { bool dust, line, flicker, weave; double pan; } damage;
+typedef struct damage { bool dust, line, half, flicker, weave, mast; double pan; } damage;
 
 static void place(const damage *d, int t, double *x, double *y)
 {
@@ -43,7 +43,8 @@ static AVFrame *frame(const damage *d, int t, enum AVPixelFormat format)
     for (int y = 0; y < H; y++)
         for (int x = 0; x < W; x++) {
             double v = scene(x - x0, y - y0) * gain;
-            if (d->line && (x == 90 || x == 91)) v += 45;
+            if (d->mast && fabs(x - x0 - 120) < 1.1 && y > H / 4) v -= 50; /* of the picture: it moves along */
+            if (d->line && (x == 90 || x == 91) && !(d->half && y > H / 2)) v += 45;
             for (int s = 0; d->dust && s < SPOTS; s++) {
                 double dx = x - (12 + dice(t, 10 + s) * (W - 24)), dy = y - (12 + dice(t, 20 + s) * (H - 24));
                 if (dx * dx + dy * dy < 9) v = s % 2 ? 8 : 248;
@@ -149,6 +150,28 @@ static void dust_and_lines_go(void **state)
     }
 }
 
+static void short_scratches_go_masts_stay(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 3; k++) {
+        damage d = { .line = true, .half = true, .pan = 1.1 * k }, whole = { .pan = 1.1 * k }, mast = { .mast = true, .pan = 2.4 };
+        int64_t n;
+        out o, as_it_was = { .n = N };
+        run(&d, AV_PIX_FMT_GRAY8, "scratch", &o, &n);
+        if (n < N * 3 / 4) printf("half a line, pan %g: in %d frames\n", d.pan, (int)n);
+        assert_true(n >= N * 3 / 4);
+        for (int t = 0; t < N; t++) as_it_was.f[t] = frame(&d, t, AV_PIX_FMT_GRAY8);
+        double before = distance(&as_it_was, &whole, AV_PIX_FMT_GRAY8, 0, N), after = distance(&o, &whole, AV_PIX_FMT_GRAY8, 0, N);
+        if (after >= .5 * before) printf("half a line, pan %g: %.2f before, %.2f after\n", d.pan, before, after);
+        assert_true(after < .5 * before);
+        clear(&o);
+        clear(&as_it_was);
+        run(&mast, AV_PIX_FMT_GRAY8, "scratch", &o, &n);
+        assert_int_equal(n, 0);
+        clear(&o);
+    }
+}
+
 static void flicker_goes(void **state)
 {
     damage d = { .flicker = true, .pan = 1 }, still = { .pan = 1 };
@@ -231,7 +254,8 @@ static void rgb_is_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(clean_film_stays), cmocka_unit_test(dust_and_lines_go), cmocka_unit_test(flicker_goes),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(clean_film_stays), cmocka_unit_test(dust_and_lines_go), cmocka_unit_test(short_scratches_go_masts_stay),
+                                        cmocka_unit_test(flicker_goes),
                                         cmocka_unit_test(sway_goes), cmocka_unit_test(window_is_finite), cmocka_unit_test(rgb_is_refused) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
