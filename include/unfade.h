@@ -82,10 +82,11 @@ typedef struct uf_colorize_options {
     double from, length;     /* seconds of a film: only this part of it; length 0: to the end */
     const char *fields;      /* "keep" (NULL): frames as they are; "auto": woven ones whole; "deinterlace": all; "detelecine": 24 frames out of 30 */
     bool compare;            /* the left half stays grey */
-    double scratch;          /* before colouring, damage is mended: dust, hairs and vertical scratches; */
+    double splice;           /* before colouring, damage is mended: bars, jumps and flashes where pieces of film were joined; */
+    double scratch;          /* dust, hairs and vertical scratches; */
     double deflicker;        /* brightness that jumps from frame to frame; */
     double steady;           /* a picture that sways. Each 0 (off) .. 1 (usual) .. 2; frames where nothing is found stay as they are */
-    const char *masks;       /* folder for pictures of what `scratch` changed and a list of all that was mended; NULL: none */
+    const char *masks;       /* folder for pictures of what `splice` and `scratch` changed and a list of all that was mended; NULL: none */
     int size;                /* short side in pixels that the network sees, 64..1024; 0: 192 */
     double strength;         /* saturation of the result, >0 .. 2; 0: 1 as trained (tiny value for grey) */
     int64_t memory;          /* bytes that the job may plan to use; 0: no cap */

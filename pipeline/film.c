@@ -334,7 +334,7 @@ static int open_network(film *f)
 static int open_chain(film *f)
 {
     const uf_colorize_options *o = &f->o->colorize;
-    const struct { const char *stage; double strength; } asked[] = { { "scratch", o->scratch }, { "deflicker", o->deflicker }, { "steady", o->steady } };
+    const struct { const char *stage; double strength; } asked[] = { { "splice", o->splice }, { "scratch", o->scratch }, { "deflicker", o->deflicker }, { "steady", o->steady } };
     uf_chain_options c = { .masks = o->masks, .table = f->table, .number = f->skip, .done = f->done };
     double all = 0;
     for (int i = 0; i < UF_LEN(asked); i++) {
@@ -344,7 +344,7 @@ static int open_chain(film *f)
             if (strcmp(uf_stages[k]->name, asked[i].stage) == 0) c.strength[k] = asked[i].strength;
         all += asked[i].strength;
     }
-    if (o->masks && all <= 0) return uf_fail(f->ctx, UF_EINVAL, "masks are of what --scratch, --deflicker and --steady do; give one of those");
+    if (o->masks && all <= 0) return uf_fail(f->ctx, UF_EINVAL, "masks are of what --splice, --scratch, --deflicker and --steady do; give one of those");
     return all > 0 ? uf_chain_open(&f->chain, f->ctx, uf_reader_first(f->reader), &c) : UF_OK;
 }
 
@@ -378,9 +378,9 @@ static int identify(const film *f, char **identity)
     for (int i = 0; i < UF_LEN(files) && err == UF_OK; i++)
         if (files[i] && !(mark[i] = uf_file_mark(f->ctx, files[i]))) err = uf_ctx_error_code(f->ctx);
     if (err == UF_OK)
-        *identity = uf_format(f->ctx, "unfade %s, input %s, weights %s, tune %s, codec %s, crf %d, size %d, strength %g, scenes %s, fields %s, scratch %g, deflicker %g, steady %g%s%s%s", UF_VERSION,
+        *identity = uf_format(f->ctx, "unfade %s, input %s, weights %s, tune %s, codec %s, crf %d, size %d, strength %g, scenes %s, fields %s, splice %g, scratch %g, deflicker %g, steady %g%s%s%s", UF_VERSION,
                               mark[0], mark[1] ? mark[1] : "none", mark[2] ? mark[2] : "none", o->codec ? o->codec : "usual", o->crf, o->size,
-                              o->strength, mark[3] ? mark[3] : "as they seem", o->fields ? o->fields : "keep", o->scratch, o->deflicker, o->steady, o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "", o->compare ? ", compare" : "");
+                              o->strength, mark[3] ? mark[3] : "as they seem", o->fields ? o->fields : "keep", o->splice, o->scratch, o->deflicker, o->steady, o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "", o->compare ? ", compare" : "");
     for (int i = 0; *identity && o->encoder_options && o->encoder_options[i]; i++) {
         char *longer = uf_format(f->ctx, "%s, %s", *identity, o->encoder_options[i]);
         free(*identity);

@@ -1,86 +1,18 @@
 /* Gate weave: a picture that sways by a few pixels is put where the smooth course of its places would have it. Pans go on, as they are
- * smooth. The motion between two frames is the median of what blocks say (a moving actor is outvoted): whole steps by search, the rest
- * by least squares on gradients (Lucas & Kanade, IJCAI 1981). */
-#include "motion.h"
-#include "pipeline.h"
-#include "stages.h"
-#include "zscale.h"
+ * smooth. */
+#include "gate.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-enum { TILE = 32 };                  /* of the half-size picture, for the rest of the motion */
 static const float SMALLEST = .15f;  /* pixels of sway that is left alone */
 static const float LARGEST = 12;     /* pixels: more is a shaken camera, not a gate */
 
-static int compare(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-static float median(float *v, int n)
-{
-    qsort(v, (size_t)n, sizeof(*v), compare);
-    return n % 2 ? v[n / 2] : .5f * (v[n / 2 - 1] + v[n / 2]);
-}
-
-/* How far a tile of `now` still is from its place in `past`, (dx,dy) away; false: it has too little structure to tell. */
-static bool rest(const float *now, const float *past, int w, int x0, int y0, int dx, int dy, float *rx, float *ry)
-{
-    double xx = 0, xy = 0, yy = 0, xe = 0, ye = 0;
-    for (int y = y0; y < y0 + TILE; y++)
-        for (int x = x0; x < x0 + TILE; x++) {
-            const float *b = past + (ptrdiff_t)(y + dy) * w + x + dx;
-            double gx = .5 * (double)(b[1] - b[-1]), gy = .5 * (double)(b[w] - b[-w]), e = (double)(now[(ptrdiff_t)y * w + x] - *b);
-            xx += gx * gx;
-            xy += gx * gy;
-            yy += gy * gy;
-            xe += gx * e;
-            ye += gy * e;
-        }
-    double det = xx * yy - xy * xy, trace = xx + yy;
-    if (det < .02 * trace * trace || trace < TILE * TILE * 1e-5) return false; /* flat, or an edge that slides along itself */
-    *rx = (float)((yy * xe - xy * ye) / det);
-    *ry = (float)((xx * ye - xy * xe) / det);
-    return fabsf(*rx) < 1.5f && fabsf(*ry) < 1.5f;
-}
-
-static bool translation(const float *now, const float *past, int w, int h, uf_vector *v, float *votes, float *dx, float *dy)
-{
-    int n_blocks = ((w + UF_BLOCK - 1) / UF_BLOCK) * ((h + UF_BLOCK - 1) / UF_BLOCK), n = 0;
-    float *across = votes, *down = votes + n_blocks;
-    uf_motion_follow(v, now, past, w, h, w);
-    for (int i = 0; i < n_blocks; i++) across[i] = (float)v[i].x, down[i] = (float)v[i].y;
-    int mx = (int)lrintf(median(across, n_blocks)), my = (int)lrintf(median(down, n_blocks));
-    for (int y = 1 + UF_REACH; y + TILE + UF_REACH < h; y += TILE)
-        for (int x = 1 + UF_REACH; x + TILE + UF_REACH < w; x += TILE)
-            if (n < n_blocks && rest(now, past, w, x, y, mx, my, &across[n], &down[n])) n++;
-    if (n < 4) return false;
-    /* `now` at p looks like `past` at p + m + r: the picture has moved by the opposite */
-    *dx = -2 * ((float)mx + median(across, n));
-    *dy = -2 * ((float)my + median(down, n));
-    return true;
-}
-
 static int look(uf_ctx *ctx, const uf_stage_size *size, const float *last, const float *luma, float note[UF_STAGE_NOTES])
 {
-    int w = size->w / 2, h = size->h / 2;
-    size_t n = (size_t)w * (size_t)h, n_blocks = (size_t)(w / UF_BLOCK + 1) * (size_t)(h / UF_BLOCK + 1);
-    if (!last || w < 3 * TILE || h < 2 * TILE) return UF_OK;
-    float *half = uf_alloc(ctx, 2 * n, sizeof(float)), *votes = uf_alloc(ctx, 2 * n_blocks, sizeof(float));
-    uf_vector *v = uf_alloc(ctx, n_blocks, sizeof(*v));
-    if (half && votes && v) {
-        uf_halve(luma, size->pitch, half, size->w, size->h);
-        uf_halve(last, size->pitch, half + n, size->w, size->h);
-        note[2] = translation(half, half + n, w, h, v, votes, &note[0], &note[1]) ? 1 : 0;
-    }
-    int err = half && votes && v ? UF_OK : UF_ENOMEM;
-    free(half);
-    free(votes);
-    free(v);
-    return err;
+    bool told = false;
+    if (last) UF_TRY(uf_gate_motion(ctx, size, luma, last, &note[0], &note[1], &told));
+    note[2] = told;
+    return UF_OK;
 }
 
 /* Places of the frames around this one, which is at 0; where no motion could be told, the course ends. */
@@ -101,29 +33,6 @@ static int places(const uf_stage_work *k, int axis, float *at, bool *there)
     return n;
 }
 
-static int shift(uf_ctx *ctx, uf_stage_work *k, float dx, float dy)
-{
-    const uf_stage_size *s = &k->size;
-    size_t n = (size_t)s->pitch * (size_t)(s->h + 1);
-    uf_image to = { s->w, s->h, UF_GREY, 0, true, 2, 0, 0 }, from = to;
-    float *copy = uf_alloc(ctx, n, sizeof(float));
-    uf_zscale *z = NULL;
-    int err = copy ? UF_OK : UF_ENOMEM;
-    from.left = (double)-dx;
-    from.top = (double)-dy;
-    if (err == UF_OK) err = uf_zscale_open(&z, ctx, &from, &to, false);
-    if (err == UF_OK) {
-        uf_plane a = { copy, s->pitch * 4 }, b = { k->out, s->pitch * 4 };
-        memcpy(copy, k->out, (size_t)s->pitch * (size_t)s->h * sizeof(float));
-        err = uf_zscale_run(z, &a, &b);
-    }
-    for (int y = 0; y < s->h; y++)
-        for (int x = 0; x < s->w; x++) k->out[y * s->pitch + x] = fminf(fmaxf(k->out[y * s->pitch + x], 0.f), 1.f);
-    uf_zscale_close(&z);
-    free(copy);
-    return err;
-}
-
 static int mend(uf_ctx *ctx, uf_stage_work *k)
 {
     float x[UF_STAGE_WINDOW] = { 0 }, y[UF_STAGE_WINDOW] = { 0 };
@@ -133,7 +42,7 @@ static int mend(uf_ctx *ctx, uf_stage_work *k)
     if (uf_stage_jumps(x, there) < SMALLEST && uf_stage_jumps(y, there) < SMALLEST) return 0;
     float dx = k->strength * uf_stage_smooth(x, there, UF_STAGE_REACH), dy = k->strength * uf_stage_smooth(y, there, UF_STAGE_REACH);
     if (fabsf(dx) > LARGEST || fabsf(dy) > LARGEST || fmaxf(fabsf(dx), fabsf(dy)) < .05f) return 0;
-    UF_TRY(shift(ctx, k, dx, dy));
+    UF_TRY(uf_gate_shift(ctx, &k->size, k->out, dx, dy));
     snprintf(k->said, sizeof(k->said), "moved by %+.2f, %+.2f pixels", (double)dx, (double)dy);
     return 1;
 }

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#define STAGES(X) X(scratch) X(deflicker) X(steady)
+#define STAGES(X) X(splice) X(scratch) X(deflicker) X(steady)
 
 #define DECLARE(name) extern const uf_stage uf_stage_##name;
 STAGES(DECLARE)

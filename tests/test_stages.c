@@ -19,18 +19,18 @@ static double scene(double x, double y)
 
 static double dice(int t, int which) { return (double)uf_uniform(9, (uint64_t)t, (uint64_t)which); }
 
-typedef struct damage { bool dust, line, half, flicker, weave, mast; double pan; } damage;
+typedef struct damage { bool dust, line, half, flicker, weave, mast, splice; double pan; } damage;
 
 static void place(const damage *d, int t, double *x, double *y)
 {
     *x = d->pan * t + (d->weave ? 3 * (dice(t, 1) - .5) : 0);
-    *y = d->weave ? 2 * (dice(t, 2) - .5) : 0;
+    *y = d->splice && t == 0 ? 5 : d->weave ? 2 * (dice(t, 2) - .5) : 0;
 }
 
 static AVFrame *frame(const damage *d, int t, enum AVPixelFormat format)
 {
     AVFrame *f = av_frame_alloc();
-    double x0, y0, gain = d->flicker ? 1 + .12 * (dice(t, 3) - .5) : 1;
+    double x0, y0, gain = d->splice && t == N - 1 ? 1.2 : d->flicker ? 1 + .12 * (dice(t, 3) - .5) : 1;
     int depth = av_pix_fmt_desc_get(format)->comp[0].depth;
     f->format = format;
     f->width = W;
@@ -49,6 +49,7 @@ static AVFrame *frame(const damage *d, int t, enum AVPixelFormat format)
                 double dx = x - (12 + dice(t, 10 + s) * (W - 24)), dy = y - (12 + dice(t, 20 + s) * (H - 24));
                 if (dx * dx + dy * dy < 9) v = s % 2 ? 8 : 248;
             }
+            if (d->splice && ((t == 0 && y > 10 && y < 17) || (t == 20 && y > 140 && y < 150))) v = t ? 12 : 240;
             int sample = (int)(v * ((1 << depth) - 1) / 255 + .5);
             if (depth > 8) ((uint16_t *)(void *)(f->data[0] + (ptrdiff_t)y * f->linesize[0]))[x] = (uint16_t)sample;
             else f->data[0][(ptrdiff_t)y * f->linesize[0] + x] = (uint8_t)sample;
@@ -172,6 +173,29 @@ static void short_scratches_go_masts_stay(void **state)
     }
 }
 
+/* A jump and a bar in the first frame, a bar within, a flash in the last: those are mended, and no other frame. */
+static void splices_go(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        damage d = { .splice = true, .pan = .7 * k }, whole = { .pan = .7 * k };
+        enum AVPixelFormat format = k ? AV_PIX_FMT_YUV420P10 : AV_PIX_FMT_GRAY8;
+        int64_t n;
+        out o, as_it_was = { .n = N };
+        run(&d, format, "splice", &o, &n);
+        assert_int_equal(n, 3);
+        for (int t = 0; t < N; t++) as_it_was.f[t] = frame(&d, t, format);
+        static const int at[] = { 0, 20, N - 1 };
+        for (int i = 0; i < UF_LEN(at); i++) {
+            double before = distance(&as_it_was, &whole, format, at[i], at[i] + 1), after = distance(&o, &whole, format, at[i], at[i] + 1);
+            if (after >= .2 * before) printf("frame %d: %.2f before, %.2f after\n", at[i], before, after);
+            assert_true(after < .2 * before);
+        }
+        clear(&o);
+        clear(&as_it_was);
+    }
+}
+
 static void flicker_goes(void **state)
 {
     damage d = { .flicker = true, .pan = 1 }, still = { .pan = 1 };
@@ -214,7 +238,7 @@ static void sway_goes(void **state)
 static void window_is_finite(void **state)
 {
     const damage d = { .dust = true, .flicker = true, .weave = true };
-    uf_chain_options all = { .strength = { 1, 1, 1 } };
+    uf_chain_options all = { .strength = { 1, 1, 1, 1 } };
     uf_ctx *ctx;
     out o[2];
     (void)state;
@@ -229,7 +253,7 @@ static void window_is_finite(void **state)
         assert_int_equal(uf_chain_push(c, NULL, collect, &o[k]), UF_OK);
         uf_chain_close(&c);
     }
-    for (int t = 5 + 1 + 2 * UF_STAGE_REACH; t < N; t++)
+    for (int t = 5 + 8 + 2 * UF_STAGE_REACH; t < N; t++)
         for (int y = 0; y < H; y++) assert_memory_equal(o[0].f[t]->data[0] + (ptrdiff_t)y * o[0].f[t]->linesize[0], o[1].f[t - 5]->data[0] + (ptrdiff_t)y * o[1].f[t - 5]->linesize[0], W);
     clear(&o[0]);
     clear(&o[1]);
@@ -254,7 +278,7 @@ static void rgb_is_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(clean_film_stays), cmocka_unit_test(dust_and_lines_go), cmocka_unit_test(short_scratches_go_masts_stay),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(clean_film_stays), cmocka_unit_test(dust_and_lines_go), cmocka_unit_test(short_scratches_go_masts_stay), cmocka_unit_test(splices_go),
                                         cmocka_unit_test(flicker_goes),
                                         cmocka_unit_test(sway_goes), cmocka_unit_test(window_is_finite), cmocka_unit_test(rgb_is_refused) };
     return cmocka_run_group_tests(tests, NULL, NULL);

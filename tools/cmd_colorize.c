@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE, PLAN, FIELDS, SCRATCH, DEFLICKER, STEADY, MASKS, SCENES, REFERENCE, REPORT };
+enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, FLOAT32, NO_FILTER, TUNE, PRESET, FROM, FOR, COMPARE, PLAN, FIELDS, SPLICE, SCRATCH, DEFLICKER, STEADY, MASKS, SCENES, REFERENCE, REPORT };
 
 enum { MOST_OPTIONS = 64 };
 
@@ -24,11 +24,13 @@ static const struct argp_option options[] = {
      "'tune FILE.tune', for that scene alone", 0},
     {"reference", REFERENCE, "FRAME=PICTURE", 0, "PICTURE is that frame of IN, coloured by hand: its scene gets those colours, which takes a minute to "
      "learn. Give it as often as you like. Frames count from 0; 'unfade suggest' names and writes some", 0},
+    {"splice", SPLICE, "X", OPTION_ARG_OPTIONAL, "Cover the bars, jumps and flashes where pieces of film were joined; X from 0.1, careful, to 2, bold (default 1). No "
+     "frame is taken out", 0},
     {"scratch", SCRATCH, "X", OPTION_ARG_OPTIONAL, "Remove dust, hairs and vertical scratches first; X from 0.1, careful, to 2, bold (default 1). Frames where "
      "nothing is found stay as they are", 0},
     {"deflicker", DEFLICKER, "X", OPTION_ARG_OPTIONAL, "Even brightness that jumps from frame to frame; X: how much of it, 0.1 to 1 (default 1)", 0},
     {"steady", STEADY, "X", OPTION_ARG_OPTIONAL, "Take out the sway of a worn projector gate; X: how much of it, 0.1 to 1 (default 1)", 0},
-    {"masks", MASKS, "FOLDER", 0, "Write there what --scratch, --deflicker and --steady changed: a list, and a picture for each frame with dust or scratches", 0},
+    {"masks", MASKS, "FOLDER", 0, "Write there what --splice, --scratch, --deflicker and --steady changed: a list, and a picture for each frame with bars, dust or scratches", 0},
     {"report", REPORT, "PAGE.html", 0, "Write a page too that shows the film before and after, what was done and what was measured (see unfade report)", 0},
     {"size", SIZE, "PIXELS", 0, "The network looks at a copy of the picture whose shorter side has this many pixels, 64 to 1024; larger is slower and "
      "not always better (default 192). OUT has the size of IN", 0},
@@ -98,6 +100,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case COMPARE: a->o.compare = true; return 0;
     case PLAN: a->plan = true; return 0;
     case FIELDS: a->o.fields = arg; return 0;
+    case SPLICE: a->o.splice = arg ? uf_parse_number(state, "--splice", arg, .1, 2) : 1; return 0;
     case SCRATCH: a->o.scratch = arg ? uf_parse_number(state, "--scratch", arg, .1, 2) : 1; return 0;
     case DEFLICKER: a->o.deflicker = arg ? uf_parse_number(state, "--deflicker", arg, .1, 1) : 1; return 0;
     case STEADY: a->o.steady = arg ? uf_parse_number(state, "--steady", arg, .1, 1) : 1; return 0;
