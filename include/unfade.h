@@ -115,13 +115,14 @@ typedef struct uf_clean_options {
     bool clicks, clips;  /* before the network: clicks and clipped peaks are bridged (FFmpeg's adeclick, adeclip) */
     double loudness;     /* LUFS (EBU R 128), -70 .. 0: the whole is brought there, with peaks under -1 dB; 0: left as it is. Takes two passes */
     bool keep_room;      /* the reverberation stays, noise goes; for weights that have learnt it */
+    bool highs;          /* what a telephone or a codec cut off above is made up anew; recordings below 32,000 Hz become 48,000 Hz */
     bool live;           /* with the network that hears nothing later, speech-live.safetensors: what a live stream would become */
     bool overwrite, float32;
     uf_progress_fn *progress; /* n_done and n_total are whole seconds of sound, fps seconds of sound a second */
     void *user;
 } uf_clean_options;
 
-/* Takes noise and room out of the speech in a recording or a film and writes `out`; its extension chooses the container. Rate, channels
+/* Takes noise and room out of the speech in a recording or a film and writes `out`; its extension chooses the container. Rate (but for `highs`), channels
  * and length stay, sample n of the result is sample n of the recording; everything else that the container holds (pictures, subtitles,
  * tags, chapters) is copied. Memory does not grow with the length. `out` appears whole or not at all. Errors as for colouring. */
 int uf_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_options *options);

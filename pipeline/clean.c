@@ -1,4 +1,5 @@
 /* Cleaning the sound of a recording or a film: read, network, write; everything else is copied. */
+#include "highs.h"
 #include "sound_filter.h"
 #include "sound_reader.h"
 #include "sound_writer.h"
@@ -13,6 +14,9 @@ typedef struct job {
     uf_sound_writer *writer;
     uf_voice *voice;
     uf_sound_filter *mend; /* classical stages before the network, or NULL */
+    uf_highs *highs;       /* behind it, or NULL */
+    double rolloff;        /* of the recording, Hz; 0: not measured */
+    int rate;              /* of the result */
     uf_sound_filter *last; /* behind it: the meter of loudness in the first of two passes, a limiter in the second, or NULL */
     bool measuring;        /* nothing is written */
     double gain;
@@ -40,12 +44,12 @@ static int write_samples(job *j, const float *const *x, int n)
     return j->measuring ? UF_OK : uf_sound_writer_write(j->writer, x, n, uf_sound_reader_start(j->reader));
 }
 
-/* n samples of y to the writer, through what stands behind the network; n 0: the end. */
-static int give(job *j, int n)
+/* n samples to the writer, through what stands last; n 0: the end. */
+static int give(job *j, float *const *y, int n)
 {
-    const float *const *x = (const float *const *)j->y;
+    const float *const *x = (const float *const *)y;
     for (int c = 0; j->gain != 1 && c < uf_sound_reader_channels(j->reader); c++)
-        for (int i = 0; i < n; i++) j->y[c][i] *= (float)j->gain;
+        for (int i = 0; i < n; i++) y[c][i] *= (float)j->gain;
     if (!j->last) return n ? write_samples(j, x, n) : UF_OK;
     UF_TRY(uf_sound_filter_push(j->last, x, n));
     for (;;) {
@@ -55,11 +59,25 @@ static int give(job *j, int n)
     }
 }
 
+/* n samples of what the network made, with what is above them where that is wanted; n 0: the end. */
+static int extend(job *j, int n)
+{
+    float *const *x = j->y;
+    if (j->highs) {
+        UF_TRY(uf_highs_push(j->highs, (const float *const *)j->y, n));
+        bool end = !n;
+        UF_TRY(uf_highs_pull(j->highs, &x, &n));
+        if (n) UF_TRY(give(j, x, n));
+        return end ? give(j, NULL, 0) : UF_OK;
+    }
+    return give(j, x, n);
+}
+
 static int write_ready(job *j)
 {
     int n;
     while ((n = uf_voice_pull(j->voice, j->y, AT_ONCE)) > 0) {
-        UF_TRY(give(j, n));
+        UF_TRY(extend(j, n));
         j->n_done += n;
         tell(j, false);
     }
@@ -100,7 +118,7 @@ static int run(job *j)
     }
     if (err != UF_EOF) return err;
     UF_TRY(take(j, NULL, 0));
-    UF_TRY(give(j, 0));
+    UF_TRY(extend(j, 0));
     if (j->measuring) return UF_OK;
     int64_t broken = uf_voice_n_broken(j->voice);
     if (broken) uf_log(j->ctx, UF_LOG_WARN, "%lld samples are no numbers: they became silence", (long long)broken);
@@ -124,6 +142,36 @@ static int open_mend(job *j, int rate, int channels)
     return at ? uf_sound_filter_open(&j->mend, j->ctx, list + 1, rate, channels) : UF_OK;
 }
 
+/* Where the recording's band ends, at the rate of the result: a pass over it without the network. */
+static int measure_band(job *j)
+{
+    uf_rolloff *r = NULL;
+    uf_sound_item item;
+    int err = uf_sound_reader_open(&j->reader, j->ctx, j->in);
+    if (err == UF_OK) err = uf_rolloff_open(&r, j->ctx, uf_sound_reader_rate(j->reader), uf_sound_reader_channels(j->reader));
+    while (err == UF_OK && (err = uf_sound_reader_next(j->reader, &item)) == UF_OK) {
+        if (uf_ctx_cancelled(j->ctx)) err = uf_fail(j->ctx, UF_EINTR, "stopped; nothing was written");
+        else if (!item.packet) err = uf_rolloff_push(r, (const float *const *)item.x, item.n);
+    }
+    if (err == UF_EOF) {
+        double half = .5 * uf_sound_reader_rate(j->reader), rate = uf_highs_rate(uf_sound_reader_rate(j->reader));
+        j->rolloff = fmin(uf_rolloff_hertz(r), .97 * half); /* changes of the rate end a little below the half */
+        if (rate == 2 * half && j->rolloff >= .9 * half) uf_log(j->ctx, UF_LOG_INFO, "'%s' has its highs: none are added", j->in);
+        else uf_log(j->ctx, UF_LOG_INFO, "the sound of '%s' ends at %.1f kHz: highs are added above", j->in, j->rolloff / 1000);
+        err = UF_OK;
+    }
+    uf_rolloff_close(&r);
+    uf_sound_reader_close(&j->reader);
+    return err;
+}
+
+static int open_highs(job *j, int rate, int channels)
+{
+    j->rate = j->o->highs ? uf_highs_rate(rate) : rate;
+    uf_highs_options o = { .rate = rate, .rate_out = j->rate, .channels = channels, .rolloff = j->rolloff };
+    return j->o->highs && (j->rate != rate || uf_highs_adds(&o)) ? uf_highs_open(&j->highs, j->ctx, &o) : UF_OK;
+}
+
 /* The recording, and the network with what stands before it. */
 static int open_sound(job *j, const char *weights_dir)
 {
@@ -134,6 +182,7 @@ static int open_sound(job *j, const char *weights_dir)
     if (!j->y) return UF_ENOMEM;
     for (int i = 0; i < channels; i++)
         if (!(j->y[i] = uf_alloc(j->ctx, AT_ONCE, sizeof(float)))) return UF_ENOMEM;
+    UF_TRY(open_highs(j, uf_sound_reader_rate(j->reader), channels));
     UF_TRY(open_mend(j, uf_sound_reader_rate(j->reader), channels));
     return uf_voice_open(&j->voice, j->ctx, &(uf_voice_options){ .weights = o->weights, .weights_dir = weights_dir,
                          .rate = uf_sound_reader_rate(j->reader), .channels = channels, .most = o->most,
@@ -148,6 +197,7 @@ static void close_sound(job *j)
     j->y = NULL;
     uf_sound_filter_close(&j->last);
     uf_sound_filter_close(&j->mend);
+    uf_highs_close(&j->highs);
     uf_voice_close(&j->voice);
     uf_sound_reader_close(&j->reader);
 }
@@ -158,7 +208,7 @@ static int measure(job *j, const char *weights_dir, double *peak)
     enum { SILENT = -70 }; /* what EBU R 128 calls so, LUFS */
     UF_TRY(open_sound(j, weights_dir));
     int channels = uf_sound_reader_channels(j->reader);
-    UF_TRY(uf_sound_filter_open(&j->last, j->ctx, "ebur128=metadata=1:peak=true", uf_sound_reader_rate(j->reader), channels));
+    UF_TRY(uf_sound_filter_open(&j->last, j->ctx, "ebur128=metadata=1:peak=true", j->rate, channels));
     j->measuring = true;
     UF_TRY(run(j));
     j->measuring = false;
@@ -182,14 +232,15 @@ static int start(job *j, const char *out, const char *weights_dir)
         return uf_fail(j->ctx, UF_EINVAL, "wet is a share from 0 to 1, the attenuation a number of dB, hum a number of Hz, and loudness one of LUFS, "
                        "from -70 to 0");
     UF_TRY(uf_sound_writer_open(&j->writer, j->ctx, out, o->overwrite)); /* says at once what cannot be written */
+    if (o->highs) UF_TRY(measure_band(j));
     if (o->loudness < 0) UF_TRY(measure(j, weights_dir, &peak));
     close_sound(j);
     UF_TRY(open_sound(j, weights_dir));
     if (peak > most)
-        UF_TRY(uf_sound_filter_open(&j->last, j->ctx, "alimiter=limit=0.891:level=disabled:latency=1", uf_sound_reader_rate(j->reader),
+        UF_TRY(uf_sound_filter_open(&j->last, j->ctx, "alimiter=limit=0.891:level=disabled:latency=1", j->rate,
                                     uf_sound_reader_channels(j->reader)));
     return uf_sound_writer_start(j->writer, uf_sound_reader_format(j->reader), j->in, uf_sound_reader_stream(j->reader),
-                                 uf_sound_reader_codec(j->reader));
+                                 uf_sound_reader_codec(j->reader), j->rate);
 }
 
 int uf_sound_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_options *o, const char *weights_dir)

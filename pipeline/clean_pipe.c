@@ -59,8 +59,9 @@ int uf_sound_clean_pipe(uf_ctx *ctx, int from, int to, const uf_pipe_sound *p, c
 {
     job j = { .ctx = ctx, .o = o };
     char *weights = NULL; /* whether they are there is told before anybody speaks */
-    if (o->loudness < 0 || o->hum > 0 || o->clicks || o->clips)
-        return uf_fail(ctx, UF_EINVAL, "what comes through a pipe is cleaned by the network alone; leave --loudness, --hum, --clicks and --clips out, "
+    if (o->loudness < 0 || o->hum > 0 || o->clicks || o->clips || o->highs)
+        return uf_fail(ctx, UF_EINVAL, "what comes through a pipe is cleaned by the network alone; leave --loudness, --hum, --clicks, --clips and "
+                       "--highs out, "
                        "or give files");
     int err = uf_weights_choose(ctx, o->weights, uf_voice_weights(true), weights_dir, &weights);
     if (err == UF_OK) err = start(&j, from, to, p, weights);

@@ -106,9 +106,8 @@ static int encoder_open(uf_sound_writer *w, const AVCodecContext *dec, const AVS
     AVCodecContext *e = w->enc = avcodec_alloc_context3(c);
     if (!e) return UF_ENOMEM;
     uf_av_adopt_codec(w->ctx, e, &w->says);
-    w->rate = dec->sample_rate;
     e->sample_fmt = format_for(c, dec);
-    e->sample_rate = rate_for(c, dec->sample_rate);
+    e->sample_rate = rate_for(c, w->rate);
     if (av_channel_layout_copy(&e->ch_layout, &dec->ch_layout) < 0) return UF_ENOMEM;
     int channels = e->ch_layout.nb_channels;
     if (e->ch_layout.order == AV_CHANNEL_ORDER_UNSPEC) {
@@ -147,7 +146,14 @@ static int sound_stream(uf_sound_writer *w, const AVCodecContext *dec, const AVS
     return UF_OK;
 }
 
-int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *in_path, int sound, const AVCodecContext *dec)
+/* The time of day of a broadcast wave is told in samples. */
+static void recount(uf_sound_writer *w, int rate, int before)
+{
+    const AVDictionaryEntry *e = av_dict_get(w->oc->metadata, "time_reference", NULL, 0);
+    if (e) av_dict_set_int(&w->oc->metadata, "time_reference", av_rescale(strtoll(e->value, NULL, 10), rate, before), 0);
+}
+
+int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *in_path, int sound, const AVCodecContext *dec, int rate)
 {
     bool film = false;
     for (unsigned i = 0; i < in->nb_streams; i++) film |= is_film(in->streams[i]);
@@ -157,6 +163,7 @@ int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *i
     uf_av_adopt_format(w->ctx, w->oc);
     bool holds_film = avformat_query_codec(w->oc->oformat, AV_CODEC_ID_MPEG4, FF_COMPLIANCE_NORMAL) == 1;
     w->in = in;
+    w->rate = rate;
     w->map = uf_alloc(w->ctx, in->nb_streams, sizeof(*w->map));
     if (!w->map) return UF_ENOMEM;
     for (unsigned i = 0; i < in->nb_streams; i++) {
@@ -176,7 +183,8 @@ int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *i
     AVDictionary *options = NULL;
     if (!strcmp(w->oc->oformat->name, "wav")) {
         av_dict_set(&options, "rf64", "auto", 0);
-        if (!strcmp(in->iformat->name, "wav") && !(w->chunks_from = uf_strdup(w->ctx, in_path))) return UF_ENOMEM;
+        if (rate != dec->sample_rate) recount(w, rate, dec->sample_rate);
+        else if (!strcmp(in->iformat->name, "wav") && !(w->chunks_from = uf_strdup(w->ctx, in_path))) return UF_ENOMEM;
         if (av_dict_get(w->oc->metadata, "time_reference", NULL, 0) || av_dict_get(w->oc->metadata, "originator", NULL, 0))
             av_dict_set(&options, "write_bext", "1", 0);
     }

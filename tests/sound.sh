@@ -107,6 +107,18 @@ ok "samples with --clicks" "$(samples b.wav)" "$(samples crackle.wav)"
 make -f lavfi -i "aevalsrc='0.2*sin(2*PI*300*t)':s=44100:d=4" -c:a pcm_f32le tone.wav
 ok "clicks" "$("$unfade" score tone.wav b.wav | awk 'NR == 2 {print ($1 > 30) ? "gone" : $1}')" gone
 
+# Highs where there are none, at a rate that holds them; a recording that has them stays to the bit.
+make -f lavfi -i "$voice:s=8000:d=3" phone.wav
+clean --wet 0.001 --highs phone.wav b.wav
+ok "rate with --highs" "$(about b.wav sample_rate)" 48000
+ok "samples with --highs" "$(samples b.wav)" $((6 * $(samples phone.wav)))
+upper() { ffmpeg -v info -i "$1" -af "aresample=48000,highpass=f=6000:p=2,highpass=f=6000:p=2,volumedetect" -f null - 2>&1 | awk '/mean_volume/ {print int($5)}'; }
+ok "highs" "$([ "$(upper b.wav)" -gt $(($(upper phone.wav) + 3)) ] && echo there)" there
+make -f lavfi -i "anoisesrc=r=44100:d=3:c=pink:a=0.2" -c:a pcm_f32le full.wav
+clean --wet 0.5 full.wav b.wav
+clean --wet 0.5 --highs full.wav c.wav
+ok "a recording with highs" "$(cksum <c.wav)" "$(cksum <b.wav)"
+
 # A film: its pictures to the bit, its sound in step.
 film=$source/samples/clip/album.mp4
 clean "$film" b.mp4

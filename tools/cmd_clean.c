@@ -3,7 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST = 0x100, WET, WEIGHTS, OVERWRITE, FLOAT32, HUM, CLICKS, CLIPS, LOUDNESS, LIVE, KEEP_ROOM, FORMAT, RATE, CHANNELS };
+enum { MOST = 0x100, WET, WEIGHTS, OVERWRITE, FLOAT32, HUM, CLICKS, CLIPS, LOUDNESS, LIVE, KEEP_ROOM, HIGHS, FORMAT, RATE, CHANNELS };
 
 static const struct argp_option options[] = {
     {"max-atten", MOST, "DB", 0, "Make noise quieter by so much at most, 1 to 100: 12 keeps the place that one hears (default: all that is found)", 0},
@@ -12,6 +12,8 @@ static const struct argp_option options[] = {
     {"hum", HUM, "HZ", 0, "First take out the mains' hum: 50 or 60 Hz, and its harmonics", 0},
     {"clicks", CLICKS, 0, 0, "First bridge clicks and crackle, as of records", 0},
     {"clips", CLIPS, 0, 0, "First mend peaks that were cut off", 0},
+    {"highs", HIGHS, 0, 0, "Make up the highs that a telephone, a messenger or an old recorder has cut off; a recording of less than 32,000 samples a second "
+     "becomes one of 48,000 (without cue points). Nothing happens where there are highs", 0},
     {"loudness", LOUDNESS, "LUFS", 0, "Bring the result to this loudness, -40 to -5, peaks under -1 dB: -16 is usual for podcasts, -23 for broadcasting (default: as it comes)", 0},
     {"live", LIVE, 0, 0, "Take the network that hears nothing later, and without IN and OUT (or with - for both) clean from standard input to standard output "
      "while the sound is being made: WAV, or raw samples with --format", 0},
@@ -64,6 +66,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case LOUDNESS: a->o.loudness = uf_parse_number(state, "--loudness", arg, -40, -5); return 0;
     case CLICKS: a->o.clicks = true; return 0;
     case CLIPS: a->o.clips = true; return 0;
+    case HIGHS: a->o.highs = true; return 0;
     case KEEP_ROOM: a->o.keep_room = true; return 0;
     case LIVE: a->o.live = true; return 0;
     case FORMAT: a->pipe.format = parse_format(state, arg); return 0;
