@@ -37,8 +37,8 @@ R
 }
 
 for seed in 1 2 3; do # the same rate for both; one-cycle has half of the steps
-    run one-cycle $seed "$small" 50:400 50 "  - {size: 64, batch: 8, steps: 400, rate: 0.003, noise: 0.05, smallest: 0.4}"
-    run constant $seed "$small" 50:400 50 "  - {size: 64, batch: 8, steps: 800, rate: 0.003, constant: true, noise: 0.05, smallest: 0.4}"
+    run one-cycle $seed "$small" 50:400 100 "  - {size: 64, batch: 4, steps: 800, rate: 0.003, noise: 0.05, smallest: 0.4}"
+    run constant $seed "$small" 50:400 100 "  - {size: 64, batch: 4, steps: 1600, rate: 0.003, constant: true, noise: 0.05, smallest: 0.4}"
 done
 for seed in 1 2 3; do # 128 px from the beginning, or 64 px for most of the steps
     run full-size $seed "$large" 10:10 10 "  - {size: 128, batch: 8, steps: 250, rate: 0.003, noise: 0.05, smallest: 0.4}"
