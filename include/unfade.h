@@ -81,7 +81,7 @@ typedef struct uf_colorize_options {
                                 none */
     double from, length;     /* seconds of a film: only this part of it; length 0: to the end */
     const char *fields;      /* "keep" (NULL): frames as they are; "auto": woven ones whole; "deinterlace": all; "detelecine": 24 frames out of 30 */
-    bool compare;            /* the left half stays grey */
+    int compare;             /* 0: no; 1: the left half stays grey; 2: twice as wide, grey on the left, coloured on the right */
     double splice;           /* before colouring, damage is mended: bars, jumps and flashes where pieces of film were joined; */
     double scratch;          /* dust, hairs and vertical scratches; */
     double deflicker;        /* brightness that jumps from frame to frame; */

@@ -6,6 +6,7 @@
 #include "job.h"
 #include "models.h"
 
+#include <libavutil/imgutils.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,6 +160,40 @@ static void keep_left_grey(float *chroma, int w, int h)
     for (int y = 0; y < 2 * h; y++) memset(chroma + (ptrdiff_t)y * w, 0, (size_t)(w / 2) * sizeof(*chroma));
 }
 
+/* Twice as wide: `left` and `right`, which are alike but for their colours. Takes both. */
+static int side_by_side(uf_ctx *ctx, AVFrame *left, AVFrame *right, AVFrame **out)
+{
+    AVFrame *f = av_frame_alloc();
+    int err = f && av_frame_copy_props(f, right) >= 0 ? UF_OK : UF_ENOMEM;
+    if (err == UF_OK) f->format = right->format, f->width = 2 * right->width, f->height = right->height;
+    if (err == UF_OK && av_frame_get_buffer(f, 0) < 0) err = UF_ENOMEM;
+    const AVPixFmtDescriptor *d = av_pix_fmt_desc_get((enum AVPixelFormat)right->format);
+    for (int p = 0; err == UF_OK && p < av_pix_fmt_count_planes((enum AVPixelFormat)right->format); p++) {
+        int half = av_image_get_linesize(f->format, right->width, p), whole = av_image_get_linesize(f->format, f->width, p);
+        int rows = p == 1 || p == 2 ? AV_CEIL_RSHIFT(f->height, d->log2_chroma_h) : f->height;
+        for (int y = 0; y < rows; y++) {
+            uint8_t *to = f->data[p] + (ptrdiff_t)y * f->linesize[p];
+            memcpy(to, left->data[p] + (ptrdiff_t)y * left->linesize[p], (size_t)half);
+            memcpy(to + half, right->data[p] + (ptrdiff_t)y * right->linesize[p], (size_t)(whole - half));
+        }
+    }
+    av_frame_free(&left);
+    av_frame_free(&right);
+    if (err == UF_OK) *out = f;
+    else av_frame_free(&f);
+    return err < 0 ? uf_fail(ctx, err, "out of memory for a frame of twice the width") : UF_OK;
+}
+
+static int add_grey(film *f, const AVFrame *source, const float *small, float *chroma, AVFrame **painted)
+{
+    AVFrame *grey = NULL, *both = NULL;
+    memset(chroma, 0, (size_t)f->net_w * (size_t)f->net_h / 2 * sizeof(*chroma));
+    UF_TRY(uf_canvas_paint(f->canvas, source, small, chroma, &grey));
+    int err = side_by_side(f->ctx, grey, *painted, &both);
+    *painted = both;
+    return err;
+}
+
 static int paint(film *f, uf_item *item)
 {
     float *chroma = item->predicted, *small = chroma + (size_t)f->net_w * (size_t)f->net_h / 2;
@@ -167,13 +202,15 @@ static int paint(film *f, uf_item *item)
     if (f->steady && f->table) uf_steady_push_known(f->steady, uf_table_begins(f->table, number), small, chroma);
     else if (f->steady && uf_steady_push(f->steady, small, chroma))
         uf_log(f->ctx, UF_LOG_DEBUG, "a scene begins at timestamp %lld", (long long)item->frame->pts);
-    if (f->o->colorize.compare) keep_left_grey(chroma, f->net_w / 2, f->net_h / 2);
+    if (f->o->colorize.compare == 1) keep_left_grey(chroma, f->net_w / 2, f->net_h / 2);
     if (number < f->done) { /* only for the filter's memory */
         uf_item_clear(item);
         return UF_OK;
     }
-    UF_TRY(uf_canvas_paint(f->canvas, item->frame, small, chroma, &painted));
+    int err = uf_canvas_paint(f->canvas, item->frame, small, chroma, &painted);
+    if (err == UF_OK && f->o->colorize.compare == 2) err = add_grey(f, item->frame, small, chroma, &painted);
     uf_item_clear(item);
+    if (err < 0) return err;
     item->frame = painted;
     return UF_OK;
 }
@@ -274,6 +311,7 @@ static int check_options(uf_ctx *ctx, const uf_colorize_options *o)
     if (!(o->from >= 0 && o->length >= 0)) return uf_fail(ctx, UF_EINVAL, "a part of a film cannot begin or last below 0 s; 0 is the default");
     if (o->scenes && o->from > 0)
         return uf_fail(ctx, UF_EINVAL, "the frames of a table of scenes count from the film's beginning; leave the beginning of the part out, or the table");
+    if (o->compare < 0 || o->compare > 2) return uf_fail(ctx, UF_EINVAL, "compare '%d' is outside 0..2; 1 leaves the left half grey, 2 sets both side by side", o->compare);
     if (o->memory < 0) return uf_fail(ctx, UF_EINVAL, "memory '%lld' is negative; 0 sets no cap", (long long)o->memory);
     return UF_OK;
 }
@@ -380,7 +418,7 @@ static int identify(const film *f, char **identity)
     if (err == UF_OK)
         *identity = uf_format(f->ctx, "unfade %s, input %s, weights %s, tune %s, codec %s, crf %d, size %d, strength %g, scenes %s, fields %s, splice %g, scratch %g, deflicker %g, steady %g%s%s%s", UF_VERSION,
                               mark[0], mark[1] ? mark[1] : "none", mark[2] ? mark[2] : "none", o->codec ? o->codec : "usual", o->crf, o->size,
-                              o->strength, mark[3] ? mark[3] : "as they seem", o->fields ? o->fields : "keep", o->splice, o->scratch, o->deflicker, o->steady, o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "", o->compare ? ", compare" : "");
+                              o->strength, mark[3] ? mark[3] : "as they seem", o->fields ? o->fields : "keep", o->splice, o->scratch, o->deflicker, o->steady, o->float32 ? ", float32" : "", o->no_filter ? ", no filter" : "", o->compare == 2 ? ", side by side" : o->compare ? ", compare" : "");
     for (int i = 0; *identity && o->encoder_options && o->encoder_options[i]; i++) {
         char *longer = uf_format(f->ctx, "%s, %s", *identity, o->encoder_options[i]);
         free(*identity);
@@ -405,7 +443,7 @@ static int open_all(film *f)
 {
     const uf_colorize_options *o = &f->o->colorize;
     uf_writer_options w = { .codec = o->codec, .crf = o->crf, .overwrite = o->overwrite, .wait = f->o->wait,
-                            .encoder_options = o->encoder_options };
+                            .encoder_options = o->encoder_options, .twice = o->compare == 2 };
     uf_reader_options part = { .from = o->from, .length = o->length };
     UF_TRY(check_options(f->ctx, o));
     UF_TRY(uf_fields_filters(f->ctx, o->fields, &part.filters));

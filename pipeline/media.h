@@ -106,6 +106,7 @@ typedef struct uf_writer_options {
     bool overwrite;
     bool still;        /* one picture out of a film, on purpose: nobody misses its sound */
     bool wait;         /* for space on a full disk, when there is a job */
+    bool twice;        /* frames are twice as wide as the reader's */
 } uf_writer_options;
 /* Refuses an existing output and unknown extensions and encoders; writes nothing yet. */
 int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writer_options *o);

@@ -76,9 +76,13 @@ static bool takes(const AVCodec *codec, enum AVPixelFormat format)
     return false;
 }
 
-static enum AVPixelFormat yuv_format(const AVCodec *codec, int sub, int depth)
+static enum AVPixelFormat yuv_format(const AVCodec *codec, int sub, int depth, bool alpha)
 {
     char name[32];
+    if (alpha) {
+        snprintf(name, sizeof(name), depth > 8 ? "yuva%dp%d%s" : "yuva%dp", sub, depth, AV_HAVE_BIGENDIAN ? "be" : "le");
+        return takes(codec, av_get_pix_fmt(name)) ? av_get_pix_fmt(name) : AV_PIX_FMT_NONE;
+    }
     snprintf(name, sizeof(name), "yuvj%dp", sub); /* JPEG is full range: its encoder takes no other */
     if (codec->id == AV_CODEC_ID_MJPEG && depth == 8 && takes(codec, av_get_pix_fmt(name))) return av_get_pix_fmt(name);
     snprintf(name, sizeof(name), depth > 8 ? "yuv%dp%d%s" : "yuv%dp", sub, depth, AV_HAVE_BIGENDIAN ? "be" : "le");
@@ -86,7 +90,7 @@ static enum AVPixelFormat yuv_format(const AVCodec *codec, int sub, int depth)
 }
 
 /* The source's depth, else the next deeper (exact), else the next shallower; its subsampling, else 4:2:0, else finer. */
-static enum AVPixelFormat pick_yuv(const AVCodec *codec, int sub, int depth)
+static enum AVPixelFormat pick_yuv(const AVCodec *codec, int sub, int depth, bool alpha)
 {
     static const int depths[] = { 8, 9, 10, 12, 14, 16 };
     const int subs[] = { sub, 420, 422, 444 };
@@ -96,7 +100,7 @@ static enum AVPixelFormat pick_yuv(const AVCodec *codec, int sub, int depth)
             int d = depths[pass ? UF_LEN(depths) - 1 - i : i];
             if ((d >= depth) == (pass == 1)) continue;
             for (int s = 0; s < UF_LEN(subs); s++)
-                if ((f = yuv_format(codec, subs[s], d)) != AV_PIX_FMT_NONE) return f;
+                if ((f = yuv_format(codec, subs[s], d, alpha)) != AV_PIX_FMT_NONE) return f;
         }
     return AV_PIX_FMT_NONE;
 }
@@ -109,6 +113,26 @@ static enum AVPixelFormat pick_rgb(const AVCodec *codec, int depth, bool alpha)
     for (int i = depth > 8 ? 1 : 0; i < UF_LEN(list); i++)
         if (takes(codec, list[i][alpha])) return list[i][alpha];
     return takes(codec, list[0][alpha]) ? list[0][alpha] : takes(codec, AV_PIX_FMT_RGB24) ? AV_PIX_FMT_RGB24 : AV_PIX_FMT_NONE;
+}
+
+/* VP8 and VP9 put transparency into a second film beside the first, which few players and not FFmpeg's own decoders read. */
+static bool keeps_alpha(const AVCodec *codec)
+{
+    return codec->id != AV_CODEC_ID_VP8 && codec->id != AV_CODEC_ID_VP9;
+}
+
+/* What an input leaves open is settled by rule, and said: most complaints about wrong colours begin here. */
+static void tell_settled(uf_ctx *ctx, const AVFrame *source, const uf_target *t)
+{
+    bool matrix = source->colorspace == AVCOL_SPC_UNSPECIFIED && !uf_format_is_rgb(source->format);
+    bool range = source->color_range == AVCOL_RANGE_UNSPECIFIED && !uf_format_is_rgb(source->format) &&
+        !av_strstart(av_pix_fmt_desc_get(source->format)->name, "yuvj", NULL);
+    if (matrix)
+        uf_log(ctx, UF_LOG_INFO, "the film does not say which matrix its colours are in: %s is taken, the rule for %dx%d", av_color_space_name(t->matrix),
+               source->width, source->height);
+    if (range)
+        uf_log(ctx, UF_LOG_INFO, "the film does not say whether its brightness has full or limited range: %s is taken, the rule for %s",
+               uf_frame_range(source) == AVCOL_RANGE_JPEG ? "full" : "limited", av_get_pix_fmt_name(source->format));
 }
 
 static int subsampling(const AVPixFmtDescriptor *d)
@@ -135,7 +159,8 @@ int uf_target_pick(uf_target *out, uf_ctx *ctx, const AVFrame *source, const AVC
     }
     if (picture && takes(codec, AV_PIX_FMT_RGB24)) t.format = pick_rgb(codec, depth, alpha);
     else if (codec->id == AV_CODEC_ID_WEBP && alpha) t.format = AV_PIX_FMT_YUVA420P;
-    else t.format = pick_yuv(codec, sub, depth);
+    else if (alpha && keeps_alpha(codec)) t.format = pick_yuv(codec, sub, depth, true);
+    if (t.format == AV_PIX_FMT_NONE) t.format = pick_yuv(codec, sub, depth, false);
     if (t.format == AV_PIX_FMT_NONE)
         return uf_fail(ctx, UF_EUNSUPPORTED, "encoder '%s' takes no YCbCr picture; use --codec libx264", codec->name);
     d = av_pix_fmt_desc_get(t.format);
@@ -159,6 +184,7 @@ int uf_target_pick(uf_target *out, uf_ctx *ctx, const AVFrame *source, const AVC
     } else if (av_strstart(d->name, "yuvj", NULL)) {
         t.matrix = picture ? AVCOL_SPC_BT470BG : t.matrix; /* JFIF */
     }
+    if (sink == UF_SINK_FILM) tell_settled(ctx, source, &t);
     *out = t;
     return UF_OK;
 }

@@ -17,6 +17,10 @@ static const picture_kind picture_kinds[] = { { "png", "png" }, { "jpg", "mjpeg"
 static const picture_kind film_kinds[] = { { "mp4", "libx264" }, { "m4v", "libx264" }, { "mov", "libx264" },
                                            { "mkv", "libx264" }, { "webm", "libvpx-vp9" }, { "avi", "mpeg4" } };
 
+/* Codecs by the names that people know them by, and which of their encoders serves films best. */
+static const picture_kind nicknames[] = { { "h264", "libx264" }, { "x264", "libx264" }, { "h265", "libx265" }, { "hevc", "libx265" }, { "x265", "libx265" },
+                                          { "av1", "libsvtav1" }, { "vp9", "libvpx-vp9" }, { "prores", "prores_ks" } };
+
 static const char *find_kind(const picture_kind *kinds, int n, const char *extension)
 {
     for (int i = 0; i < n; i++)
@@ -38,7 +42,8 @@ int uf_writer_failed(const uf_writer *w, int av)
 
 static int pick_codec(uf_writer *w, const char *by_extension)
 {
-    const char *name = w->codec_name ? w->codec_name : by_extension;
+    const char *known = w->codec_name ? find_kind(nicknames, UF_LEN(nicknames), w->codec_name) : NULL;
+    const char *name = known && avcodec_find_encoder_by_name(known) ? known : w->codec_name ? w->codec_name : by_extension;
     if (w->sink == UF_SINK_PIPE) name = "wrapped_avframe";
     w->codec = name ? avcodec_find_encoder_by_name(name) : avcodec_find_encoder(w->format->video_codec);
     if (!w->codec || w->codec->type != AVMEDIA_TYPE_VIDEO)
@@ -88,6 +93,7 @@ int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writ
     w->overwrite = o->overwrite;
     w->still = o->still;
     w->wait = o->wait;
+    w->twice = o->twice;
     w->encoder_options = o->encoder_options;
     w->first_pts = w->last_pts = AV_NOPTS_VALUE;
     w->packet = av_packet_alloc();
@@ -188,7 +194,7 @@ static int open_encoder(uf_writer *w)
     uf_av_adopt_codec(w->ctx, w->enc, &w->says);
     if (rate.num <= 0 || rate.den <= 0) rate = (AVRational){ 25, 1 };
     set_time_base(w, st, rate);
-    w->enc->width = f->width;
+    w->enc->width = f->width * (w->twice ? 2 : 1);
     w->enc->height = f->height;
     w->enc->pix_fmt = w->target.format;
     w->enc->color_range = w->target.range;

@@ -25,7 +25,7 @@ struct uf_writer {
     AVRational in_base;
     int *map;
     const char *const *encoder_options;
-    bool wait;
+    bool wait, twice;
     uf_job *job;       /* packets go there first, or NULL */
     const uf_reader *in;
     int in_stretch;    /* frames sent since the encoder was opened */

@@ -107,6 +107,19 @@ same "the grey scene" "0" "$(ffmpeg -v error -i two-c.mkv -vf trim=start_frame=1
 refuses 64 "leave the beginning" colour --scenes two.scenes --from 0.2 two.mkv out/o.mkv
 printf 'frame 7\nframe 3\n' >bad.scenes
 refuses 65 "line 2: frame 3 comes after frame 7" colour --scenes bad.scenes two.mkv out/o.mkv
+# transparency stays where the codec can hold it, and codecs go by the names that people know
+ffmpeg -v error -y -f lavfi -i testsrc2=s=96x64:r=25:d=0.2 -vf "format=yuva420p,geq=lum='lum(X,Y)':cb=128:cr=128:a='2*X'" -c:v ffv1 glass.mkv
+alpha() { ffmpeg -v error -i "$1" -vf alphaextract -f framemd5 - | grep -v '^#' | awk '{print $NF}'; }
+colour --codec ffv1 glass.mkv glass-out.mkv || bad "colorize glass.mkv"
+same "transparency" "$(alpha glass.mkv)" "$(alpha glass-out.mkv)"
+same "luma under it" "$(luma glass.mkv)" "$(luma glass-out.mkv)"
+colour --codec prores glass.mkv glass.mov && same "transparency in ProRes" "prores,yuva444p12le" "$(ffprobe -v error -select_streams v -show_entries stream=codec_name,pix_fmt -of csv=p=0 glass.mov | sed 's/a444p10le/a444p12le/')"
+# what the film leaves open is settled, and said
+"$unfade" colorize --size 64 --weights "$weights" --codec ffv1 two.mkv said.mkv 2>said && grep -q 'does not say which matrix.*smpte170m is taken' said && ok || bad "untagged colours: $(cat said)"
+# both beside each other: grey on the left, what it became on the right
+colour --codec ffv1 --compare=side two.mkv two-side.mkv || bad "--compare=side"
+same "the right side" "$(sum two-a.mkv)" "$(sum two-side.mkv crop=96:64:96:0)"
+same "the left side" "$(luma two.mkv)" "$(luma two-side.mkv crop=96:64:0:0,)"
 # a part: the frames of that part and no others, from 0 on, with their sound; options reach the encoder
 colour --codec ffv1 --from 0.12 --for 0.2s odd.mkv part.mkv || bad "part.mkv"
 same "luma of the part" "$(luma odd.mkv | sed -n 4,8p)" "$(luma part.mkv)"

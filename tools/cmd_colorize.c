@@ -11,12 +11,13 @@ enum { CODEC = 0x100, CRF, SIZE, STRENGTH, DEVICE, MEMORY, WEIGHTS, OVERWRITE, F
 enum { MOST_OPTIONS = 64 };
 
 static const struct argp_option options[] = {
-    {"codec", CODEC, "NAME", 0, "Video encoder, by FFmpeg's name: libx264, ffv1 (nothing is lost), ... (default: the usual one for OUT's extension)", 0},
+    {"codec", CODEC, "NAME", 0, "What the film is coded with: h264, h265, av1, vp9, prores (for editing), ffv1 (for archives: nothing is lost), or any encoder by FFmpeg's name (default: "
+     "h264; vp9 in .webm, mpeg4 in .avi)", 0},
     {"crf", CRF, "N", 0, "Quality of a film: 1 is the best and the largest file, 51 the worst (default: good for the encoder, 18 for libx264)", 0},
     {"preset", PRESET, "NAME", 0, "How long the encoder may take: veryfast, medium, slow, ... with libx264 (default: faster)", 0},
     {"from", FROM, "TIME", 0, "Begin there: 80, 1:20 or 1:02:03.5; to try settings on a part of a film", 0},
     {"for", FOR, "TIME", 0, "Stop after so long: 10s, 2:00", 0},
-    {"compare", COMPARE, 0, 0, "Leave the left half grey, to see what was and what is side by side", 0},
+    {"compare", COMPARE, "HOW", OPTION_ARG_OPTIONAL, "wipe (the default): leave the left half grey; side: twice as wide, grey beside coloured", 0},
     {"plan", PLAN, 0, 0, "Say what would be written and how long it would take, measured on a few seconds of the film; write nothing", 0},
     {"fields", FIELDS, "HOW", 0, "keep (the default): frames as they are; auto: one whole frame for two fields where a frame is woven of them, the others to the bit; deinterlace: "
      "so for all frames; detelecine: the 24 frames of a film out of 30. --plan says what a film looks like. All but keep change brightness, as they must", 0},
@@ -97,7 +98,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case FROM: a->o.from = seconds(state, "--from", arg); return 0;
     case FOR: a->o.length = seconds(state, "--for", arg); return 0;
-    case COMPARE: a->o.compare = true; return 0;
+    case COMPARE:
+        if (arg && strcmp(arg, "wipe") && strcmp(arg, "side")) argp_error(state, "--compare takes wipe or side, not '%s'", arg);
+        a->o.compare = arg && !strcmp(arg, "side") ? 2 : 1;
+        return 0;
     case PLAN: a->plan = true; return 0;
     case FIELDS: a->o.fields = arg; return 0;
     case SPLICE: a->o.splice = arg ? uf_parse_number(state, "--splice", arg, .1, 2) : 1; return 0;
@@ -130,6 +134,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_END:
         if (a->n_encoder % 2) argp_error(state, "option '-%s' for the encoder has no value", a->encoder[a->n_encoder - 1]);
         if (a->page && (!strcmp(a->in, "-") || !strcmp(a->out, "-"))) argp_error(state, "--report looks at both films again; give them as files, not -");
+        if (a->page && a->o.compare == 2) argp_error(state, "--report sets both beside each other by itself; leave --compare=side out");
         if (a->n_refs && a->o.from > 0) argp_error(state, "frames of --reference count from the film's beginning; leave --from out");
         if (a->n_refs && a->o.scenes) argp_error(state, "--reference makes a table of scenes of its own; leave --scenes out, or put 'tune FILE' into its lines");
         if (a->n_encoder) a->o.encoder_options = a->encoder;
