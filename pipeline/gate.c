@@ -10,18 +10,6 @@
 
 enum { TILE = 32 }; /* of the half-size picture, for the rest of the motion */
 
-static int compare(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-static float median(float *v, int n)
-{
-    qsort(v, (size_t)n, sizeof(*v), compare);
-    return n % 2 ? v[n / 2] : .5f * (v[n / 2 - 1] + v[n / 2]);
-}
-
 /* How far a tile of `now` still is from its place in `past`, (dx,dy) away; false: it has too little structure to tell. */
 static bool rest(const float *now, const float *past, int w, int x0, int y0, int dx, int dy, float *rx, float *ry)
 {
@@ -49,14 +37,14 @@ static bool translation(const float *now, const float *past, int w, int h, uf_ve
     float *across = votes, *down = votes + n_blocks;
     uf_motion_follow(v, now, past, w, h, w);
     for (int i = 0; i < n_blocks; i++) across[i] = (float)v[i].x, down[i] = (float)v[i].y;
-    int mx = (int)lrintf(median(across, n_blocks)), my = (int)lrintf(median(down, n_blocks));
+    int mx = (int)lrintf(uf_stage_median(across, n_blocks)), my = (int)lrintf(uf_stage_median(down, n_blocks));
     for (int y = 1 + UF_REACH; y + TILE + UF_REACH < h; y += TILE)
         for (int x = 1 + UF_REACH; x + TILE + UF_REACH < w; x += TILE)
             if (n < n_blocks && rest(now, past, w, x, y, mx, my, &across[n], &down[n])) n++;
     if (n < 4) return false;
     /* `now` at p looks like `past` at p + m + r: the picture has moved by the opposite */
-    *dx = -2 * ((float)mx + median(across, n));
-    *dy = -2 * ((float)my + median(down, n));
+    *dx = -2 * ((float)mx + uf_stage_median(across, n));
+    *dy = -2 * ((float)my + uf_stage_median(down, n));
     return true;
 }
 

@@ -107,18 +107,6 @@ static void bridge(uf_stage_work *k, const line *l, int n_strips)
     }
 }
 
-static int compare(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-static float middle(float *v, int n)
-{
-    qsort(v, (size_t)n, sizeof(*v), compare);
-    return .5f * (v[n / 2] + v[(n - 1) / 2]);
-}
-
 /* How far what is around the line has moved in another frame, the line itself left out. */
 static int drift(const frame *now, const frame *other, int w, const line *l, int x)
 {
@@ -162,9 +150,9 @@ static bool is_short_scratch(const frame f[3], int w, int x, float sign, float l
         each[i] = sign * f[0].p[(ptrdiff_t)(from + i) * w + x];
         squares += (each[i] - here) * (each[i] - here);
     }
-    high = middle(each, n);
+    high = uf_stage_median(each, n);
     for (int i = 0; i < n; i++) off[i] = fabsf(each[i] - high);
-    if (l->x1 - l->x0 >= WIDEST - 1 || high < 1.5f * least || middle(off, n) > .22f * high || squares > .25f * here * here * (float)n) return false;
+    if (l->x1 - l->x0 >= WIDEST - 1 || high < 1.5f * least || uf_stage_median(off, n) > .22f * high || squares > .25f * here * here * (float)n) return false;
     for (int i = 1; i < 3; i++) {
         most = 0;
         for (int c = x - SWAY; c <= x + SWAY; c++) most = fmaxf(most, height(&f[i], w, &inner, c, sign));

@@ -6,7 +6,6 @@
 #include "motion.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { N_SECTIONS = 8, SOFT = 2, FOLLOWING = 3 };
@@ -63,12 +62,6 @@ UF_CLONES static float mean_of_row(const float *row, int n)
 static void rows_of(const uf_stage_size *s, const float *luma, float *rows)
 {
     for (int y = 0; y < s->h; y++) rows[y] = mean_of_row(luma + y * s->pitch, s->w);
-}
-
-static int compare(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
 }
 
 /* ---- bars --------------------------------------------------------------------------------------------------------- */
@@ -165,14 +158,12 @@ static bool measure_exposure(splice *p, measure m[3])
 {
     const uf_stage_size *s = &p->k->size;
     const float *now = p->k->luma[UF_STAGE_REACH];
-    float off[2] = { 0, 0 };
     rows_of(s, now, p->rows[0]);
     rows_of(s, p->beside[0], p->rows[1]);
     rows_of(s, p->beside[1], p->rows[2]);
     for (int y = 0; y < s->h; y++) p->level[y] = p->rows[0][y] - p->rows[1][y];
-    qsort(p->level, (size_t)s->h, sizeof(float), compare);
-    off[0] = p->level[s->h / 2];
-    for (int y = 0; y < s->h; y++) p->rows[1][y] += off[0]; /* what a bar is seen against */
+    float off = uf_stage_median(p->level, s->h);
+    for (int y = 0; y < s->h; y++) p->rows[1][y] += off; /* what a bar is seen against */
     m[0] = measure_of(s, now, p->rows[0], p->rows[1], .15f);
     for (int i = 1; i < 3; i++) m[i] = measure_of(s, p->beside[i - 1], p->rows[0], p->rows[1], .15f);
     p->gain = 1, p->offset = 0;
@@ -191,8 +182,7 @@ static float unlike(splice *p, const float *a, const float *b)
     int n = 0;
     for (int y = s->h / 16; y < s->h - s->h / 16; y++, n++)
         p->rows[2][n] = uf_motion_difference(a + y * s->pitch, b + y * s->pitch, s->pitch, s->w, 1) / (float)s->w;
-    qsort(p->rows[2], (size_t)n, sizeof(float), compare);
-    return p->rows[2][n / 2];
+    return uf_stage_median(p->rows[2], n);
 }
 
 /* Jump: the frame's place against the next, beyond the step that the following ones make. */

@@ -2,6 +2,7 @@
 #include "stages.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #define STAGES(X) X(splice) X(scratch) X(deflicker) X(steady)
 
@@ -37,4 +38,16 @@ float uf_stage_jumps(const float *values, const bool *there)
         n++;
     }
     return n ? (float)sqrt(sum / n / 6) : 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+float uf_stage_median(float *v, int n)
+{
+    qsort(v, (size_t)n, sizeof(*v), compare);
+    return .5f * (v[n / 2] + v[(n - 1) / 2]);
 }

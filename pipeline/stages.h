@@ -46,4 +46,7 @@ float uf_stage_smooth(const float *values, const bool *there, int reach);
  * is sqrt(6) of them, and that of what pans, fades or is carried is next to nothing. */
 float uf_stage_jumps(const float *values, const bool *there);
 
+/* The middle of n > 0 values, which are put in order. */
+float uf_stage_median(float *v, int n);
+
 #endif
