@@ -50,6 +50,8 @@ double uf_segmental_snr(const float *ref, const float *test, size_t n, int rate)
 
 /* ---- log-spectral distance --------------------------------------------------------------------------------------------- */
 
+enum { LOW_BAND = 4000 }; /* Hz: all recordings of voices have it */
+
 /* Power spectra of frames of 2048 samples at 48 kHz or what lasts as long, three quarters overlapping. */
 static size_t power_frames(size_t n, int fft) { return n < (size_t)fft ? 0 : 1 + (n - (size_t)fft) / (size_t)(fft / 4); }
 
@@ -60,18 +62,26 @@ static void power_frame(uf_fft *f, const float *x, double *power) {
         power[b] = (double)f->bins[b][0] * (double)f->bins[b][0] + (double)f->bins[b][1] * (double)f->bins[b][1];
 }
 
+/* Energies of reference and test in the low band, over all frames: loudness is not what is asked, nor is it to depend on what a test lacks above. */
+static void low_energy(uf_fft *f, const float *const x[2], size_t frames, int rate, double *scratch, double *energy) {
+    int low = LOW_BAND * f->n / rate;
+    for (int i = 0; i < 2; i++)
+        for (size_t k = 0; k < frames; k++) {
+            power_frame(f, x[i] + k * (size_t)(f->n / 4), scratch);
+            for (int b = 0; b < low && b <= f->n / 2; b++) energy[i] += scratch[b];
+        }
+}
+
 int uf_lsd(uf_ctx *ctx, const float *ref, const float *test, size_t n, int rate, double *lsd) {
     uf_fft f = {0};
     int fft = (rate * 2048 / 48000 + 1) / 2 * 2, bins = fft / 2 + 1;
     size_t frames = power_frames(n, fft);
-    double *a = uf_alloc(ctx, 2 * (size_t)bins, sizeof *a), *b = a ? a + bins : NULL, sum = 0;
+    double *a = uf_alloc(ctx, 2 * (size_t)bins, sizeof *a), *b = a ? a + bins : NULL, sum = 0, all = 0;
     double energy[2] = {0, 0};
     int err = a && fft >= 8 && uf_fft_open(&f, fft) ? UF_OK : UF_ENOMEM;
-    for (size_t i = 0; i < n; i++) { /* loudness is not what is asked */
-        energy[0] += (double)ref[i] * (double)ref[i];
-        energy[1] += (double)test[i] * (double)test[i];
-    }
-    double match = energy[1] > 0 ? energy[0] / energy[1] : 1, floor = n ? 1e-8 * energy[0] / (double)n * fft : 0;
+    if (err == UF_OK) low_energy(&f, (const float *const[2]){ref, test}, frames, rate, a, energy);
+    for (size_t i = 0; i < n; i++) all += (double)ref[i] * (double)ref[i];
+    double match = energy[1] > 0 ? energy[0] / energy[1] : 1, floor = n ? 1e-8 * all / (double)n * fft : 0;
     for (size_t k = 0; err == UF_OK && k < frames; k++) {
         power_frame(&f, ref + k * (size_t)(fft / 4), a);
         power_frame(&f, test + k * (size_t)(fft / 4), b);
@@ -85,6 +95,42 @@ int uf_lsd(uf_ctx *ctx, const float *ref, const float *test, size_t n, int rate,
     *lsd = frames ? sum / (double)frames : 0;
     uf_fft_close(&f);
     free(a);
+    return err;
+}
+
+/* ---- in step? ---------------------------------------------------------------------------------------------------------- */
+
+int uf_sound_lag(uf_ctx *ctx, const float *ref, const float *test, size_t n, int most, int *lag) {
+    enum { LONGEST = 1 << 18 };
+    static const float same = .3f, better = 1.05f; /* correlations: of what is the same sound; against that of no lag */
+    uf_fft f = {0};
+    size_t length = n < LONGEST ? n : LONGEST, from = (n - length) / 2, size = 1024;
+    while (size < length + (size_t)most) size *= 2;
+    float(*spectrum)[2] = uf_alloc(ctx, size / 2 + 1, sizeof *spectrum);
+    int err = spectrum && uf_fft_open(&f, (int)size) ? UF_OK : UF_ENOMEM, best = 0;
+    double energy[2] = {0, 0};
+    for (int k = 0; err == UF_OK && k < 2; k++) {
+        const float *x = (k ? test : ref) + from;
+        for (size_t i = 0; i < length; i++) energy[k] += (double)x[i] * (double)x[i];
+        memset(f.time, 0, size * sizeof(float));
+        memcpy(f.time, x, length * sizeof(float));
+        uf_fft_forward(&f);
+        if (!k) memcpy(spectrum, f.bins, (size / 2 + 1) * sizeof *spectrum);
+    }
+    for (size_t b = 0; err == UF_OK && b <= size / 2; b++) {
+        float re = spectrum[b][0], im = spectrum[b][1], p = f.bins[b][0], q = f.bins[b][1];
+        f.bins[b][0] = re * p + im * q;
+        f.bins[b][1] = re * q - im * p;
+    }
+    if (err == UF_OK) {
+        uf_fft_inverse(&f);
+        for (int l = -most; l <= most; l++)
+            if (f.time[(size_t)(l + (int)size) % size] > f.time[(size_t)(best + (int)size) % size]) best = l;
+        float at = f.time[(size_t)(best + (int)size) % size], none = (float)(sqrt(energy[0] * energy[1]) * (double)size);
+        *lag = at > same * none && at > better * f.time[0] ? best : 0;
+    }
+    uf_fft_close(&f);
+    free(spectrum);
     return err;
 }
 

@@ -186,6 +186,7 @@ int uf_spectrogram(uf_ctx *ctx, const char *path, int w, int h, uint8_t *rgb, uf
 typedef struct uf_score_reference uf_score_reference; /* the voice that recordings should hold */
 typedef struct uf_sound_score {
     double seconds, longer;              /* compared; by which the test is longer than the reference */
+    double late;                         /* s by which the test seems to come later than the reference; nothing is moved for it */
     double si_sdr, lsd, segmental_snr;   /* dB; losses' sound_measure.h says what they are */
     double stoi, estoi;
 } uf_sound_score;

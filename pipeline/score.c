@@ -41,9 +41,12 @@ int uf_score_sound(const uf_score_reference *r, const char *path, uf_sound_score
     if (err == UF_OK) {
         size_t both = own.n < r->own.n ? own.n : r->own.n, both_narrow = narrow.n < r->narrow.n ? narrow.n : r->narrow.n;
         *s = (uf_sound_score){ .seconds = (double)both / rate, .longer = ((double)own.n - (double)r->own.n) / rate };
+        int lag = 0;
+        err = uf_sound_lag(r->ctx, r->own.x, own.x, both, rate / 2, &lag);
+        s->late = (double)lag / rate;
         s->si_sdr = uf_si_sdr(r->own.x, own.x, both);
         s->segmental_snr = uf_segmental_snr(r->own.x, own.x, both, rate);
-        err = uf_lsd(r->ctx, r->own.x, own.x, both, rate, &s->lsd);
+        if (err == UF_OK) err = uf_lsd(r->ctx, r->own.x, own.x, both, rate, &s->lsd);
         if (err == UF_OK) err = uf_stoi(r->ctx, r->narrow.x, narrow.x, both_narrow, &s->stoi, &s->estoi);
     }
     free(test.x);

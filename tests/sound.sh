@@ -151,6 +151,8 @@ refused 64 "number from" --wet 3 float.wav refused.wav
 
 # Measures, and mixtures that are always the same.
 ok "a recording and itself" "$("$unfade" score deep.wav deep.wav | awk 'NR == 2 {print ($1 > 100 && $2 > 0.999 && $3 > 0.999 && $4 < 0.001) ? "good" : $0}')" good
+make -i deep.wav -af adelay=10 -c:a pcm_s24le late.wav
+ok "a late recording" "$("$unfade" score deep.wav late.wav 2>&1 | grep -c "comes 10.00 ms later")" 1
 mkdir -p voices && cp float.wav deep.wav voices
 printf 'model: speech\nout: w\ntrain: [{path: voices}]\nvalid: [{path: voices}]\nstages: [{size: 4096, batch: 1, steps: 1, rate: 0.001}]\nlosses: {snr: 1}\n' >r.yaml
 "$unfade" mix -q r.yaml -n 2 --seconds 1 --out m1 && "$unfade" mix -q r.yaml -n 2 --seconds 1 --out m2

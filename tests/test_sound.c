@@ -71,6 +71,16 @@ static void test_measures(void **state) {
     assert_true(lsd < 1e-3);
     assert_true(fabs(uf_segmental_snr(ref, test, VECTOR, UF_STOI_RATE) - 6.0206) < .01);
     assert_int_equal(uf_stoi(ctx, ref, test, 1000, &stoi, &estoi), UF_EDATA);
+    static const int moves[] = {0, 1, -7, 480, -2000};
+    for (int k = 0; k < UF_LEN(moves); k++) { /* late or early is found, and another sound is neither */
+        int lag = 99;
+        for (int i = 0; i < VECTOR; i++) test[i] = (i - moves[k] >= 0 && i - moves[k] < VECTOR ? ref[i - moves[k]] : 0.f) + .01f * uf_gaussian(1, 2, (uint64_t)i);
+        assert_int_equal(uf_sound_lag(ctx, ref, test, VECTOR, 5000, &lag), UF_OK);
+        assert_int_equal(lag, moves[k]);
+        for (int i = 0; i < VECTOR; i++) test[i] = uf_gaussian(1, 3, (uint64_t)i);
+        assert_int_equal(uf_sound_lag(ctx, ref, test, VECTOR, 5000, &lag), UF_OK);
+        assert_int_equal(lag, 0);
+    }
     uf_ctx_close(&ctx);
 }
 

@@ -30,8 +30,8 @@ static const struct argp argp = {
     .parser = parse,
     .args_doc = "REFERENCE TEST...",
     .doc = "Measure how close recordings are to the clean voice in REFERENCE.\v"
-           "They must begin at the same sample: nothing is aligned. SI-SDR: voice over all else, in dB, whatever the loudness. STOI and ESTOI: how well it is "
-           "understood, 0 to 1. LSD: distance between the spectra in dB, less is better. Segmental SNR: mean over 32 ms with voice, in dB.\n\n"
+           "They must begin at the same sample: nothing is aligned, but a recording that comes late or early is warned of. SI-SDR: voice over all else, in dB, whatever the loudness. STOI and ESTOI: how well it is "
+           "understood, 0 to 1. LSD: distance between the spectra in dB, loudness below 4 kHz made equal, less is better. Segmental SNR: mean over 32 ms with voice, in dB.\n\n"
            "Example:\n  unfade score voice.wav noisy.wav cleaned.wav",
     .children = children,
 };
@@ -49,8 +49,11 @@ static int run(uf_app *app, int argc, char **argv) {
         if (fabs(s.longer) > .05)
             uf_log(app->ctx, UF_LOG_WARN, "'%s' is %.2f s %s than the reference: only what both have is compared", a.tests[i], fabs(s.longer),
                    s.longer > 0 ? "longer" : "shorter");
+        if (s.late != 0)
+            uf_log(app->ctx, UF_LOG_WARN, "'%s' comes %.2f ms %s than the reference, which spoils all scores: cut one of them", a.tests[i],
+                   1000 * fabs(s.late), s.late > 0 ? "later" : "earlier");
         if (!app->json) printf("%10.2f %8.4f %8.4f %8.2f %10.2f  %s\n", s.si_sdr, s.stoi, s.estoi, s.lsd, s.segmental_snr, a.tests[i]);
-        uf_report_event(app, "score", json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:f}", "file", a.tests[i], "seconds", s.seconds, "si_sdr", s.si_sdr, "stoi",
+        uf_report_event(app, "score", json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "file", a.tests[i], "seconds", s.seconds, "late", s.late, "si_sdr", s.si_sdr, "stoi",
                                                 s.stoi, "estoi", s.estoi, "lsd", s.lsd, "segmental_snr", s.segmental_snr));
     }
     uf_score_close(&r);
