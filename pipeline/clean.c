@@ -154,10 +154,10 @@ static int measure_band(job *j)
         else if (!item.packet) err = uf_rolloff_push(r, (const float *const *)item.x, item.n);
     }
     if (err == UF_EOF) {
-        double half = .5 * uf_sound_reader_rate(j->reader), rate = uf_highs_rate(uf_sound_reader_rate(j->reader));
-        j->rolloff = fmin(uf_rolloff_hertz(r), .97 * half); /* changes of the rate end a little below the half */
-        if (rate == 2 * half && j->rolloff >= .9 * half) uf_log(j->ctx, UF_LOG_INFO, "'%s' has its highs: none are added", j->in);
-        else uf_log(j->ctx, UF_LOG_INFO, "the sound of '%s' ends at %.1f kHz: highs are added above", j->in, j->rolloff / 1000);
+        int rate = uf_sound_reader_rate(j->reader);
+        j->rolloff = fmin(uf_rolloff_hertz(r), .97 * .5 * rate); /* changes of the rate end a little below the half */
+        bool adds = uf_highs_adds(&(uf_highs_options){ .rate_out = uf_highs_rate(rate), .rolloff = j->rolloff });
+        uf_log(j->ctx, UF_LOG_INFO, "the sound of '%s' goes up to %.1f kHz: %s", j->in, j->rolloff / 1000, adds ? "highs are added above" : "no highs are added");
         err = UF_OK;
     }
     uf_rolloff_close(&r);

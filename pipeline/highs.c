@@ -79,7 +79,7 @@ static void place(uf_highs *h)
 {
     double bin = (double)h->o.rate_out / h->n, top = fmin(TOP, .5 * h->o.rate_out);
     h->first = (int)ceil(h->o.rolloff / bin);
-    h->last = (int)(top / bin);
+    h->last = uf_highs_adds(&h->o) ? (int)(top / bin) : h->first;
     int below = (h->first / 25 + OVERLAP - 1) / OVERLAP * OVERLAP; /* filters fall before they end */
     h->width = h->first / 2 / OVERLAP * OVERLAP;
     h->source = h->first - below - h->width;
