@@ -12,6 +12,14 @@
         if (try_err < 0) return try_err;                                                                              \
     } while (0)
 
+/* Inner loops are compiled for several instruction sets, and chosen when the program starts. The sanitizers cannot run the chooser, which
+ * comes before them. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define UF_KERNEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define UF_KERNEL
+#endif
+
 #define UF_LEN(a) ((int)(sizeof(a) / sizeof((a)[0])))
 
 /* Records the first failure and returns `code`. The message: lowercase, the subject in single quotes, then the remedy.

@@ -5,14 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Each inner loop is compiled for several instruction sets and chosen when the program starts. The sanitizers cannot
- * run the chooser, which comes before them. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
-#define KERNEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define KERNEL
-#endif
+#define KERNEL UF_KERNEL
 
 enum { POOL_AT_ONCE = 256 }; /* channels */
 

@@ -1,0 +1,237 @@
+#include "drift.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- clocks -------------------------------------------------------------------------------------------------------------- */
+
+static double along(const uf_knot *a, const uf_knot *b, double at)
+{
+    return a->is + (at - a->at) * (b->is - a->is) / (b->at - a->at);
+}
+
+/* The pair of knots whose line holds at `at`: the first of them. */
+static int pair_at(const uf_clock *c, double at)
+{
+    int low = 0, high = c->n - 1;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (c->knot[middle].at <= at) low = middle;
+        else high = middle;
+    }
+    return low;
+}
+
+double uf_clock_read(const uf_clock *c, double at, bool *there)
+{
+    int i = pair_at(c, at);
+    bool gap = c->knot[i + 1].opens;
+    if (there) *there = !gap;
+    return gap ? c->knot[i + 1].is : along(&c->knot[i], &c->knot[i + 1], at);
+}
+
+double uf_clock_inverse(const uf_clock *c, double is)
+{
+    for (int i = 0; i + 1 < c->n; i++) {
+        bool last = i + 2 >= c->n;
+        if (c->knot[i + 1].opens) {
+            if (is < c->knot[i + 1].is) return c->knot[i].at; /* it never gave that time: repeated on the other side */
+            continue;
+        }
+        if (is <= c->knot[i + 1].is || last)
+            return c->knot[i].at + (is - c->knot[i].is) * (c->knot[i + 1].at - c->knot[i].at) / (c->knot[i + 1].is - c->knot[i].is);
+    }
+    return is;
+}
+
+double uf_clock_ppm(const uf_clock *c)
+{
+    double at = 0, is = 0;
+    for (int i = 0; i + 1 < c->n; i++) {
+        if (c->knot[i + 1].opens) continue;
+        at += c->knot[i + 1].at - c->knot[i].at;
+        is += c->knot[i + 1].is - c->knot[i].is;
+    }
+    return at > 0 ? (is / at - 1) * 1e6 : 0;
+}
+
+int uf_clock_copy(uf_ctx *ctx, uf_clock *to, const uf_clock *from)
+{
+    uf_knot *k = uf_alloc(ctx, (size_t)from->n, sizeof(*k));
+    if (!k) return UF_ENOMEM;
+    memcpy(k, from->knot, (size_t)from->n * sizeof(*k));
+    *to = (uf_clock){ .knot = k, .n = from->n };
+    return UF_OK;
+}
+
+/* ---- the sinc ------------------------------------------------------------------------------------------------------------- */
+
+enum { HALF = 32, PHASES = 512, MOST_TAPS = 1024 };
+static const double beta = 9.5, cutoff = .95; /* stopband about -95 dB */
+static const double fade = .004; /* s, at the edges of a stretch: a cut in the middle of a wave is a click */
+
+static double bessel(double x)
+{
+    double sum = 1, term = 1;
+    for (int k = 1; term > 1e-12 * sum; k++) {
+        term *= x * x / 4 / k / k;
+        sum += term;
+    }
+    return sum;
+}
+
+int uf_sinc_open(uf_sinc *d, uf_ctx *ctx, int half, double scale)
+{
+    *d = (uf_sinc){ .taps = 2 * (int)ceil(half / scale) };
+    if (d->taps > MOST_TAPS) d->taps = MOST_TAPS;
+    d->table = uf_alloc(ctx, (size_t)(PHASES + 1) * (size_t)d->taps, sizeof(float));
+    if (!d->table) return UF_ENOMEM;
+    for (int p = 0; p <= PHASES; p++) {
+        double sum = 0;
+        float *row = d->table + (size_t)p * (size_t)d->taps;
+        for (int k = 0; k < d->taps; k++) {
+            double t = k - d->taps / 2 + 1 - (double)p / PHASES, u = 2 * t / d->taps, a = M_PI * t * cutoff * scale;
+            double w = fabs(u) < 1 ? bessel(beta * sqrt(1 - u * u)) : 0, s = fabs(a) < 1e-9 ? 1 : sin(a) / a;
+            row[k] = (float)(w * s);
+            sum += (double)row[k];
+        }
+        for (int k = 0; k < d->taps; k++) row[k] /= (float)sum; /* a constant stays one at every phase */
+    }
+    return UF_OK;
+}
+
+void uf_sinc_close(uf_sinc *s)
+{
+    free(s->table);
+    *s = (uf_sinc){ 0 };
+}
+
+UF_KERNEL static float convolve(const float *x, const float *a, const float *b, float share, int taps)
+{
+    float sum[16] = { 0 };
+    for (int k = 0; k + 16 <= taps; k += 16)
+        for (int i = 0; i < 16; i++) sum[i] += x[k + i] * (a[k + i] + share * (b[k + i] - a[k + i]));
+    for (int k = taps & ~15; k < taps; k++) sum[0] += x[k] * (a[k] + share * (b[k] - a[k]));
+    float all = 0;
+    for (int i = 0; i < 16; i++) all += sum[i];
+    return all;
+}
+
+/* Around `base`, the sample at or before the place, `phase` of PHASES behind it. */
+static float interpolate(const uf_sinc *s, const float *x, int64_t n_x, int64_t base, double phase)
+{
+    float edge[MOST_TAPS];
+    int p = (int)phase;
+    const float *a = s->table + (size_t)p * (size_t)s->taps;
+    int64_t from = base - s->taps / 2 + 1;
+    if (from >= 0 && from + s->taps <= n_x) return convolve(x + from, a, a + s->taps, (float)(phase - p), s->taps);
+    for (int k = 0; k < s->taps; k++) edge[k] = from + k >= 0 && from + k < n_x ? x[from + k] : 0;
+    return convolve(edge, a, a + s->taps, (float)(phase - p), s->taps);
+}
+
+void uf_sinc_line(const uf_sinc *s, const float *x, int n_x, double from, double step, float *y, int n)
+{
+    for (int i = 0; i < n; i++) {
+        double place = from + i * step, base = floor(place);
+        y[i] = interpolate(s, x, n_x, (int64_t)base, (place - base) * PHASES);
+    }
+}
+
+
+struct uf_drift {
+    uf_ctx *ctx;
+    uf_drift_options o;
+    uf_sinc sinc;
+    float **x;            /* from sample `first` of the recording, with room for `room` */
+    int64_t first, n_in, n_out;
+    int held, room;
+    bool ended;
+    int pair;             /* knots where the last sample lay */
+};
+
+int uf_drift_open(uf_drift **out, uf_ctx *ctx, const uf_drift_options *o)
+{
+    uf_drift *d = uf_alloc(ctx, 1, sizeof(*d));
+    if (!d) return UF_ENOMEM;
+    double scale = o->to_rate < o->from_rate ? (double)o->to_rate / o->from_rate : 1;
+    *d = (uf_drift){ .ctx = ctx, .o = *o, };
+    d->x = uf_alloc(ctx, (size_t)o->channels, sizeof(*d->x));
+    if (!d->x || uf_sinc_open(&d->sinc, ctx, o->half ? o->half : HALF, scale) < 0) {
+        uf_drift_close(&d);
+        return UF_ENOMEM;
+    }
+    *out = d;
+    return UF_OK;
+}
+
+void uf_drift_close(uf_drift **pd)
+{
+    uf_drift *d = *pd;
+    if (!d) return;
+    for (int c = 0; d->x && c < d->o.channels; c++) free(d->x[c]);
+    free(d->x);
+    uf_sinc_close(&d->sinc);
+    free(d);
+    *pd = NULL;
+}
+
+/* Where the next sample of the result lies, in samples of the recording. */
+static double position(const uf_drift *d, int64_t n)
+{
+    return uf_clock_read(d->o.clock, d->o.from + (double)n / d->o.to_rate, NULL) * d->o.from_rate;
+}
+
+int uf_drift_push(uf_drift *d, const float *const *x, int n)
+{
+    if (!n) d->ended = true;
+    double wanted = position(d, d->n_out) - d->sinc.taps;
+    int64_t keep = wanted < (double)d->first ? d->first : wanted > (double)d->n_in ? d->n_in : (int64_t)wanted;
+    int left = (int)(d->n_in - keep), drop = (int)(keep - d->first);
+    if (left + n > d->room) d->room = 2 * (left + n) + 4096;
+    for (int c = 0; c < d->o.channels; c++) {
+        if (drop && left && d->x[c]) memmove(d->x[c], d->x[c] + drop, (size_t)left * sizeof(float));
+        float *at = realloc(d->x[c], (size_t)d->room * sizeof(float));
+        if (!at) return uf_fail(d->ctx, UF_ENOMEM, "out of memory for sound; give fewer recordings");
+        d->x[c] = at;
+        if (n) memcpy(at + left, x[c], (size_t)n * sizeof(float));
+    }
+    d->first = keep;
+    d->n_in += n;
+    d->held = left + n;
+    return UF_OK;
+}
+
+/* 0 to 1 within `fade` of the stretch's ends. */
+static float edge_gain(const uf_clock *c, int i, double at)
+{
+    double gain = 1;
+    if (c->knot[i].opens && i > 0) gain = fmin(gain, (at - c->knot[i].at) / fade);
+    if (i + 2 < c->n && c->knot[i + 2].opens) gain = fmin(gain, (c->knot[i + 1].at - at) / fade);
+    return gain < 0 ? 0 : (float)gain;
+}
+
+int uf_drift_pull(uf_drift *d, float *const *y, uint8_t *there, int most)
+{
+    const uf_clock *c = d->o.clock;
+    int n = 0;
+    for (; n < most; n++, d->n_out++) {
+        double at = d->o.from + (double)d->n_out / d->o.to_rate;
+        while (d->pair + 2 < c->n && (c->knot[d->pair + 1].at <= at)) d->pair++;
+        int i = d->pair;
+        bool gap = c->knot[i + 1].opens;
+        double place = gap ? 0 : along(&c->knot[i], &c->knot[i + 1], at) * d->o.from_rate;
+        if (!gap && !d->ended && place + d->sinc.taps / 2 + 1 >= (double)d->n_in) break;
+        bool sound = !gap && place >= 0 && (!d->ended || place <= (double)(d->n_in - 1));
+        there[n] = sound;
+        if (!sound) {
+            for (int k = 0; k < d->o.channels; k++) y[k][n] = 0;
+            continue;
+        }
+        double base = floor(place);
+        float gain = edge_gain(c, i, at);
+        for (int k = 0; k < d->o.channels; k++)
+            y[k][n] = gain * interpolate(&d->sinc, d->x[k], d->held, (int64_t)base - d->first, (place - base) * PHASES);
+    }
+    return n;
+}
