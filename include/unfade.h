@@ -127,6 +127,34 @@ typedef struct uf_clean_options {
  * tags, chapters) is copied. Memory does not grow with the length. `out` appears whole or not at all. Errors as for colouring. */
 int uf_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_options *options);
 
+/* ---- merging recordings --------------------------------------------------------------------------------------- */
+
+enum { UF_MERGE_INPUTS = 32 };
+
+/* Zero-initialise, then set what differs. */
+typedef struct uf_merge_options {
+    const char *weights;   /* safetensors file; NULL: speech.safetensors, found as for colouring */
+    const char *reference; /* the input whose clock, timbre and level the result has; NULL: the one that serves best */
+    const char *into;      /* a film among the inputs, or one more: the result is that film with the merged sound; NULL: a sound file */
+    const char *stems;     /* folder for every input as a 24-bit wave file, aligned, on one clock, with its own channels; NULL: none */
+    const char *report;    /* JSON file: places, clocks, steps, scores, what was refused and why; NULL: none */
+    bool align_only;       /* nothing is mixed: `out`, which may then be NULL, gets a channel for every input */
+    bool keep_room;        /* the room stays in the voice */
+    bool music;            /* levels and timbres are matched and mixed, and nothing is taken for noise */
+    double most;           /* dB: noise is made quieter by so much at most; 0: as far as the network goes */
+    double loudness;       /* LUFS, as for cleaning; 0: left as it is */
+    bool overwrite, float32;
+    uf_progress_fn *progress; /* n_done and n_total are whole seconds of sound: of all inputs, and of the result */
+    void *user;
+} uf_merge_options;
+
+/* Several recordings of the same event, by recorders that know nothing of each other, to one good track: whenever each was started, however its
+ * clock runs, whatever it has lost. n: 1 (which is cleaned) to UF_MERGE_INPUTS sound files or films of any rates and channels. The result reaches from the
+ * first beginning to the last end (into: is as long as the film), mono, at the highest of their rates, 48000 Hz at most. An input that has nothing in
+ * common with the others is left out, with a warning that names it. Memory does not grow with the length but for some 6 MB an hour of each; beside the
+ * result 60 MB an hour of each are needed on the disk meanwhile. UF_EDATA also: the inputs have nothing in common. Otherwise as for cleaning. */
+int uf_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *options);
+
 #ifdef __cplusplus
 }
 #endif

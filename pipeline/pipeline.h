@@ -175,6 +175,9 @@ typedef struct uf_pipe_sound {
  * nobody takes what is left. UF_EINVAL: an option that looks ahead. */
 int uf_sound_clean_pipe(uf_ctx *ctx, int from, int to, const uf_pipe_sound *p, const uf_clean_options *o, const char *weights_dir);
 
+/* uf_merge() of unfade.h; weights_dir as above. */
+int uf_sound_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *o, const char *weights_dir);
+
 typedef struct uf_sound_look {
     double seconds;
     double level, pauses; /* dB below full scale: of all; what a tenth of the time stays below */

@@ -114,7 +114,7 @@ static int encoder_open(uf_sound_writer *w, const AVCodecContext *dec, const AVS
         av_channel_layout_uninit(&e->ch_layout);
         av_channel_layout_default(&e->ch_layout, channels);
     }
-    int64_t source = from->codecpar->bit_rate;
+    int64_t source = from ? from->codecpar->bit_rate : 0;
     if (!av_get_bits_per_sample(c->id) && c->id != AV_CODEC_ID_FLAC)
         e->bit_rate = source >= 48000 * channels && source < 256000 * channels ? source : 96000 * (int64_t)channels;
     if (av_get_packed_sample_fmt(e->sample_fmt) == AV_SAMPLE_FMT_S32 && dec->bits_per_raw_sample > 16) e->bits_per_raw_sample = 24;
@@ -139,10 +139,10 @@ static int sound_stream(uf_sound_writer *w, const AVCodecContext *dec, const AVS
     UF_TRY(encoder_open(w, dec, from, film));
     w->stream = avformat_new_stream(w->oc, NULL);
     if (!w->stream || avcodec_parameters_from_context(w->stream->codecpar, w->enc) < 0 ||
-        av_dict_copy(&w->stream->metadata, from->metadata, 0) < 0)
+        (from && av_dict_copy(&w->stream->metadata, from->metadata, 0) < 0))
         return UF_ENOMEM;
     w->stream->time_base = w->enc->time_base;
-    w->stream->disposition = from->disposition;
+    if (from) w->stream->disposition = from->disposition;
     return UF_OK;
 }
 
@@ -156,7 +156,7 @@ static void recount(uf_sound_writer *w, int rate, int before)
 int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *in_path, int sound, const AVCodecContext *dec, int rate)
 {
     bool film = false;
-    for (unsigned i = 0; i < in->nb_streams; i++) film |= is_film(in->streams[i]);
+    for (unsigned i = 0; in && i < in->nb_streams; i++) film |= is_film(in->streams[i]);
     const char *temporary = uf_whole_path(w->whole);
     int err = avformat_alloc_output_context2(&w->oc, NULL, NULL, temporary);
     if (err < 0) return uf_av_fail(w->ctx, "write", w->path, err);
@@ -164,9 +164,10 @@ int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *i
     bool holds_film = avformat_query_codec(w->oc->oformat, AV_CODEC_ID_MPEG4, FF_COMPLIANCE_NORMAL) == 1;
     w->in = in;
     w->rate = rate;
-    w->map = uf_alloc(w->ctx, in->nb_streams, sizeof(*w->map));
+    w->map = uf_alloc(w->ctx, in ? in->nb_streams : 1, sizeof(*w->map));
     if (!w->map) return UF_ENOMEM;
-    for (unsigned i = 0; i < in->nb_streams; i++) {
+    if (!in) UF_TRY(sound_stream(w, dec, NULL, film));
+    for (unsigned i = 0; in && i < in->nb_streams; i++) {
         w->map[i] = -1;
         if ((int)i == sound) {
             UF_TRY(sound_stream(w, dec, in->streams[i], film));
@@ -177,14 +178,14 @@ int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *i
             UF_TRY(uf_remux_stream(w->ctx, w->oc, in->streams[i], in_path, w->path, &w->map[i]));
         }
     }
-    UF_TRY(uf_remux_metadata(w->ctx, w->oc, in, w->path));
-    UF_TRY(uf_remux_chapters(w->ctx, w->oc, in, w->path));
+    if (in) UF_TRY(uf_remux_metadata(w->ctx, w->oc, in, w->path));
+    if (in) UF_TRY(uf_remux_chapters(w->ctx, w->oc, in, w->path));
     w->oc->max_interleave_delta = 60 * (int64_t)AV_TIME_BASE; /* the sound comes some 12 s after the picture */
     AVDictionary *options = NULL;
     if (!strcmp(w->oc->oformat->name, "wav")) {
         av_dict_set(&options, "rf64", "auto", 0);
         if (rate != dec->sample_rate) recount(w, rate, dec->sample_rate);
-        else if (!strcmp(in->iformat->name, "wav") && !(w->chunks_from = uf_strdup(w->ctx, in_path))) return UF_ENOMEM;
+        else if (in && !strcmp(in->iformat->name, "wav") && !(w->chunks_from = uf_strdup(w->ctx, in_path))) return UF_ENOMEM;
         if (av_dict_get(w->oc->metadata, "time_reference", NULL, 0) || av_dict_get(w->oc->metadata, "originator", NULL, 0))
             av_dict_set(&options, "write_bext", "1", 0);
     }

@@ -7,8 +7,8 @@
 typedef struct uf_sound_writer uf_sound_writer;
 /* Refuses an existing output and unknown extensions; writes nothing yet. */
 int uf_sound_writer_open(uf_sound_writer **out, uf_ctx *ctx, const char *path, bool overwrite);
-/* Maps the streams of `in`, whose stream `sound` is to be written anew, of `rate` samples a second; everything else that the container holds is copied. in: borrowed
- * until finish. */
+/* Maps the streams of `in`, whose stream `sound` is to be written anew, of `rate` samples a second; everything else that the container holds is
+ * copied. in: borrowed until finish; NULL: there is nothing but the sound. decoder: channels, codec and depth of what is written instead. */
 int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *in_path, int sound, const AVCodecContext *decoder,
                           int rate);
 /* n samples of each channel, float; they begin at `start` (seconds, of the input) and follow each other. */

@@ -1,0 +1,291 @@
+/* How far two recordings are apart, window by window, once it is known roughly: generalised cross-correlation with phase transform (Knapp & Carter
+ * 1976, IEEE TASSP 24). */
+#include "merge.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N = 8192, MARGIN = 40 };
+static const double low_hz = 200, high_hz = 3600;
+static const double enough = 5; /* deviations over noise that a window must have */
+
+typedef struct tracker { /* a thread's */
+    uf_ctx *ctx;
+    const uf_lag_options *o;
+    uf_fft fft;
+    uf_sinc sinc;
+    float *raw, *window, (*other)[2];
+    int n;
+    double loud; /* dB, of the parent's last window */
+    double bend; /* s by which the guess changes within the last windows */
+} tracker;
+
+static int tracker_open(tracker *t, uf_ctx *ctx, const uf_lag_options *o, int n)
+{
+    *t = (tracker){ .ctx = ctx, .o = o, .n = n };
+    bool ok = uf_fft_open(&t->fft, n);
+    t->raw = uf_alloc(ctx, (size_t)n + n / 100 + 2 * MARGIN + 8, sizeof(float));
+    t->window = uf_alloc(ctx, (size_t)n, sizeof(float));
+    t->other = uf_alloc(ctx, (size_t)n / 2 + 1, sizeof(*t->other));
+    if (!ok || !t->raw || !t->window || !t->other || uf_sinc_open(&t->sinc, ctx, 16, 1) < 0)
+        return uf_fail(ctx, UF_ENOMEM, "out of memory for measuring how far '%s' is from '%s'", o->take->path, o->parent->path);
+    uf_fft_window(n, t->window);
+    return UF_OK;
+}
+
+static void tracker_close(tracker *t)
+{
+    uf_fft_close(&t->fft);
+    uf_sinc_close(&t->sinc);
+    free(t->raw);
+    free(t->window);
+    free(t->other);
+}
+
+static double loudness(const tracker *t)
+{
+    double sum = 1e-12;
+    for (int i = 0; i < t->n; i++) sum += (double)t->fft.time[i] * (double)t->fft.time[i];
+    return 10 * log10(sum / (.375 * t->n)); /* of Hann's window */
+}
+
+static double guess_at(const uf_lag_options *o, double at)
+{
+    const uf_guess *g = o->guess;
+    int i = 0;
+    if (o->n_guess == 1) return g[0].lag;
+    while (i + 2 < o->n_guess && g[i + 1].at <= at) i++;
+    return g[i].lag + (at - g[i].at) * (g[i + 1].lag - g[i].lag) / (g[i + 1].at - g[i].at);
+}
+
+/* n samples to the transform, whose first lies at `from` and the one behind the last at `to`, s of the recording's own time. UF_EOF: it has none there. */
+static int fetch(tracker *t, const uf_take *take, double from, double to)
+{
+    double first = from * UF_MERGE_RATE, step = (to - from) * UF_MERGE_RATE / t->n;
+    int64_t base = (int64_t)floor(first) - MARGIN;
+    if (first < 0 || to * UF_MERGE_RATE > (double)take->n_low || !(step > .99 && step < 1.01)) return UF_EOF;
+    int n_raw = (int)ceil(step * t->n) + 2 * MARGIN;
+    UF_TRY(uf_take_read(take, t->ctx, base, n_raw, t->raw));
+    uf_sinc_line(&t->sinc, t->raw, n_raw, first - (double)base, step, t->fft.time, t->n);
+    for (int i = 0; i < t->n; i++) t->fft.time[i] *= t->window[i];
+    uf_fft_forward(&t->fft);
+    return UF_OK;
+}
+
+/* The parent's spectrum to `other`, the recording's to the transform: windows that begin at `from`, common time. */
+static int fetch_both(tracker *t, double from, double late)
+{
+    bool there[2];
+    double to = from + (double)t->n / UF_MERGE_RATE;
+    double a = uf_clock_read(&t->o->parent->clock, from, &there[0]), b = uf_clock_read(&t->o->parent->clock, to, &there[1]);
+    if (!there[0] || !there[1]) return UF_EOF;
+    UF_TRY(fetch(t, t->o->parent, a, b));
+    t->loud = loudness(t);
+    memcpy(t->other, t->fft.bins, ((size_t)t->n / 2 + 1) * sizeof(*t->other));
+    double bend = guess_at(t->o, to) - guess_at(t->o, from); /* a step of the guess is none of the window */
+    if (fabs(bend) > .002 * (to - from)) bend = 0;
+    t->bend = bend;
+    return fetch(t, t->o->take, from + late, to + late + bend);
+}
+
+/* ---- one window ---------------------------------------------------------------------------------------------------------------- */
+
+/* Phases only, but for a rest of the weight: bins that hold nothing but noise count a little less. */
+static void whiten(tracker *t, int low, int high)
+{
+    for (int k = 0; k <= t->n / 2; k++) {
+        float *x = t->fft.bins[k], *y = t->other[k];
+        float re = x[0] * y[0] + x[1] * y[1], im = x[1] * y[0] - x[0] * y[1], size = sqrtf(re * re + im * im);
+        bool in = k >= low && k <= high && size > 0;
+        x[0] = in ? re / size : 0;
+        x[1] = in ? im / size : 0;
+        y[0] = x[0]; /* the inverse transform destroys its bins */
+        y[1] = x[1];
+    }
+}
+
+/* Value and two derivatives of the correlation at a lag between samples. */
+static void derivatives(const tracker *t, int low, int high, double lag, double d[3])
+{
+    double w = 2 * M_PI / t->n, re = cos(w * low * lag), im = sin(w * low * lag), c = cos(w * lag), s = sin(w * lag);
+    d[0] = d[1] = d[2] = 0;
+    for (int k = low; k <= high; k++) {
+        double x = (double)t->other[k][0], y = (double)t->other[k][1], value = x * re - y * im, turned = -x * im - y * re, next = re * c - im * s;
+        d[0] += 2 * value;
+        d[1] += 2 * w * k * turned;
+        d[2] -= 2 * w * k * w * k * value;
+        im = re * s + im * c;
+        re = next;
+    }
+}
+
+/* The window's best lag around `late` within the reach; q 0: nothing there. */
+static int measure(tracker *t, double from, double late, uf_lag *out)
+{
+    int low = (int)(low_hz * t->n / UF_MERGE_RATE), high = (int)(high_hz * t->n / UF_MERGE_RATE);
+    int reach = (int)(t->o->reach * UF_MERGE_RATE), best = 0;
+    double unit = sqrt(2. * (high - low + 1)), d[3];
+    UF_TRY(fetch_both(t, from, late));
+    whiten(t, low, high);
+    uf_fft_inverse(&t->fft);
+    const float *r = t->fft.time;
+    for (int l = -reach; l <= reach; l++)
+        if (fabsf(r[(l + t->n) % t->n]) > fabsf(r[(best + t->n) % t->n])) best = l;
+    double lag = best;
+    derivatives(t, low, high, lag, d);
+    for (int round = 0; round < 3 && d[0] * d[2] < 0; round++) {
+        double move = -d[1] / d[2];
+        if (fabs(lag + move - best) > 1) break;
+        lag += move;
+        derivatives(t, low, high, lag, d);
+    }
+    *out = (uf_lag){ .at = from + .5 * t->n / UF_MERGE_RATE, .q = d[0] / unit, .level = -1 };
+    out->lag = late + .5 * t->bend + lag / UF_MERGE_RATE; /* in the middle */
+    return UF_OK;
+}
+
+/* Where neighbours of the guess contradict each other (a dropout lies between), both are tried. */
+static int measure_any(tracker *t, double from, uf_lag *best)
+{
+    const uf_lag_options *o = t->o;
+    double middle = from + .5 * t->n / UF_MERGE_RATE, try[3] = { guess_at(o, from) };
+    int n = 1, i = 0, err = UF_EOF;
+    while (i + 2 < o->n_guess && o->guess[i + 1].at <= middle) i++;
+    if (o->n_guess > 1 && fabs(o->guess[i + 1].lag - o->guess[i].lag) > o->reach) {
+        try[n++] = o->guess[i].lag;
+        try[n++] = o->guess[i + 1].lag;
+    }
+    *best = (uf_lag){ 0 };
+    for (int k = 0; k < n; k++) {
+        uf_lag one = { 0 };
+        int got = measure(t, from, try[k], &one);
+        if (got == UF_OK && fabs(one.q) > fabs(best->q)) *best = one;
+        if (got != UF_EOF) err = got;
+    }
+    return err;
+}
+
+int uf_lag_track(uf_ctx *ctx, const uf_lag_options *o, uf_lag **out, int *n_out)
+{
+    const uf_clock *c = &o->parent->clock;
+    double from = fmax(uf_clock_inverse(c, 0), -guess_at(o, 0)), to = fmin(uf_clock_inverse(c, (double)o->parent->n_low / UF_MERGE_RATE), 1e9);
+    double end = (double)o->take->n_low / UF_MERGE_RATE - guess_at(o, to);
+    for (int i = 0; i < o->n_guess; i++) from = fmin(from, o->guess[i].at), end = fmax(end, o->guess[i].at);
+    if (end < to) to = end;
+    int n = (int)((to - from) / o->hop) + 1, failed = UF_OK;
+    uf_lag *all = uf_alloc(ctx, (size_t)(n > 0 ? n : 1), sizeof(*all));
+    if (!all) return UF_ENOMEM;
+#pragma omp parallel num_threads(uf_ctx_threads(ctx))
+    {
+        tracker t;
+        int err = tracker_open(&t, ctx, o, N);
+#pragma omp for schedule(dynamic, 16)
+        for (int i = 0; i < n; i++)
+            if (err >= UF_OK && !uf_ctx_cancelled(ctx)) {
+                int got = measure_any(&t, from + i * o->hop, &all[i]);
+                if (got != UF_EOF && got < 0) err = got;
+            }
+#pragma omp critical
+        if (err < 0) failed = err;
+        tracker_close(&t);
+    }
+    if (uf_ctx_cancelled(ctx)) failed = uf_fail(ctx, UF_EINTR, "stopped; nothing was written");
+    *n_out = 0;
+    for (int i = 0; i < n; i++)
+        if (fabs(all[i].q) >= enough) all[(*n_out)++] = all[i];
+    if (failed < 0) free(all);
+    else *out = all;
+    return failed;
+}
+
+/* ---- stretches of windows ------------------------------------------------------------------------------------------------------------- */
+
+/* The windows of one stretch, on the guess's clock, into its correlations. */
+static int gather(tracker *t, double from, uf_stretch *s)
+{
+    int low = (int)(low_hz * t->n / UF_MERGE_RATE), high = (int)(high_hz * t->n / UF_MERGE_RATE);
+    const uf_quality *q = &t->o->parent->quality;
+    double middle = 0;
+    for (double at = from; at < from + s->seconds - 1e-6; at += t->o->hop) {
+        int got = fetch_both(t, at, guess_at(t->o, at));
+        if (got == UF_EOF) continue;
+        UF_TRY(got);
+        bool loud = t->loud > q->level - 3, quiet = t->loud < q->floor + 3 && !loud;
+        double back = guess_at(t->o, at) + .5 * t->bend - guess_at(t->o, at + .5 * t->n / UF_MERGE_RATE);
+        if (fabs(back) > 1e-3) continue; /* a step of the guess */
+        whiten(t, low, high);
+        uf_fft_inverse(&t->fft);
+        for (int l = -UF_STRETCH_SIDE; l <= UF_STRETCH_SIDE; l++) {
+            float r = t->fft.time[(l + t->n) % t->n];
+            s->all[l + UF_STRETCH_SIDE] += r;
+            if (loud) s->loud[l + UF_STRETCH_SIDE] += r;
+            if (quiet) s->quiet[l + UF_STRETCH_SIDE] += r;
+        }
+        s->n++;
+        s->n_loud += loud;
+        s->n_quiet += quiet;
+        middle += at + .5 * t->n / UF_MERGE_RATE;
+    }
+    if (s->n) s->at = middle / s->n;
+    return UF_OK;
+}
+
+int uf_lag_stretches(uf_ctx *ctx, const uf_lag_options *o, double from, double to, double seconds, uf_stretch **out, int *n_out)
+{
+    int n = (int)((to - from) / seconds), failed = UF_OK;
+    if (n < 1) n = 1;
+    uf_stretch *all = uf_alloc(ctx, (size_t)n, sizeof(*all));
+    if (!all) return UF_ENOMEM;
+#pragma omp parallel num_threads(uf_ctx_threads(ctx))
+    {
+        tracker t;
+        int err = tracker_open(&t, ctx, o, N);
+#pragma omp for schedule(dynamic)
+        for (int i = 0; i < n; i++) {
+            all[i].seconds = seconds;
+            if (err >= UF_OK && !uf_ctx_cancelled(ctx)) err = gather(&t, from + i * seconds, &all[i]);
+        }
+#pragma omp critical
+        if (err < 0) failed = err;
+        tracker_close(&t);
+    }
+    if (uf_ctx_cancelled(ctx)) failed = uf_fail(ctx, UF_EINTR, "stopped; nothing was written");
+    *n_out = 0;
+    for (int i = 0; i < n; i++)
+        if (all[i].n) all[(*n_out)++] = all[i];
+    if (failed < 0) free(all);
+    else *out = all;
+    return failed;
+}
+
+/* ---- the place of a step ---------------------------------------------------------------------------------------------------------- */
+
+int uf_lag_step(uf_ctx *ctx, const uf_lag_options *o, double from, double to, double lag_before, double lag_after, double *is)
+{
+    enum { SHORT = 512, HOP = 64 };
+    tracker t;
+    double sum = 0, best = 0;
+    *is = .5 * (from + to);
+    UF_TRY(tracker_open(&t, ctx, o, SHORT));
+    for (int i = 0; i * HOP < (to - from) * UF_MERGE_RATE; i++) {
+        double own = from + (double)i * HOP / UF_MERGE_RATE, score[2] = { 0 };
+        for (int k = 0; k < 2; k++) {
+            double late = k ? lag_after : lag_before, re = 0, power = 1e-12;
+            if (fetch_both(&t, own - late, late) < 0) continue;
+            for (int b = 16; b < SHORT / 2; b++) {
+                double x = (double)t.fft.bins[b][0], y = (double)t.fft.bins[b][1], u = (double)t.other[b][0], v = (double)t.other[b][1];
+                re += x * u + y * v;
+                power += sqrt((x * x + y * y) * (u * u + v * v));
+            }
+            score[k] = fabs(re) / power * sqrt(power);
+        }
+        sum += score[0] - score[1]; /* before the step the first lag is right */
+        if (sum > best || !i) {
+            best = sum;
+            *is = own + .5 * (SHORT + HOP) / UF_MERGE_RATE;
+        }
+    }
+    tracker_close(&t);
+    return UF_OK;
+}

@@ -1,0 +1,325 @@
+/* Several recordings to one good track: listen to each, place all, then read them side by side. */
+#include "merge.h"
+
+#include "sound_filter.h"
+#include "sound_reader.h"
+#include "sound_writer.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { AT_ONCE = 8192, PIECE = 256, TOP_RATE = 48000 };
+
+typedef struct job {
+    uf_ctx *ctx;
+    const uf_merge_options *o;
+    const char *out, *weights_dir;
+    uf_take take[UF_MERGE_MOST];
+    int n;
+    const uf_take *placed[UF_MERGE_MOST]; /* n_placed of them */
+    int n_placed, film, reference;        /* takes; -1: none */
+    int rate;
+    double from;                          /* s, common time of the result's beginning */
+    int64_t length;                       /* its samples */
+    float *weight[UF_MERGE_MOST];         /* a take, a second */
+    uf_sound_writer *writer, *stem[UF_MERGE_MOST];
+    /* progress */
+    double started, shown, done, total;
+} job;
+
+/* ---- what is said on the way ----------------------------------------------------------------------------------------------------- */
+
+static void tell(job *j, bool last)
+{
+    double now = uf_now(), took = now - j->started;
+    if (!j->o->progress || (!last && now - j->shown < .2)) return;
+    j->shown = now;
+    uf_progress p = { .n_done = (int64_t)j->done, .n_total = (int64_t)fmax(j->total, j->done), .seconds = took, .fps = took > 0 ? j->done / took : 0,
+                      .media_seconds = j->done };
+    j->o->progress(j->o->user, &p);
+}
+
+static void heard(void *user, double seconds)
+{
+    job *j = user;
+#pragma omp critical
+    {
+        j->done += seconds;
+        tell(j, false);
+    }
+}
+
+static void say_quality(const job *j, const uf_take *t)
+{
+    const uf_quality *q = &t->quality;
+    double minutes = (double)t->n / t->rate / 60;
+    if (q->n_dead) uf_log(j->ctx, UF_LOG_WARN, "%d of the %d channels of '%s' hold nothing: they are left out", q->n_dead, t->channels, t->path);
+    if (q->n_flipped) uf_log(j->ctx, UF_LOG_WARN, "%d of the %d channels of '%s' are upside down: they are turned", q->n_flipped, t->channels, t->path);
+    if (q->n_clipped > 20 * minutes + 5) uf_log(j->ctx, UF_LOG_WARN, "'%s' is too loud for its recorder in %d places", t->path, q->n_clipped);
+    if (q->n_drops) uf_log(j->ctx, UF_LOG_INFO, "'%s' has %d holes, %.2f s in all: the others fill them", t->path, q->n_drops, q->dropped);
+}
+
+static void say_places(const job *j)
+{
+    char at[32];
+    for (int i = 0; i < j->n; i++) {
+        const uf_take *t = j->take + i;
+        if (!t->placed) {
+            uf_log(j->ctx, UF_LOG_WARN, "'%s' is left out: %s", t->path, t->refused);
+            continue;
+        }
+        uf_log(j->ctx, UF_LOG_INFO, "'%s' begins at %s, clock %+.2f ppm%s%s", t->path, uf_clock_text(uf_clock_inverse(&t->clock, 0) - j->from, at), uf_clock_ppm(&t->clock),
+               t->n_steps ? ", with steps" : "", t->polarity < 0 ? ", upside down (turned)" : "");
+    }
+}
+
+/* ---- first pass -------------------------------------------------------------------------------------------------------------------- */
+
+static char *folder_of(uf_ctx *ctx, const char *path)
+{
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    return slash ? uf_format(ctx, "%.*s", slash == path ? 1 : (int)(slash - path), path) : uf_strdup(ctx, ".");
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+}
+
+/* Inputs by name, each once; the film may be one more. */
+static int gather(job *j, const char *const *in, int n)
+{
+    for (int i = 0; i < n; i++) {
+        bool again = false;
+        for (int k = 0; k < j->n; k++)
+            if (same_file(in[i], j->take[k].path)) {
+                uf_log(j->ctx, UF_LOG_WARN, "'%s' is given twice: once is enough", in[i]);
+                again = true;
+            }
+        if (again) continue;
+        if (j->n == UF_MERGE_MOST) return uf_fail(j->ctx, UF_EINVAL, "more than %d recordings; merge some of them first", UF_MERGE_MOST);
+        j->take[j->n++].path = in[i];
+    }
+    for (int i = 0; i < j->n; i++) {
+        if (j->o->into && same_file(j->o->into, j->take[i].path)) j->film = i;
+        if (j->o->reference && same_file(j->o->reference, j->take[i].path)) j->reference = i;
+    }
+    if (j->o->into && j->film < 0) {
+        if (j->n == UF_MERGE_MOST) return uf_fail(j->ctx, UF_EINVAL, "more than %d recordings with the film; merge some of them first", UF_MERGE_MOST);
+        j->film = j->n;
+        j->take[j->n++].path = j->o->into;
+    }
+    if (j->o->reference && j->reference < 0)
+        return uf_fail(j->ctx, UF_EINVAL, "the reference '%s' is none of the recordings; give it among them", j->o->reference);
+    return UF_OK;
+}
+
+static int listen_to_all(job *j)
+{
+    int failed = UF_OK;
+    char *folder = folder_of(j->ctx, j->out ? j->out : j->o->stems ? j->o->stems : j->o->report);
+    uf_merge_watch watch = { .tell = heard, .user = j };
+    if (!folder) return UF_ENOMEM;
+    for (int i = 0; i < j->n; i++) { /* says at once what cannot be opened */
+        uf_sound_reader *r = NULL;
+        int err = uf_sound_reader_open(&r, j->ctx, j->take[i].path);
+        if (err < 0) {
+            free(folder);
+            return err;
+        }
+        j->total += 2 * uf_sound_reader_seconds(r); /* the result is as long as they together at most */
+        uf_sound_reader_close(&r);
+    }
+#pragma omp parallel for schedule(dynamic) num_threads(uf_ctx_threads(j->ctx))
+    for (int i = 0; i < j->n; i++) {
+        int err = failed < 0 ? UF_OK : uf_take_listen(j->take + i, j->ctx, folder, &watch);
+        if (err < 0) {
+#pragma omp critical
+            failed = err;
+        }
+    }
+    free(folder);
+    return failed;
+}
+
+static int place_all(job *j)
+{
+    int clock = j->film >= 0 ? j->film : j->reference;
+    UF_TRY(uf_place_all(j->ctx, j->take, j->n, &(uf_place_options){ .clock = clock }));
+    for (int i = 0; i < j->n; i++)
+        if (j->take[i].placed) j->placed[j->n_placed++] = j->take + i;
+    int n_same = 0;
+    for (int i = 0; i < j->n; i++) n_same += j->take[i].same_as >= 0;
+    if (j->n_placed == 1 && j->n - n_same > 1)
+        return uf_fail(j->ctx, UF_EDATA, "nothing that is in '%s' is heard in the other%s; give recordings of the same event", j->placed[0]->path,
+                       j->n > 2 ? "s" : "");
+    return UF_OK;
+}
+
+/* The highest rate of all, and the time from the first beginning to the last end. */
+static void choose_span(job *j)
+{
+    double to = -INFINITY;
+    j->from = INFINITY;
+    for (int i = 0; i < j->n_placed; i++) {
+        const uf_take *t = j->placed[i];
+        int rate = t->rate < TOP_RATE ? t->rate : TOP_RATE;
+        if (rate > j->rate) j->rate = rate;
+        j->from = fmin(j->from, uf_clock_inverse(&t->clock, 0));
+        to = fmax(to, uf_clock_inverse(&t->clock, (double)t->n / t->rate));
+    }
+    if (j->film >= 0) {
+        const uf_take *t = j->take + j->film;
+        j->from = 0;
+        to = (double)t->n / t->rate;
+    }
+    j->length = llround((to - j->from) * j->rate);
+    j->total = j->done + (double)j->length / j->rate;
+}
+
+/* ---- second pass --------------------------------------------------------------------------------------------------------------------- */
+
+/* What the writer is told to write: a sound of its own kind. NULL: out of memory. */
+static AVCodecContext *kind(int rate, int channels)
+{
+    AVCodecContext *c = avcodec_alloc_context3(NULL);
+    if (!c) return NULL;
+    c->codec_id = AV_CODEC_ID_PCM_S24LE;
+    c->sample_rate = rate;
+    c->bits_per_raw_sample = 24;
+    c->ch_layout = (AVChannelLayout){ .order = AV_CHANNEL_ORDER_UNSPEC, .nb_channels = channels };
+    if (channels <= 2) av_channel_layout_default(&c->ch_layout, channels);
+    return c;
+}
+
+static int start_writer(job *j, uf_sound_writer *w, int channels)
+{
+    AVCodecContext *c = kind(j->rate, channels);
+    if (!c) return UF_ENOMEM;
+    int err = uf_sound_writer_start(w, NULL, NULL, -1, c, j->rate);
+    avcodec_free_context(&c);
+    return err;
+}
+
+/* "DIR/NAME.wav", and a number where two inputs have one name. */
+static char *stem_path(const job *j, const uf_take *t)
+{
+    int same = 0;
+    const char *slash = strrchr(t->path, '/'), *name = slash ? slash + 1 : t->path, *dot = strrchr(name, '.');
+    int length = dot > name ? (int)(dot - name) : (int)strlen(name);
+    for (const uf_take *o = j->take; o < t; o++) {
+        const char *s = strrchr(o->path, '/'), *other = s ? s + 1 : o->path, *d = strrchr(other, '.');
+        same += (d > other ? (int)(d - other) : (int)strlen(other)) == length && !strncmp(other, name, (size_t)length);
+    }
+    return same ? uf_format(j->ctx, "%s/%.*s-%d.wav", j->o->stems, length, name, same + 1) : uf_format(j->ctx, "%s/%.*s.wav", j->o->stems, length, name);
+}
+
+static int open_stems(job *j)
+{
+    if (!j->o->stems) return UF_OK;
+    UF_TRY(uf_make_folder(j->ctx, j->o->stems));
+    for (int i = 0; i < j->n_placed; i++) {
+        char *path = stem_path(j, j->placed[i]);
+        if (!path) return UF_ENOMEM;
+        int err = uf_sound_writer_open(&j->stem[i], j->ctx, path, j->o->overwrite);
+        free(path);
+        if (err == UF_OK) err = start_writer(j, j->stem[i], j->placed[i]->channels);
+        UF_TRY(err);
+    }
+    return UF_OK;
+}
+
+/* How much of each second a recording has. */
+static void note_weights(job *j, const uf_tracks *t, int64_t at, int n)
+{
+    for (int i = 0; i < j->n_placed; i++) {
+        float *w = j->weight[j->placed[i] - j->take];
+        const uint8_t *there = uf_tracks_there(t, i);
+        for (int k = 0; k < n; k++) w[(at + k) / j->rate] += there[k] / (float)j->rate;
+    }
+}
+
+static int write_aligned(job *j, const uf_tracks *t, int n)
+{
+    const float *x[UF_MERGE_MOST];
+    for (int i = 0; i < j->n_placed; i++) {
+        x[i] = uf_tracks_mono(t, i);
+        if (j->stem[i]) UF_TRY(uf_sound_writer_write(j->stem[i], (const float *const *)uf_tracks_channels(t, i), n, 0));
+    }
+    return j->o->align_only && j->writer ? uf_sound_writer_write(j->writer, x, n, 0) : UF_OK;
+}
+
+static int run(job *j)
+{
+    uf_tracks *t = NULL;
+    UF_TRY(uf_tracks_open(&t, j->ctx, &(uf_tracks_options){ .take = j->placed, .n = j->n_placed, .rate = j->rate, .from = j->from,
+                          .channels = j->o->stems != NULL, .most = AT_ONCE }));
+    int err = UF_OK;
+    for (int64_t at = 0; at < j->length && err == UF_OK; at += AT_ONCE) {
+        int n = j->length - at < AT_ONCE ? (int)(j->length - at) : AT_ONCE;
+        if (uf_ctx_cancelled(j->ctx)) err = uf_fail(j->ctx, UF_EINTR, "stopped; nothing was written");
+        else if ((err = uf_tracks_next(t, n)) == UF_OK) err = write_aligned(j, t, n);
+        if (err < 0) break;
+        note_weights(j, t, at, n);
+        j->done += (double)n / j->rate;
+        tell(j, false);
+    }
+    uf_tracks_close(&t);
+    return err;
+}
+
+static int finish(job *j)
+{
+    if (j->writer) UF_TRY(uf_sound_writer_finish(j->writer));
+    for (int i = 0; i < j->n_placed; i++)
+        if (j->stem[i]) UF_TRY(uf_sound_writer_finish(j->stem[i]));
+    if (!j->o->report) return UF_OK;
+    return uf_merge_report_write(j->ctx, j->o->report, j->o->overwrite, &(uf_merge_report){ .take = j->take, .n = j->n, .rate = j->rate, .from = j->from,
+                                 .seconds = (double)j->length / j->rate, .out = j->out, .weight = j->weight });
+}
+
+static int merge(job *j)
+{
+    if (j->out) UF_TRY(uf_sound_writer_open(&j->writer, j->ctx, j->out, j->o->overwrite)); /* says at once what cannot be written */
+    if (j->o->report) UF_TRY(uf_whole_check(j->ctx, j->o->report, j->o->overwrite));
+    UF_TRY(listen_to_all(j));
+    for (int i = 0; i < j->n; i++) say_quality(j, j->take + i);
+    UF_TRY(place_all(j));
+    choose_span(j);
+    say_places(j);
+    for (int i = 0; i < j->n; i++)
+        if (!(j->weight[i] = uf_alloc(j->ctx, (size_t)(j->length / j->rate) + 2, sizeof(float)))) return UF_ENOMEM;
+    UF_TRY(open_stems(j));
+    if (j->writer) UF_TRY(start_writer(j, j->writer, j->n_placed));
+    UF_TRY(run(j));
+    UF_TRY(finish(j));
+    tell(j, true);
+    return UF_OK;
+}
+
+int uf_sound_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *o, const char *weights_dir)
+{
+    job *j = uf_alloc(ctx, 1, sizeof(*j));
+    if (!j) return UF_ENOMEM;
+    *j = (job){ .ctx = ctx, .o = o, .out = out, .weights_dir = weights_dir, .film = -1, .reference = -1, .started = uf_now() };
+    int err = o->align_only ? gather(j, in, n) : uf_fail(ctx, UF_EUNSUPPORTED, "mixing is not built yet; pass --align-only");
+    if (err == UF_OK) err = merge(j);
+    for (int i = 0; i < j->n; i++) {
+        uf_take_close(j->take + i);
+        free(j->weight[i]);
+        uf_sound_writer_close(&j->stem[i]);
+    }
+    uf_sound_writer_close(&j->writer);
+    free(j);
+    return err;
+}
+
+int uf_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *options)
+{
+    return uf_sound_merge(ctx, in, n, out, options ? options : &(uf_merge_options){ 0 }, NULL);
+}

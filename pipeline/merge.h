@@ -1,0 +1,182 @@
+/* Several recordings of the same event: what each is worth, and where it lies on the common time line. Internal to the pipeline room.
+ *
+ * listen.c reads each once and keeps what the rest needs; match.c finds which belong together and where, to a hundredth of a second; lag.c
+ * measures how far two are apart, window by window; coherence.c how that moves; clock.c makes a clock of it; place.c puts it together. */
+#ifndef UF_MERGE_H
+#define UF_MERGE_H
+
+#include "drift.h"
+#include "fft.h"
+
+#include <stdio.h>
+
+enum {
+    UF_MERGE_MOST = UF_MERGE_INPUTS, /* recordings */
+    UF_MERGE_RATE = 8000, /* Hz, of what is kept of the sound; speech that places it lies below 4 kHz */
+    UF_MERGE_FLUX = 400,  /* Hz, of the spectral flux */
+    UF_MERGE_COARSE = 100 /* Hz, of the flux that is compared over all lags */
+};
+
+typedef struct uf_span { int64_t from, to; } uf_span; /* samples of a recording; to: the first behind it */
+
+/* What a recording is worth. Levels: dB below full scale, of the channels' mean. */
+typedef struct uf_quality {
+    double level, floor, peak; /* RMS of all; what a tenth of the time stays below; highest sample */
+    double rolloff;            /* Hz, below which 95 % of the energy lies */
+    int n_clipped;             /* runs of three samples and more at full scale */
+    int n_dead, n_flipped;     /* channels without sound; channels that are another's negative */
+    int n_drops;               /* stretches of exact silence or of repeated samples, 10 ms and more, between sound */
+    double dropped;            /* s of them */
+} uf_quality;
+
+typedef struct uf_take { /* one of the recordings */
+    const char *path;      /* borrowed */
+    int rate, channels;
+    int64_t n;             /* samples */
+    double start;          /* s, the timestamp of the first */
+    uf_quality quality;
+    float *gain;           /* a channel: its share of the mono sound, 0 where it is dead */
+    uf_span *drop;         /* quality.n_drops of them, in order */
+    FILE *low;             /* the mono sound at UF_MERGE_RATE, int16, in a file without a name */
+    int64_t n_low;
+    float *flux;           /* n_flux at UF_MERGE_FLUX, mean 0; its centre lies UF_FLUX_LATE samples of `low` later */
+    int64_t n_flux;
+    uint64_t hash;         /* of `low` */
+    /* place.c: */
+    int same_as;           /* an earlier recording with the same samples; -1: none */
+    bool placed;
+    int parent;            /* the recording by which it was placed; -1: the one whose clock is the common one */
+    uf_clock clock;        /* common time to its own; NULL knots unless placed */
+    double polarity;       /* 1, or -1 where it is the negative of the one whose clock is the common one */
+    double score;          /* of the match that placed it, or the best one that it had: a calibrated z value */
+    double scatter;        /* s, median |distance| of the windows from the clock; */
+    double error_ppm;      /* what is left of the clock's error, by its own residues */
+    double agree;          /* share of the windows that lie on the clock */
+    int n_steps;
+    char refused[160];     /* why it was left out; "" when it was not */
+} uf_take;
+
+typedef struct uf_merge_watch { /* progress */
+    void (*tell)(void *user, double seconds); /* of sound, more since the last call; one at a time */
+    void *user;
+} uf_merge_watch;
+
+/* ---- listen.c ----- */
+
+enum { UF_FLUX_HOP = UF_MERGE_RATE / UF_MERGE_FLUX };
+/* Reads t->path; `folder`: where the file without a name goes. UF_EDATA: no sound in it. */
+int uf_take_listen(uf_take *t, uf_ctx *ctx, const char *folder, const uf_merge_watch *watch);
+void uf_take_close(uf_take *t);
+/* n samples of `low` from sample `from` on, which may lie outside: silence is there. */
+int uf_take_read(const uf_take *t, uf_ctx *ctx, int64_t from, int n, float *to);
+/* n samples of each channel to one. */
+void uf_take_mono(const uf_take *t, float *const *x, int n, float *y);
+
+/* ---- match.c ----- */
+
+typedef struct uf_anchor { /* a minute (or less) of a that was found in b */
+    double at, lag;        /* s: its middle in a; how much later b's time is */
+    double z;              /* of its correlation among those at other lags */
+} uf_anchor;
+typedef struct uf_match {
+    int a, b;
+    double z;              /* of all anchors together, calibrated: what chance alone reaches once in Q(z) pairs; 0: nothing in common */
+    uf_anchor *anchor;     /* n, by time */
+    int n, n_looked;       /* pieces of a that were found in b at times which agree; of so many that could have been */
+} uf_match;
+enum { UF_MERGE_ENOUGH = 6 }; /* z of a match that counts */
+/* All pairs. match: room for n*(n-1)/2; ends with uf_matches_close. */
+int uf_match_all(uf_ctx *ctx, const uf_take *take, int n, uf_match *match);
+void uf_matches_close(uf_match *match, int n);
+
+/* ---- lag.c ----- */
+
+typedef struct uf_lag {    /* one window */
+    double at;             /* s, common time of its middle */
+    double lag;            /* s, its own time less the common one */
+    double q;              /* height of the peak over what noise gives, in deviations; below 0: of the negative */
+    int level;             /* clock.c: which of several talkers' distances, or -1: none */
+} uf_lag;
+typedef struct uf_guess { double at, lag; } uf_guess; /* roughly where; lines between */
+typedef struct uf_lag_options {
+    const uf_take *parent, *take;  /* whose clock is known; whose is not */
+    const uf_guess *guess;
+    int n_guess;
+    double reach;                  /* s, around the guess */
+    double hop;                    /* s, between windows */
+} uf_lag_options;
+/* The windows in which something was heard, by time: *out new memory. Generalised cross-correlation with phase transform. */
+int uf_lag_track(uf_ctx *ctx, const uf_lag_options *o, uf_lag **out, int *n);
+enum { UF_STRETCH_SIDE = 1023, UF_STRETCH_LAGS = 2 * UF_STRETCH_SIDE + 1 }; /* samples at UF_MERGE_RATE */
+typedef struct uf_stretch { /* the sum of some windows' correlations, around the guess */
+    double at, seconds;    /* mean of the windows' middles; length */
+    int n, n_loud, n_quiet;
+    float all[UF_STRETCH_LAGS], loud[UF_STRETCH_LAGS], quiet[UF_STRETCH_LAGS]; /* loud, quiet: those in which the parent hears more, or nothing but its floor */
+} uf_stretch;
+/* From `from` to `to`, common time. *out: new memory. */
+int uf_lag_stretches(uf_ctx *ctx, const uf_lag_options *o, double from, double to, double seconds, uf_stretch **out, int *n);
+/* Where between from and to (its own time) the recording passes from one lag to another: its own time. */
+int uf_lag_step(uf_ctx *ctx, const uf_lag_options *o, double from, double to, double lag_before, double lag_after, double *is);
+
+/* ---- coherence.c ----- */
+
+typedef struct uf_jump { double at, by; } uf_jump; /* s, common; by so much the lag jumps */
+/* Stretches against what all others have in common: lag[n] gets what the pattern has moved by from the guess (s), with q; jump: room for UF_FIT_STEPS.
+ * `late`: where in that pattern the voice's direct sound lies, s, near the lags of `onset`, which say so to a few milliseconds; polarity by its sign. */
+int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, const uf_guess *onset, int n_onset, uf_lag *lag, uf_jump *jump, int *n_jumps, double *late,
+                       double *polarity);
+
+/* ---- clock.c ----- */
+
+enum { UF_FIT_STEPS = 64 };
+typedef struct uf_fit { /* the lag as a curve: lines between n knots, and what was added at the steps before */
+    double *at, *lag;      /* n each, in one piece of new memory: free(at) */
+    int n;
+    uf_jump step[UF_FIT_STEPS]; /* by time */
+    int n_steps, n_levels;
+    double polarity, scatter, error_ppm, agree; /* as in uf_take */
+} uf_fit;
+/* A smooth clock through windows, some of which are wrong, others of another talker, who sits elsewhere and is always late by the same. Steps are
+ * found, and talkers told apart, unless `steps` (n_steps, by time) says where the steps are: then there is one distance. UF_EOF: they say nothing. */
+int uf_clock_fit(uf_ctx *ctx, uf_lag *lag, int n, const uf_jump *steps, int n_steps, uf_fit *out);
+double uf_fit_lag(const uf_fit *f, double at, bool steps); /* steps: those before `at` included */
+
+/* ---- place.c ----- */
+
+typedef struct uf_place_options {
+    int clock;             /* the recording whose clock is to be the common one; -1: whichever serves best */
+} uf_place_options;
+/* Fills what place.c owns in each take. */
+int uf_place_all(uf_ctx *ctx, uf_take *take, int n, const uf_place_options *o);
+
+/* ---- tracks.c: the second pass ----- */
+
+typedef struct uf_tracks uf_tracks; /* all placed recordings, read side by side on the common clock */
+typedef struct uf_tracks_options {
+    const uf_take *const *take;     /* n */
+    int n, rate;                    /* of the result */
+    double from;                    /* s, common: where the result begins */
+    bool channels;                  /* every channel of its own, not their mean */
+    int most;                       /* samples at once */
+} uf_tracks_options;
+int uf_tracks_open(uf_tracks **out, uf_ctx *ctx, const uf_tracks_options *o);
+void uf_tracks_close(uf_tracks **t);
+/* The next n samples of every recording, its polarity set right; n: up to `most`. */
+int uf_tracks_next(uf_tracks *t, int n);
+float *const *uf_tracks_channels(const uf_tracks *t, int i); /* of recording i, borrowed until the next call; one where `channels` is not set */
+const float *uf_tracks_mono(const uf_tracks *t, int i);
+/* A byte for each sample: 0 where recording i has no sound: outside of it, where it has lost something, where it repeats itself. */
+const uint8_t *uf_tracks_there(const uf_tracks *t, int i);
+
+/* ---- merge_report.c ----- */
+
+typedef struct uf_merge_report {
+    const uf_take *take;
+    int n, rate;
+    double from, seconds;           /* of the result, common time */
+    const char *out;
+    float *const *weight;           /* of each recording, one a second: how much of the second it has; NULL: of none */
+} uf_merge_report;
+int uf_merge_report_write(uf_ctx *ctx, const char *path, bool overwrite, const uf_merge_report *r);
+
+#endif
