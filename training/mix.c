@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_VOICES = 32, CURVE = 6, TRIES = 64 };
+enum { MOST_VOICES = 32, CURVE = UF_CURVE, TRIES = 64 };
 
 /* Random streams of one mixture. */
 enum { GAP, OFFSET, ROOM, WIDTH, DEPTH, HEIGHT, SOURCE, MICROPHONE = SOURCE + 3, T60 = MICROPHONE + 3, EQ_VOICE, EQ_NOISE = EQ_VOICE + CURVE,
@@ -82,8 +82,7 @@ void uf_mixing_close(uf_mixing **pw) {
 
 /* ---- levels ------------------------------------------------------------------------------------------------------------------ */
 
-/* Root mean square of the pieces of 32 ms that are not 30 dB below the loudest: pauses do not make a voice quiet. */
-static double active_level(const float *x, int n, int rate) {
+double uf_active_level(const float *x, int n, int rate) {
     int size = rate * 32 / 1000, count = 0;
     double loudest = 0, sum = 0;
     for (int pass = 0; pass < 2; pass++)
@@ -102,7 +101,7 @@ static void scale(float *x, int n, double by) {
 
 /* To level 1; false: it is silent. */
 static bool level_out(const uf_mixing *w, float *x) {
-    double level = active_level(x, w->n, w->m->rate);
+    double level = uf_active_level(x, w->n, w->m->rate);
     if (level < 1e-4) return false;
     scale(x, w->n, 1 / level);
     return true;
@@ -177,12 +176,11 @@ static void add_noise(uf_mixing *w, int stream, float *x) {
 
 /* ---- filters ----------------------------------------------------------------------------------------------------------------- */
 
-/* A microphone's curve: dB at six places an even distance apart on the logarithm, joined by lines; and the end of its band. */
-static double gain_at(const uf_mixing *w, int which, double hertz) {
+double uf_curve_gain(const double *curve, double band, double hertz) {
     double at = log2(fmax(hertz, 62.5) / 62.5) * (CURVE - 1) / 7; /* 62.5 Hz to 8 kHz */
     int i = at >= CURVE - 1 ? CURVE - 2 : (int)at;
-    double t = fmin(at - i, 1), db = (1 - t) * w->curve[which][i] + t * w->curve[which][i + 1];
-    if (hertz > w->band) db -= 60 * fmin((hertz / w->band - 1) * 8, 1);
+    double t = fmin(at - i, 1), db = (1 - t) * curve[i] + t * curve[i + 1];
+    if (hertz > band) db -= 60 * fmin((hertz / band - 1) * 8, 1);
     if (hertz < 60) db -= 24 * (1 - hertz / 60);
     return pow(10, db / 20);
 }
@@ -201,7 +199,7 @@ static void filter(uf_mixing *w, const float *x, const float *response, int whic
     memcpy(f->time, x, (size_t)w->n * sizeof(float));
     uf_fft_forward(f);
     for (int b = 0; b < bins; b++) {
-        float g = (float)(gain_at(w, which, (double)b * w->m->rate / f->n) / f->n), re = f->bins[b][0], im = f->bins[b][1];
+        float g = (float)(uf_curve_gain(w->curve[which], w->band, (double)b * w->m->rate / f->n) / f->n), re = f->bins[b][0], im = f->bins[b][1];
         float p = response ? w->spectrum[b][0] : 1.f, q = response ? w->spectrum[b][1] : 0.f;
         f->bins[b][0] = g * (re * p - im * q);
         f->bins[b][1] = g * (re * q + im * p);
@@ -238,7 +236,7 @@ static void place_voice(uf_mixing *w, float *heard, float *wanted) {
 
 /* What a recorder does: level, and now and then clipping and a codec. */
 static void record(uf_mixing *w, float *noisy, float *voice, float *room) {
-    double level = active_level(noisy, w->n, w->m->rate), peak = 0;
+    double level = uf_active_level(noisy, w->n, w->m->rate), peak = 0;
     double gain = pow(10, draw(w, LEVEL, -40, -14) / 20) / (level + 1e-9);
     for (int i = 0; i < w->n; i++) peak = fmax(peak, fabs((double)noisy[i]));
     if (gain * peak > 1) gain = 1 / peak;
@@ -264,7 +262,7 @@ static int mix_one(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, fl
     if (!level_out(w, w->dry)) return UF_EDATA;
     place_voice(w, noisy, voice);
     memcpy(room, noisy, (size_t)w->n * sizeof *room);
-    double level = active_level(noisy, w->n, w->m->rate);
+    double level = uf_active_level(noisy, w->n, w->m->rate);
     if (level < 1e-6) return UF_EDATA;
     add_noise(w, 0, w->noise);
     if (level_out(w, w->noise) && draw(w, SECOND, 0, 1) < .3) { /* w->one is the second's scratch too: babble is done with it */
@@ -274,7 +272,7 @@ static int mix_one(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, fl
             for (int i = 0; i < w->n; i++) w->noise[i] += second[i] * (float)draw(w, SHARE, .2, 1);
     }
     filter(w, w->noise, NULL, 1, 0, w->one);
-    double noise = active_level(w->one, w->n, w->m->rate), snr;
+    double noise = uf_active_level(w->one, w->n, w->m->rate), snr;
     bool usual = w->m->snr_from == 0 && w->m->snr_to == 0;
     snr = draw(w, SNR, usual ? -5 : w->m->snr_from, usual ? 20 : w->m->snr_to);
     double share = noise > 1e-6 ? level / noise * pow(10, -snr / 20) : 0;

@@ -4,17 +4,22 @@
 #include <sndfile.h>
 #include <stdlib.h>
 
-static int write_wav(uf_ctx *ctx, const char *dir, const char *kind, int64_t number, const float *x, int n, int rate, bool overwrite) {
+int uf_wave_write(uf_ctx *ctx, const char *path, const float *x, size_t n, int rate, bool overwrite) {
     SF_INFO info = {.samplerate = rate, .channels = 1, .format = SF_FORMAT_WAV | SF_FORMAT_FLOAT};
     uf_whole *w = NULL;
-    char *path = uf_format(ctx, "%s/%s/%04lld.wav", dir, kind, (long long)number);
-    int err = path ? uf_whole_open(&w, ctx, path, overwrite) : UF_ENOMEM;
+    int err = uf_whole_open(&w, ctx, path, overwrite);
     SNDFILE *f = err == UF_OK ? sf_open(uf_whole_path(w), SFM_WRITE, &info) : NULL;
-    if (f) sf_command(f, SFC_SET_ADD_PEAK_CHUNK, NULL, SF_FALSE); /* it holds the time of day: the same mixture is the same file */
-    if (err == UF_OK && (!f || sf_writef_float(f, x, n) != n)) err = uf_fail(ctx, UF_EIO, "cannot write '%s': %s", path, sf_strerror(f));
+    if (f) sf_command(f, SFC_SET_ADD_PEAK_CHUNK, NULL, SF_FALSE); /* it holds the time of day: the same sound is the same file */
+    if (err == UF_OK && (!f || sf_writef_float(f, x, (sf_count_t)n) != (sf_count_t)n)) err = uf_fail(ctx, UF_EIO, "cannot write '%s': %s", path, sf_strerror(f));
     if (f && sf_close(f) && err == UF_OK) err = uf_fail(ctx, UF_EIO, "cannot write '%s'; is the disk full?", path);
     if (err == UF_OK) err = uf_whole_commit(w);
     uf_whole_close(&w);
+    return err;
+}
+
+static int write_wav(uf_ctx *ctx, const char *dir, const char *kind, int64_t number, const float *x, int n, int rate, bool overwrite) {
+    char *path = uf_format(ctx, "%s/%s/%04lld.wav", dir, kind, (long long)number);
+    int err = path ? uf_wave_write(ctx, path, x, (size_t)n, rate, overwrite) : UF_ENOMEM;
     free(path);
     return err;
 }
@@ -47,16 +52,17 @@ static int write_all(uf_ctx *ctx, const uf_recipe *r, const uf_mixer *m, const u
     return err;
 }
 
+int uf_mixer_open_recipe(uf_mixer *m, uf_ctx *ctx, const char *recipe, bool training, uf_recipe **r) {
+    UF_TRY(uf_recipe_open(r, ctx, recipe));
+    if (!uf_model_find((*r)->model)->rate)
+        return uf_fail(ctx, UF_EINVAL, "recipe '%s' is for model '%s', which makes pictures; give one for speech", recipe, (*r)->model);
+    return uf_mixer_open(m, ctx, *r, training);
+}
+
 int uf_mixtures(uf_ctx *ctx, const char *recipe, const uf_mixtures_options *o) {
     uf_recipe *r = NULL;
-    uf_mixer m = {0};
-    UF_TRY(uf_recipe_open(&r, ctx, recipe));
-    int err = UF_OK;
-    if (!uf_model_find(r->model)->rate)
-        err = uf_fail(ctx, UF_EINVAL, "recipe '%s' is for model '%s', which makes pictures; give one for speech", recipe, r->model);
-    m.snr_from = o->snr_from;
-    m.snr_to = o->snr_to;
-    if (err == UF_OK) err = uf_mixer_open(&m, ctx, r, o->training);
+    uf_mixer m = {.snr_from = o->snr_from, .snr_to = o->snr_to};
+    int err = uf_mixer_open_recipe(&m, ctx, recipe, o->training, &r);
     if (err == UF_OK) err = make_folder(ctx, o->out_dir, "");
     if (err == UF_OK) err = make_folder(ctx, o->out_dir, "/noisy");
     if (err == UF_OK) err = make_folder(ctx, o->out_dir, "/voice");

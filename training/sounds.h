@@ -29,6 +29,18 @@ const char *uf_codec_name(int which); /* FFmpeg's name of its encoder */
  * and the delay, up to half a second; `spectrum` is scratch for its bins. false: FFmpeg here lacks the codec, and x is as it was. */
 bool uf_codec_pass(int which, double share, int rate, float *x, int n, uf_fft *f, float (*spectrum)[2]);
 
+/* ---- microphones and levels (mix.c) --------------------------------------------------------------------------------------- */
+
+enum { UF_CURVE = 6 };
+/* A microphone's gain at `hertz`: dB at six places an even distance apart on the logarithm, 62.5 Hz to 8 kHz, joined by lines; and the end of
+ * its band. */
+double uf_curve_gain(const double *curve, double band, double hertz);
+/* Root mean square of the pieces of 32 ms that are not 30 dB below the loudest: pauses do not make a voice quiet. */
+double uf_active_level(const float *x, int n, int rate);
+
+/* `path` as a wave file of float, n samples of one channel; mixtures.c. */
+int uf_wave_write(uf_ctx *ctx, const char *path, const float *x, size_t n, int rate, bool overwrite);
+
 /* ---- mixtures (mix.c) ------------------------------------------------------------------------------------------------------ */
 
 typedef struct uf_mixer {
@@ -40,6 +52,8 @@ typedef struct uf_mixer {
 
 /* What the recipe trains on, or what it holds out. */
 int uf_mixer_open(uf_mixer *m, uf_ctx *ctx, const uf_recipe *r, bool training);
+/* The same of a recipe's file, which comes back in *r (even on failure) and is closed after m. mixtures.c */
+int uf_mixer_open_recipe(uf_mixer *m, uf_ctx *ctx, const char *recipe, bool training, uf_recipe **r);
 void uf_mixer_close(uf_mixer *m);
 
 typedef struct uf_mixing uf_mixing; /* what a thread needs for mixtures of n samples */
