@@ -1,15 +1,15 @@
 #include "voice.h"
 
 #include "live.h"
-#include "models.h"
 #include "sound_reader.h"
+#include "voice_net.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* The network sees chunks of 10 s: the second at each end is only looked at, so that what is kept has been heard from both sides; 50 ms
  * to each side of a seam fade into each other. Samples of the network's 16 kHz. */
-enum { RATE = UF_LIVE_RATE, KEPT = 128000, AROUND = 16000, CHUNK = KEPT + 2 * AROUND, FADE = 800, STEP = UF_LIVE_HOP, LEAST = 4096, BLOCK = 4096, PRECISION = 24 };
+enum { RATE = UF_LIVE_RATE, KEPT = 128000, AROUND = 16000, CHUNK = KEPT + 2 * AROUND, FADE = 800, STEP = UF_LIVE_HOP, BLOCK = 4096, PRECISION = 24 };
 
 typedef struct fifo { /* planar samples; `start` of the stream is at index 0 */
     float *at;
@@ -28,14 +28,8 @@ typedef struct channel {
 struct uf_voice {
     uf_ctx *ctx;
     uf_voice_options o;
-    uf_params *params;
-    uf_graph *graph;
-    uf_plan *plan;
-    uf_built net;
-    uf_node *voice;        /* of net: what is wanted */
-    char *weights;
-    int size;              /* samples of the plan */
-    uf_live *live;         /* instead of params to net */
+    uf_voice_net net;
+    uf_live *live;         /* instead of net */
     int64_t n_narrow;      /* samples at 16 kHz, known at the end */
     channel *channel;
     SwrContext *down, *up; /* up: all `removed`, then all `heard` */
@@ -103,44 +97,6 @@ static fifo *up_of(uf_voice *v, int i)
 
 /* ---- the network ------------------------------------------------------------------------------------------------------ */
 
-static int net_open(uf_voice *v, int size)
-{
-    uf_plan_options plan = { .mode = UF_INFER, .dtype = v->o.float32 ? UF_F32 : UF_AUTO };
-    if (v->plan && v->size == size) return UF_OK;
-    uf_plan_close(&v->plan);
-    uf_graph_close(&v->graph);
-    bool first = uf_params_n(v->params) == 0;
-    v->net = (uf_built){ .keep_room = v->o.keep_room };
-    v->size = size;
-    UF_TRY(uf_graph_open(&v->graph, v->ctx, v->params));
-    uf_graph_training(v->graph, false);
-    UF_TRY(uf_model_speech.build(v->graph, (uf_shape){ 1, 1, 1, size }, &v->net));
-    v->voice = uf_output(v->o.keep_room ? v->net.room : v->net.out); /* the other one is then not computed */
-    if (first) UF_TRY(uf_model_load(v->ctx, &uf_model_speech, v->params, v->weights));
-    return uf_plan_open(&v->plan, v->ctx, v->graph, &plan);
-}
-
-/* What the network makes of v->in, at a level as it has learnt: v->out. Silence stays. */
-static int hear(uf_voice *v)
-{
-    double level = 0, gain = 1;
-    for (int i = 0; i < v->size; i++) level += (double)v->in[i] * (double)v->in[i];
-    level = sqrt(level / v->size);
-    memset(v->out, 0, (size_t)v->size * sizeof(*v->out));
-    if (level < 1e-6) return UF_OK;
-    if (level < .01) gain = .01 / level;
-    if (level > .15) gain = .15 / level;
-    for (int i = 0; i < v->size; i++) v->in[i] *= (float)gain;
-    UF_TRY(uf_plan_set(v->plan, v->net.sound, v->in));
-    UF_TRY(uf_plan_run(v->plan));
-    UF_TRY(uf_plan_get(v->plan, v->voice, v->out));
-    for (int i = 0; i < v->size; i++) {
-        v->in[i] /= (float)gain;
-        v->out[i] /= (float)gain;
-    }
-    return UF_OK;
-}
-
 /* Above the network's band nothing is known but this: noise that goes where there is no voice goes there too. What is left of the upper
  * half of the band (differences of neighbours weigh it most), STEP by STEP. */
 static int add_gains(uf_voice *v, channel *c, const float *heard, const float *left, int n)
@@ -163,11 +119,11 @@ static int run_chunk(uf_voice *v, channel *c, int64_t first, int n, bool last)
 {
     const fifo *f = &c->narrow;
     int64_t from = first - AROUND;
-    for (int i = 0; i < v->size; i++) {
+    for (int i = 0; i < v->net.size; i++) {
         int64_t at = from + i - f->start;
         v->in[i] = at >= 0 && at < (int64_t)f->n ? f->at[at] : 0.f;
     }
-    UF_TRY(hear(v));
+    UF_TRY(uf_voice_net_hear(&v->net, v->in, v->out));
     float *out = v->out + AROUND, *in = v->in + AROUND; /* of the sample `first` */
     int before = first ? FADE : 0, end = last ? n : n - FADE;
     for (int i = 0; i < 2 * before; i++) {
@@ -188,7 +144,7 @@ static int run_chunks(uf_voice *v)
         bool last = v->ended && have <= first + KEPT + FADE; /* what is shorter than a seam goes with what is before it */
         if (v->ended ? have <= first : have < first + KEPT + AROUND) return UF_OK;
         int n = last ? (int)(have - first) : KEPT, size = last ? (n + 2 * AROUND + STEP - 1) / STEP * STEP : CHUNK, done = 0;
-        UF_TRY(net_open(v, size));
+        UF_TRY(uf_voice_net_resize(&v->net, size));
         for (int i = 0; i < v->o.channels; i++) {
             channel *c = &v->channel[i];
             done = run_chunk(v, c, first, n, last);
@@ -262,15 +218,17 @@ double uf_voice_latency(const uf_voice *v)
 static int network_open(uf_voice *v)
 {
     const uf_voice_options *o = &v->o;
-    if (o->keep_room) UF_TRY(uf_speech_need_room(v->ctx, v->weights));
-    if (o->live) {
-        UF_TRY(uf_live_open(&v->live, v->ctx, v->weights, o->channels, o->keep_room));
+    char *weights = NULL;
+    UF_TRY(uf_weights_choose(v->ctx, o->weights, uf_voice_weights(o->live), o->weights_dir, &weights));
+    int err = o->keep_room ? uf_speech_need_room(v->ctx, weights) : UF_OK;
+    if (err < 0 || o->live) {
+        if (err == UF_OK) err = uf_live_open(&v->live, v->ctx, weights, o->channels, o->keep_room);
+        free(weights);
+        UF_TRY(err);
         UF_TRY(uf_sound_rates_open_quick(v->ctx, &v->down, o->channels, o->rate, RATE));
         return uf_sound_rates_open_quick(v->ctx, &v->up, 2 * o->channels, RATE, o->rate);
     }
-    UF_TRY(uf_params_open(&v->params, v->ctx, 0));
-    uf_params_blank(v->params);
-    UF_TRY(net_open(v, LEAST)); /* tells whether the weights fit; short recordings need no whole chunk */
+    UF_TRY(uf_voice_net_open(&v->net, v->ctx, weights, o->float32, o->keep_room));
     UF_TRY(uf_sound_rates_open(v->ctx, &v->down, o->channels, o->rate, RATE, PRECISION));
     return uf_sound_rates_open(v->ctx, &v->up, 2 * o->channels, RATE, o->rate, PRECISION);
 }
@@ -287,7 +245,6 @@ int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o)
     v->least = o->most > 0 ? (float)pow(10, -o->most / 20) : 0.f;
     if (o->channels < 1 || o->channels > 64 || o->rate < 1000)
         err = uf_fail(ctx, UF_EUNSUPPORTED, "sound with %d channels and %d samples a second cannot be cleaned", o->channels, o->rate);
-    if (err == UF_OK) err = uf_weights_choose(ctx, o->weights, uf_voice_weights(o->live), o->weights_dir, &v->weights);
     if (err == UF_OK) err = network_open(v);
     size_t planes = 2 * (size_t)(err == UF_OK ? o->channels : 0), plane = o->live ? BLOCK : CHUNK + FADE;
     if (err == UF_OK) {
@@ -308,9 +265,7 @@ void uf_voice_close(uf_voice **pv)
 {
     uf_voice *v = *pv;
     if (!v) return;
-    uf_plan_close(&v->plan);
-    uf_graph_close(&v->graph);
-    uf_params_close(&v->params);
+    uf_voice_net_close(&v->net);
     uf_live_close(&v->live);
     swr_free(&v->down);
     swr_free(&v->up);
@@ -324,7 +279,6 @@ void uf_voice_close(uf_voice **pv)
     free(v->out);
     free(v->planes);
     free(v->block);
-    free(v->weights);
     free(v);
     *pv = NULL;
 }

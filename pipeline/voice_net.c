@@ -1,0 +1,61 @@
+#include "voice_net.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LEAST = 4096 }; /* samples: short recordings need no more */
+
+int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, char *weights, bool float32, bool keep_room)
+{
+    *v = (uf_voice_net){ .ctx = ctx, .weights = weights, .float32 = float32, .keep_room = keep_room };
+    UF_TRY(uf_params_open(&v->params, ctx, 0));
+    uf_params_blank(v->params);
+    return uf_voice_net_resize(v, LEAST); /* tells whether the weights fit */
+}
+
+void uf_voice_net_close(uf_voice_net *v)
+{
+    uf_plan_close(&v->plan);
+    uf_graph_close(&v->graph);
+    uf_params_close(&v->params);
+    free(v->weights);
+    v->weights = NULL;
+}
+
+int uf_voice_net_resize(uf_voice_net *v, int size)
+{
+    uf_plan_options plan = { .mode = UF_INFER, .dtype = v->float32 ? UF_F32 : UF_AUTO };
+    if (v->plan && v->size == size) return UF_OK;
+    uf_plan_close(&v->plan);
+    uf_graph_close(&v->graph);
+    bool first = uf_params_n(v->params) == 0;
+    v->net = (uf_built){ .keep_room = v->keep_room };
+    v->size = size;
+    UF_TRY(uf_graph_open(&v->graph, v->ctx, v->params));
+    uf_graph_training(v->graph, false);
+    UF_TRY(uf_model_speech.build(v->graph, (uf_shape){ 1, 1, 1, size }, &v->net));
+    v->voice = uf_output(v->keep_room ? v->net.room : v->net.out); /* the other one is then not computed */
+    if (first) UF_TRY(uf_model_load(v->ctx, &uf_model_speech, v->params, v->weights));
+    return uf_plan_open(&v->plan, v->ctx, v->graph, &plan);
+}
+
+int uf_voice_net_hear(uf_voice_net *v, float *in, float *out)
+{
+    double level = 0, gain = 1;
+    for (int i = 0; i < v->size; i++) level += (double)in[i] * (double)in[i];
+    level = sqrt(level / v->size);
+    memset(out, 0, (size_t)v->size * sizeof(*out));
+    if (level < 1e-6) return UF_OK;
+    if (level < .01) gain = .01 / level;
+    if (level > .15) gain = .15 / level;
+    for (int i = 0; i < v->size; i++) in[i] *= (float)gain;
+    UF_TRY(uf_plan_set(v->plan, v->net.sound, in));
+    UF_TRY(uf_plan_run(v->plan));
+    UF_TRY(uf_plan_get(v->plan, v->voice, out));
+    for (int i = 0; i < v->size; i++) {
+        in[i] /= (float)gain;
+        out[i] /= (float)gain;
+    }
+    return UF_OK;
+}
