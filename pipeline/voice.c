@@ -1,6 +1,7 @@
 #include "voice.h"
 
 #include "live.h"
+#include "sound_fifo.h"
 #include "sound_reader.h"
 #include "voice_net.h"
 
@@ -11,18 +12,12 @@
  * to each side of a seam fade into each other. Samples of the network's 16 kHz. */
 enum { RATE = UF_LIVE_RATE, KEPT = 128000, AROUND = 16000, CHUNK = KEPT + 2 * AROUND, FADE = 800, STEP = UF_LIVE_HOP, BLOCK = 4096, PRECISION = 24 };
 
-typedef struct fifo { /* planar samples; `start` of the stream is at index 0 */
-    float *at;
-    size_t n, room;
-    int64_t start;
-} fifo;
-
 typedef struct channel {
-    fifo recording;       /* at the stream's own rate, what is not yet given out */
-    fifo narrow;          /* at 16 kHz, what the network still needs */
-    fifo removed, heard;  /* of 16 kHz, back at the stream's rate: what is taken away; all that the network heard */
-    fifo high_gain;       /* at 16 kHz, one a STEP: what is left of the sound above its band */
-    float tail[2 * FADE]; /* the last chunk's opinion of the next seam */
+    uf_fifo recording;       /* at the stream's own rate, what is not yet given out */
+    uf_fifo narrow;          /* at 16 kHz, what the network still needs */
+    uf_fifo removed, heard;  /* of 16 kHz, back at the stream's rate: what is taken away; all that the network heard */
+    uf_fifo high_gain;       /* at 16 kHz, one a STEP: what is left of the sound above its band */
+    float tail[2 * FADE];    /* the last chunk's opinion of the next seam */
 } channel;
 
 struct uf_voice {
@@ -41,58 +36,21 @@ struct uf_voice {
     float least;           /* amplitude that noise keeps */
 };
 
-/* ---- samples in waiting --------------------------------------------------------------------------------------------- */
-
-static int fifo_add(uf_ctx *ctx, fifo *f, const float *x, size_t n)
-{
-    if (!n) return UF_OK;
-    if (f->n + n > f->room) {
-        size_t room = 2 * (f->n + n);
-        float *at = realloc(f->at, room * sizeof(*at));
-        if (!at) return uf_fail(ctx, UF_ENOMEM, "out of memory for sound; close other programs");
-        f->at = at;
-        f->room = room;
-    }
-    memcpy(f->at + f->n, x, n * sizeof(*x));
-    f->n += n;
-    return UF_OK;
-}
-
-static void fifo_drop(fifo *f, size_t n)
-{
-    if (n > f->n) n = f->n;
-    if (!n) return;
-    memmove(f->at, f->at + n, (f->n - n) * sizeof(*f->at));
-    f->n -= n;
-    f->start += (int64_t)n;
-}
-
 /* ---- rates ------------------------------------------------------------------------------------------------------------ */
 
-/* n samples of `planes` through s (n 0: what is still inside), each plane of the result to its fifo. */
-static int resample(uf_voice *v, SwrContext *s, float *const *planes, int n, int n_planes, fifo *(*to)(uf_voice *, int))
+static int resample_down(uf_voice *v, int n)
 {
-    for (;;) {
-        int most = swr_get_out_samples(s, n), got;
-        uint8_t *out[128];
-        float *room = most > 0 ? uf_alloc(v->ctx, (size_t)most * (size_t)n_planes, sizeof(*room)) : NULL;
-        if (most <= 0) return UF_OK;
-        if (!room) return UF_ENOMEM;
-        for (int i = 0; i < n_planes; i++) out[i] = (uint8_t *)(room + (size_t)i * (size_t)most);
-        got = swr_convert(s, out, most, n ? (const uint8_t **)(uintptr_t)planes : NULL, n);
-        int err = got < 0 ? uf_fail(v->ctx, UF_ENOMEM, "out of memory for sound; close other programs") : UF_OK;
-        for (int i = 0; err == UF_OK && i < n_planes; i++) err = fifo_add(v->ctx, to(v, i), (float *)(uintptr_t)out[i], (size_t)got);
-        free(room);
-        if (err < 0 || n || !got) return err;
-    }
+    uf_fifo *to[64];
+    for (int i = 0; i < v->o.channels; i++) to[i] = &v->channel[i].narrow;
+    return uf_fifo_resample(v->ctx, v->down, v->planes, n, v->o.channels, to);
 }
 
-static fifo *narrow_of(uf_voice *v, int i) { return &v->channel[i].narrow; }
-
-static fifo *up_of(uf_voice *v, int i)
+static int resample_up(uf_voice *v, int n)
 {
+    uf_fifo *to[128];
     int c = v->o.channels;
-    return i < c ? &v->channel[i].removed : &v->channel[i - c].heard;
+    for (int i = 0; i < 2 * c; i++) to[i] = i < c ? &v->channel[i].removed : &v->channel[i - c].heard;
+    return uf_fifo_resample(v->ctx, v->up, v->planes, n, 2 * c, to);
 }
 
 /* ---- the network ------------------------------------------------------------------------------------------------------ */
@@ -109,7 +67,7 @@ static int add_gains(uf_voice *v, channel *c, const float *heard, const float *l
             after += b * b;
         }
         float gain = (float)fmin(sqrt(after / before), 1);
-        UF_TRY(fifo_add(v->ctx, &c->high_gain, &gain, 1));
+        UF_TRY(uf_fifo_add(v->ctx, &c->high_gain, &gain, 1));
     }
     return UF_OK;
 }
@@ -117,7 +75,7 @@ static int add_gains(uf_voice *v, channel *c, const float *heard, const float *l
 /* Chunk number v->chunk of one channel: its kept samples [first, first + n) of `narrow`, with the seam before it. */
 static int run_chunk(uf_voice *v, channel *c, int64_t first, int n, bool last)
 {
-    const fifo *f = &c->narrow;
+    const uf_fifo *f = &c->narrow;
     int64_t from = first - AROUND;
     for (int i = 0; i < v->net.size; i++) {
         int64_t at = from + i - f->start;
@@ -154,11 +112,11 @@ static int run_chunks(uf_voice *v)
             memcpy(v->planes[i], removed, (size_t)done * sizeof(*removed));
             memcpy(v->planes[v->o.channels + i], c->narrow.at + at, (size_t)done * sizeof(float));
         }
-        UF_TRY(resample(v, v->up, v->planes, done, 2 * v->o.channels, up_of));
+        UF_TRY(resample_up(v, done));
         v->chunk++;
         for (int i = 0; i < v->o.channels; i++) {
             int64_t keep = v->chunk * KEPT - AROUND - FADE;
-            if (keep > v->channel[i].narrow.start) fifo_drop(&v->channel[i].narrow, (size_t)(keep - v->channel[i].narrow.start));
+            if (keep > v->channel[i].narrow.start) uf_fifo_drop(&v->channel[i].narrow, (size_t)(keep - v->channel[i].narrow.start));
         }
         if (last) return UF_OK;
     }
@@ -178,7 +136,7 @@ static int give_hop(uf_voice *v, int64_t first)
         for (int k = 0; k < n; k++) out[k] = (in[k] - out[k]) * (1.f - v->least);
         memcpy(v->planes[channels + i], in, (size_t)n * sizeof(float));
     }
-    return resample(v, v->up, v->planes, n, 2 * channels, up_of);
+    return resample_up(v, n);
 }
 
 /* As many hops as there is sound for; `narrow` keeps the last one, whose voice comes with the next. */
@@ -193,7 +151,7 @@ static int run_hops(uf_voice *v)
         UF_TRY(uf_live_push(v->live, last ? NULL : from));
         if (uf_live_pull(v->live, v->planes)) UF_TRY(give_hop(v, next - STEP));
         if (last) return UF_OK;
-        for (int i = 0; i < v->o.channels; i++) fifo_drop(&v->channel[i].narrow, (size_t)(next - v->channel[i].narrow.start));
+        for (int i = 0; i < v->o.channels; i++) uf_fifo_drop(&v->channel[i].narrow, (size_t)(next - v->channel[i].narrow.start));
         v->chunk++;
     }
 }
@@ -203,7 +161,7 @@ static int end_hops(uf_voice *v)
 {
     static const float silence[STEP];
     v->n_narrow = v->channel->narrow.start + (int64_t)v->channel->narrow.n;
-    for (int i = 0; i < v->o.channels; i++) UF_TRY(fifo_add(v->ctx, &v->channel[i].narrow, silence, (size_t)((STEP - v->n_narrow % STEP) % STEP)));
+    for (int i = 0; i < v->o.channels; i++) UF_TRY(uf_fifo_add(v->ctx, &v->channel[i].narrow, silence, (size_t)((STEP - v->n_narrow % STEP) % STEP)));
     return run_hops(v);
 }
 
@@ -271,7 +229,7 @@ void uf_voice_close(uf_voice **pv)
     swr_free(&v->up);
     for (int i = 0; v->channel && i < v->o.channels; i++) {
         channel *c = &v->channel[i];
-        fifo *all[] = { &c->recording, &c->narrow, &c->removed, &c->heard, &c->high_gain };
+        uf_fifo *all[] = { &c->recording, &c->narrow, &c->removed, &c->heard, &c->high_gain };
         for (int k = 0; k < UF_LEN(all); k++) free(all[k]->at);
     }
     free(v->channel);
@@ -293,15 +251,15 @@ int uf_voice_push(uf_voice *v, const float *const *x, int n)
                 to[k] = isfinite(x[i][from + k]) ? x[i][from + k] : 0.f;
                 v->n_broken += !isfinite(x[i][from + k]);
             }
-            UF_TRY(fifo_add(v->ctx, &v->channel[i].recording, to, (size_t)some));
+            UF_TRY(uf_fifo_add(v->ctx, &v->channel[i].recording, to, (size_t)some));
         }
-        UF_TRY(resample(v, v->down, v->planes, some, v->o.channels, narrow_of));
+        UF_TRY(resample_down(v, some));
     }
     if (!n && !v->ended) {
         v->ended = true;
-        UF_TRY(resample(v, v->down, NULL, 0, v->o.channels, narrow_of));
+        UF_TRY(resample_down(v, 0));
         UF_TRY(v->live ? end_hops(v) : run_chunks(v));
-        return resample(v, v->up, NULL, 0, 2 * v->o.channels, up_of);
+        return resample_up(v, 0);
     }
     return v->live ? run_hops(v) : run_chunks(v);
 }
@@ -337,11 +295,11 @@ int uf_voice_pull(uf_voice *v, float *const *y, int most)
             }
             y[i][k] = x - (float)v->o.wet * away;
         }
-        fifo_drop(&c->recording, n);
-        fifo_drop(&c->removed, n);
-        fifo_drop(&c->heard, n);
+        uf_fifo_drop(&c->recording, n);
+        uf_fifo_drop(&c->removed, n);
+        uf_fifo_drop(&c->heard, n);
         int64_t step = (v->n_out + (int64_t)n) * RATE / v->o.rate / STEP - 2;
-        if (step > c->high_gain.start) fifo_drop(&c->high_gain, (size_t)(step - c->high_gain.start));
+        if (step > c->high_gain.start) uf_fifo_drop(&c->high_gain, (size_t)(step - c->high_gain.start));
     }
     v->n_out += (int64_t)n;
     return (int)n;
