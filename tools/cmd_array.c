@@ -1,9 +1,10 @@
 #include "app.h"
 #include "array.h"
+#include "array_bench.h"
 
 #include <string.h>
 
-enum { MICS = 'n', OUT = 0x100, SECONDS, SEED, SNR_FROM, SNR_TO, T60_FROM, T60_TO, TALKERS, MOVING, PPM, WANDER, OFFSET, HABITS, TRAINING, OVERWRITE };
+enum { MICS = 'n', OUT = 0x100, SECONDS, SEED, SNR_FROM, SNR_TO, T60_FROM, T60_TO, TALKERS, MOVING, PPM, WANDER, OFFSET, HABITS, TRAINING, BENCH, SCENES, OVERWRITE };
 
 static const struct argp_option options[] = {
     {"mics", MICS, "N", 0, "How many microphones, 1 to 32 (default 4)", 0},
@@ -22,6 +23,9 @@ static const struct argp_option options[] = {
     {"habits", HABITS, "LIST", 0, "What the devices do, with commas between: gain, curve, agc, clip, codec, dropout, loss, invert, rates, partial, unrelated; or "
                                   "none; or all (the default), which are those up to rates", 0},
     {"training", TRAINING, 0, 0, "Of the recordings that the network learns from, instead of the held-out ones", 0},
+    {"bench", BENCH, 0, 0, "Write nothing: merge scenes that are aligned by the truth, and print how good that is beside other methods; with -n only for so many "
+                           "microphones, instead of 1, 2, 4 and 8", 0},
+    {"scenes", SCENES, "N", 0, "Of each number of microphones and SNR (default 5)", 0},
     {"overwrite", OVERWRITE, 0, 0, "Replace files in FOLDER", 0},
     {0},
 };
@@ -31,6 +35,8 @@ typedef struct args {
     const char *recipe;
     uf_array_options o;
     uf_array_files f;
+    bool bench;
+    int scenes;
 } args;
 
 /* "clip,agc": their bits. */
@@ -66,6 +72,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OFFSET: a->o.offset = uf_parse_number(state, "--offset", arg, 0, 7000); return 0;
     case HABITS: a->o.habits = parse_habits(state, arg); return 0;
     case TRAINING: a->f.training = true; return 0;
+    case BENCH: a->bench = true; return 0;
+    case SCENES: a->scenes = (int)uf_parse_number(state, "--scenes", arg, 1, 1000); return 0;
     case OVERWRITE: a->f.overwrite = true; return 0;
     case ARGP_KEY_ARG: return uf_parse_one(state, &a->recipe, arg, "recipe");
     case ARGP_KEY_END:
@@ -96,12 +104,27 @@ static void progress(void *user, const uf_train_progress *p) {
     uf_report_progress(user, "microphones", p->step, p->n_steps, p->samples_per_second, p->seconds, NULL);
 }
 
+/* Scenes of -5, 5 and 15 dB, or of what was asked for; clocks and offsets are the alignment's matter, not measured here. */
+static int bench(uf_app *app, const args *a) {
+    uf_bench_options o = {.scene = a->o, .seconds = a->o.seconds, .scenes = a->scenes, .counts = {1, 2, 4, 8}, .n_counts = 4, .snrs = {-5, 5, 15}, .n_snrs = 3,
+                          .training = a->f.training};
+    if (a->o.n_mics) o.counts[0] = a->o.n_mics, o.n_counts = 1;
+    if (a->o.snr_from == a->o.snr_to) o.snrs[0] = a->o.snr_from, o.n_snrs = 1;
+    o.scene.ppm = o.scene.offset = 0;
+    o.scene.wander = false;
+    o.scene.habits &= UF_HABIT_gain | UF_HABIT_curve | UF_HABIT_agc | UF_HABIT_clip | UF_HABIT_codec | UF_HABIT_invert;
+    return uf_array_bench(app, a->recipe, &o);
+}
+
 static int run(uf_app *app, int argc, char **argv) {
     args a = {.app = app,
-              .o = {.n_mics = 4, .seconds = 30, .snr_from = -5, .snr_to = 15, .t60_from = .2, .t60_to = .8, .talkers = 1, .ppm = 400, .offset = -1,
+              .scenes = 5,
+              .o = {.seconds = 30, .snr_from = -5, .snr_to = 15, .t60_from = .2, .t60_to = .8, .talkers = 1, .ppm = 400, .offset = -1,
                     .habits = UF_ARRAY_USUAL},
               .f = {.dir = "array", .progress = progress, .user = app}};
     argp_parse(&argp, argc, argv, 0, NULL, &a);
+    if (a.bench) return bench(app, &a);
+    if (!a.o.n_mics) a.o.n_mics = 4;
     UF_TRY(uf_array_write(app->ctx, a.recipe, &a.o, &a.f));
     uf_report_end(app);
     uf_report_event(app, "done", json_pack("{s:s,s:s,s:i}", "recipe", a.recipe, "folder", a.f.dir, "microphones", a.o.n_mics));

@@ -70,6 +70,13 @@ int uf_array_device(uf_array *a, int mic, float *heard);
 /* x, of the scene's time, as the clock of the device samples it: *n samples, new memory (free()). */
 int uf_array_sample(uf_array *a, int mic, const float *x, float **y, size_t *n);
 
+typedef struct uf_array_scene {
+    double size[3], t60, snr; /* m, s, dB */
+    int n_sources;            /* talkers, then noises */
+    struct { double from[3], to[3]; bool moving; } source[UF_MOST_TALKERS + 2];
+} uf_array_scene;
+void uf_array_describe(const uf_array *a, uf_array_scene *s);
+
 /* mic-0.wav, ..., voice-0.wav and early-0.wav (the voice alone, in the same clock), unrelated.wav and truth.json into `dir`, made when
  * missing. array_files.c */
 typedef struct uf_array_files {

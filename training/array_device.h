@@ -10,11 +10,4 @@ int uf_device_pass(uf_ctx *ctx, const uf_mic *m, int rate, float *x, int64_t n);
 /* x, n samples at `rate` from time 0 of the scene, as c samples it: *n_y samples, new memory. */
 int uf_clock_sample(uf_ctx *ctx, const uf_clock *c, const float *x, int64_t n, int rate, float **y, size_t *n_y);
 
-typedef struct uf_array_scene { /* for the truth beside the files */
-    double size[3], t60, snr; /* m, s, dB */
-    int n_sources;            /* talkers, then noises */
-    struct { double from[3], to[3]; bool moving; } source[UF_MOST_TALKERS + 2];
-} uf_array_scene;
-void uf_array_describe(const uf_array *a, uf_array_scene *s);
-
 #endif

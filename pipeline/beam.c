@@ -1,0 +1,328 @@
+#include "beam.h"
+
+#include "beam_chunk.h"
+#include "beam_mix.h"
+#include "sound_fifo.h"
+#include "sound_reader.h"
+#include "voice.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Stretches of 8 s that are kept, with one second around to hear from both sides; 50 ms to each side of a seam fade into each other. Samples
+ * at the network's 16 kHz, in blocks that share a filter. */
+enum { RATE = 16000, HOP = UF_BEAM_HOP, UNIT = UF_BEAM_BLOCK * HOP, KEPT = 16 * UNIT, AROUND = 2 * UNIT, CHUNK = KEPT + 2 * AROUND, FADE = 800, BLOCK = 4096,
+       PRECISION = 24, MOST = 32 };
+
+typedef struct mic {
+    uf_fifo recording;     /* at the stream's own rate, what is not yet given out */
+    uf_fifo narrow, heard; /* at 16 kHz, what is still needed; all of it, back at the stream's rate */
+    float *x;              /* CHUNK: a stretch at 16 kHz */
+    bool *there;           /* a HOP of it each */
+    double rest;           /* energy above the band, of the last stretch */
+} mic;
+
+struct uf_beam {
+    uf_ctx *ctx;
+    uf_beam_options o;
+    uf_voice *voice;        /* one microphone: this, and nothing else */
+    uf_beam_mix *mix;       /* mix_only: this, and nothing else */
+    uf_voice_net net;
+    uf_beam_chunk *chunk;
+    mic mic[MOST];
+    uf_fifo there[MOST];    /* a HOP each: 1, or 0 where a microphone was away in any part of it */
+    uf_fifo result;         /* at the stream's rate */
+    uf_fifo gain[MOST];     /* at 16 kHz, a HOP each: of the sound above the band, of each microphone */
+    SwrContext *down, *up;  /* up: the result, then `heard` of all, if there is anything above the band */
+    float *block, *planes[MOST + 1];
+    float *y, tail[2 * FADE];
+    float *xs[MOST];
+    int64_t n_chunk, n_in, n_out;
+    bool ended;
+};
+
+static bool is_wide(const uf_beam *b) { return b->o.rate > RATE; }
+
+/* ---- rates ---------------------------------------------------------------------------------------------------------------------- */
+
+static int resample_down(uf_beam *b, int n)
+{
+    uf_fifo *to[MOST];
+    for (int m = 0; m < b->o.n_mics; m++) to[m] = &b->mic[m].narrow;
+    return uf_fifo_resample(b->ctx, b->down, b->planes, n, b->o.n_mics, to);
+}
+
+static int resample_up(uf_beam *b, int n)
+{
+    uf_fifo *to[MOST + 1] = { &b->result };
+    for (int m = 0; m < b->o.n_mics; m++) to[m + 1] = &b->mic[m].heard;
+    return uf_fifo_resample(b->ctx, b->up, b->planes, n, is_wide(b) ? b->o.n_mics + 1 : 1, to);
+}
+
+/* ---- above the network's band ----------------------------------------------------------------------------------------------------- */
+
+static double rough(const float *x, int n) /* energy of differences of neighbours: that of the upper half of the band */
+{
+    double sum = 1e-12;
+    for (int i = 1; i < n; i++) sum += ((double)x[i] - (double)x[i - 1]) * ((double)x[i] - (double)x[i - 1]);
+    return sum;
+}
+
+/* Whose sound above the band is taken: the reference's, if it has any; else that of the microphone that hears the voice best among those
+ * that have. */
+static int highs_of(uf_beam *b, size_t from)
+{
+    double most = 0;
+    int best = uf_beam_chunk_reference(b->chunk);
+    for (int m = 0; m < b->o.n_mics; m++) {
+        mic *c = &b->mic[m];
+        double rest = 0, all = 1e-9;
+        for (size_t i = from; i < c->heard.n && i < c->recording.n; i++) {
+            double d = (double)c->recording.at[i] - (double)c->heard.at[i];
+            rest += d * d;
+            all += (double)c->heard.at[i] * (double)c->heard.at[i];
+        }
+        c->rest = rest / all;
+        most = fmax(most, c->rest);
+    }
+    if (b->mic[best].rest >= .03 * most) return best;
+    double quality = -1;
+    for (int m = 0; m < b->o.n_mics; m++)
+        if (b->mic[m].rest >= .03 * most && uf_beam_chunk_quality(b->chunk, m) > quality) {
+            quality = uf_beam_chunk_quality(b->chunk, m);
+            best = m;
+        }
+    return best;
+}
+
+/* Nothing is known up there but this: what goes, or is louder here, in the upper half of the band does so above it too. y: n samples of the
+ * result; microphone `which` heard x of them. */
+static int add_gains(uf_beam *b, int which, const float *x, const float *y, int n)
+{
+    for (int at = 0; at < n; at += HOP) {
+        int some = n - at < HOP ? n - at : HOP;
+        float gain = (float)fmin(sqrt(rough(y + at, some) / rough(x + at, some)), 4), none = 0;
+        for (int m = 0; m < b->o.n_mics; m++) UF_TRY(uf_fifo_add(b->ctx, &b->gain[m], m == which ? &gain : &none, 1));
+    }
+    return UF_OK;
+}
+
+/* ---- stretches -------------------------------------------------------------------------------------------------------------------- */
+
+static void fetch(uf_beam *b, int64_t first, int size)
+{
+    for (int m = 0; m < b->o.n_mics; m++) {
+        mic *c = &b->mic[m];
+        for (int i = 0; i < size; i++) {
+            int64_t at = first + i - c->narrow.start;
+            c->x[i] = at >= 0 && at < (int64_t)c->narrow.n ? c->narrow.at[at] : 0.f;
+        }
+        for (int i = 0; i < size / HOP; i++) { /* before the beginning and after the end all are there, and silent */
+            int64_t at = first / HOP + i - b->there[m].start;
+            c->there[i] = at < 0 || at >= (int64_t)b->there[m].n || b->there[m].at[at] > 0;
+        }
+    }
+}
+
+/* Stretch number b->n_chunk: its kept samples [first, first + n), with the seam before it; from b->y + AROUND - FADE on, or without seam + AROUND.
+ * Returns how many are finished. */
+static int run_chunk(uf_beam *b, int64_t first, int n, bool last)
+{
+    int size = last ? (n + 2 * AROUND + UNIT - 1) / UNIT * UNIT : CHUNK, before = first ? FADE : 0, end = last ? n : n - FADE;
+    const bool *there[MOST];
+    for (int m = 0; m < b->o.n_mics; m++) there[m] = b->mic[m].there;
+    fetch(b, first - AROUND, size);
+    UF_TRY(uf_beam_chunk_run(b->chunk, b->xs, there, size, AROUND / UNIT, (AROUND + n + UNIT - 1) / UNIT, b->y));
+    float *y = b->y + AROUND;
+    for (int i = 0; i < 2 * before; i++) {
+        float t = ((float)i + .5f) / (2 * FADE);
+        y[i - before] = t * y[i - before] + (1.f - t) * b->tail[i];
+    }
+    if (!last) memcpy(b->tail, y + n - FADE, sizeof(b->tail));
+    return end + before;
+}
+
+static int give_chunk(uf_beam *b, int64_t first, int done)
+{
+    int at = AROUND - (first ? FADE : 0);
+    size_t from = b->mic[0].heard.n;
+    memcpy(b->planes[0], b->y + at, (size_t)done * sizeof(float));
+    for (int m = 0; is_wide(b) && m < b->o.n_mics; m++) memcpy(b->planes[m + 1], b->mic[m].x + at, (size_t)done * sizeof(float));
+    UF_TRY(resample_up(b, done));
+    if (!is_wide(b)) return UF_OK;
+    int which = highs_of(b, from);
+    return add_gains(b, which, b->mic[which].x + at, b->y + at, done);
+}
+
+static int run_chunks(uf_beam *b)
+{
+    for (;;) {
+        int64_t first = b->n_chunk * KEPT, have = b->mic[0].narrow.start + (int64_t)b->mic[0].narrow.n;
+        bool last = b->ended && have <= first + KEPT + FADE; /* what is shorter than a seam goes with what is before it */
+        if (uf_ctx_cancelled(b->ctx)) return uf_fail(b->ctx, UF_EINTR, "stopped");
+        if (b->ended ? have <= first : have < first + KEPT + AROUND) return UF_OK;
+        int n = last ? (int)(have - first) : KEPT, done = run_chunk(b, first, n, last);
+        if (done < 0) return done;
+        UF_TRY(give_chunk(b, first, done));
+        b->n_chunk++;
+        int64_t keep = b->n_chunk * KEPT - AROUND - FADE;
+        for (int m = 0; m < b->o.n_mics; m++) {
+            uf_fifo *f = &b->mic[m].narrow, *h = &b->there[m];
+            if (keep > f->start) uf_fifo_drop(f, (size_t)(keep - f->start));
+            if (keep / HOP > h->start) uf_fifo_drop(h, (size_t)(keep / HOP - h->start));
+        }
+        if (last) return UF_OK;
+    }
+}
+
+/* ---- in and out ------------------------------------------------------------------------------------------------------------------- */
+
+/* n more samples of microphone m are there, or not: hops at 16 kHz that they touch. */
+static int note(uf_beam *b, int m, bool there, int n)
+{
+    uf_fifo *f = &b->there[m];
+    int64_t from = b->n_in * RATE / b->o.rate / HOP, to = (b->n_in + n) * RATE / b->o.rate / HOP;
+    for (int64_t hop = from; hop <= to; hop++) {
+        float one = 1;
+        if (hop >= f->start + (int64_t)f->n) UF_TRY(uf_fifo_add(b->ctx, f, &one, 1));
+        if (!there && hop >= f->start) f->at[hop - f->start] = 0;
+    }
+    return UF_OK;
+}
+
+static int take(uf_beam *b, const float *const *x, const float *weight, int from, int n)
+{
+    for (int m = 0; m < b->o.n_mics; m++) {
+        float *to = b->planes[m];
+        bool there = weight[m] > 0;
+        for (int i = 0; i < n; i++) {
+            float v = there ? x[m][from + i] : 0.f;
+            to[i] = isfinite(v) ? fminf(fmaxf(v, -16.f), 16.f) : 0.f; /* wild ones would drown the rest of a stretch */
+        }
+        if (is_wide(b)) UF_TRY(uf_fifo_add(b->ctx, &b->mic[m].recording, to, (size_t)n));
+        UF_TRY(note(b, m, there, n));
+    }
+    b->n_in += n;
+    return resample_down(b, n);
+}
+
+int uf_beam_push(uf_beam *b, const float *const *x, const float *weight, int n)
+{
+    if (b->mix) return uf_beam_mix_push(b->mix, x, weight, n);
+    if (b->voice) return uf_voice_push(b->voice, x, n);
+    for (int from = 0; from < n; from += BLOCK) UF_TRY(take(b, x, weight, from, n - from < BLOCK ? n - from : BLOCK));
+    if (n || b->ended) return run_chunks(b);
+    b->ended = true;
+    UF_TRY(resample_down(b, 0));
+    UF_TRY(run_chunks(b));
+    return resample_up(b, 0);
+}
+
+/* What is above the band at sample k of what waits: between the middles of two hops, a share of either's microphone. */
+static float above(const uf_beam *b, size_t k)
+{
+    double at = (double)(b->n_out + (int64_t)k) * RATE / b->o.rate / HOP - .5, t = at - floor(at), sum = 0;
+    for (int m = 0; m < b->o.n_mics; m++) {
+        const uf_fifo *g = &b->gain[m];
+        const mic *c = &b->mic[m];
+        int64_t i = (int64_t)floor(at) - g->start, end = (int64_t)g->n - 1, a = i < 0 ? 0 : i > end ? end : i, z = i + 1 < 0 ? 0 : i + 1 > end ? end : i + 1;
+        double gain = end < 0 ? 0 : (1 - t) * (double)g->at[a] + t * (double)g->at[z];
+        if (gain > 0 && k < c->heard.n) sum += gain * ((double)c->recording.at[k] - (double)c->heard.at[k]);
+    }
+    return (float)sum;
+}
+
+int uf_beam_pull(uf_beam *b, float *y, int most)
+{
+    if (b->mix) return uf_beam_mix_pull(b->mix, y, most);
+    if (b->voice) return uf_voice_pull(b->voice, &y, most);
+    int64_t left = b->n_in - b->n_out, ready = b->ended ? left : (int64_t)b->result.n;
+    if (is_wide(b) && !b->ended && (int64_t)b->mic[0].heard.n < ready) ready = (int64_t)b->mic[0].heard.n;
+    int n = (int)(ready < left ? ready : left);
+    if (n > most) n = most;
+    for (int k = 0; k < n; k++) /* resamplers may end a sample early */
+        y[k] = ((size_t)k < b->result.n ? b->result.at[k] : 0.f) + (is_wide(b) ? above(b, (size_t)k) : 0.f);
+    uf_fifo_drop(&b->result, (size_t)n);
+    int64_t hop = (b->n_out + n) * RATE / b->o.rate / HOP - 2;
+    for (int m = 0; is_wide(b) && m < b->o.n_mics; m++) {
+        uf_fifo_drop(&b->mic[m].recording, (size_t)n);
+        uf_fifo_drop(&b->mic[m].heard, (size_t)n);
+        if (hop > b->gain[m].start) uf_fifo_drop(&b->gain[m], (size_t)(hop - b->gain[m].start));
+    }
+    b->n_out += n;
+    return n;
+}
+
+int uf_beam_reference(const uf_beam *b)
+{
+    return b->mix ? uf_beam_mix_reference(b->mix) : b->voice ? 0 : uf_beam_chunk_reference(b->chunk);
+}
+
+/* ---- opening ---------------------------------------------------------------------------------------------------------------------- */
+
+static int beam_open(uf_beam *b)
+{
+    const uf_beam_options *o = &b->o;
+    char *weights = NULL;
+    UF_TRY(uf_weights_choose(b->ctx, o->weights, uf_model_speech.file, o->weights_dir, &weights));
+    UF_TRY(uf_voice_net_open(&b->net, b->ctx, weights, o->float32, false));
+    UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->net,
+                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .keep_room = o->keep_room,
+                                                        .least = o->most > 0 ? pow(10, -o->most / 20) : 0, .most = CHUNK + UNIT }));
+    UF_TRY(uf_sound_rates_open(b->ctx, &b->down, o->n_mics, o->rate, RATE, PRECISION));
+    UF_TRY(uf_sound_rates_open(b->ctx, &b->up, is_wide(b) ? o->n_mics + 1 : 1, RATE, o->rate, PRECISION));
+    b->block = uf_alloc(b->ctx, (size_t)(o->n_mics + 1) * (CHUNK + UNIT), sizeof(float));
+    b->y = uf_alloc(b->ctx, CHUNK + UNIT, sizeof(float));
+    if (!b->block || !b->y) return UF_ENOMEM;
+    for (int m = 0; m <= o->n_mics; m++) b->planes[m] = b->block + (size_t)m * (CHUNK + UNIT);
+    for (int m = 0; m < o->n_mics; m++) {
+        b->xs[m] = b->mic[m].x = uf_alloc(b->ctx, CHUNK + UNIT, sizeof(float));
+        b->mic[m].there = uf_alloc(b->ctx, (CHUNK + UNIT) / HOP, sizeof(bool));
+        if (!b->mic[m].x || !b->mic[m].there) return UF_ENOMEM;
+    }
+    return UF_OK;
+}
+
+int uf_beam_open(uf_beam **out, uf_ctx *ctx, const uf_beam_options *o)
+{
+    uf_beam *b = uf_alloc(ctx, 1, sizeof(*b));
+    int err = UF_OK;
+    if (!b) return UF_ENOMEM;
+    b->ctx = ctx;
+    b->o = *o;
+    if (o->n_mics < 1 || o->n_mics > MOST || o->rate < 1000 || o->reference >= o->n_mics)
+        err = uf_fail(ctx, UF_EUNSUPPORTED, "%d microphones with %d samples a second cannot be merged; up to %d can", o->n_mics, o->rate, MOST);
+    else if (o->mix_only || (o->n_mics == 1 && o->keep_room)) /* alone and as it is: a mixture of one */
+        err = uf_beam_mix_open(&b->mix, ctx, o->n_mics, o->rate, o->reference);
+    else if (o->n_mics == 1)
+        err = uf_voice_open(&b->voice, ctx, &(uf_voice_options){ .weights = o->weights, .weights_dir = o->weights_dir, .rate = o->rate, .channels = 1,
+                                                                 .most = o->most, .wet = 1, .float32 = o->float32 });
+    else
+        err = beam_open(b);
+    if (err < 0) uf_beam_close(&b);
+    else *out = b;
+    return err;
+}
+
+void uf_beam_close(uf_beam **pb)
+{
+    uf_beam *b = *pb;
+    if (!b) return;
+    uf_voice_close(&b->voice);
+    uf_beam_mix_close(&b->mix);
+    uf_beam_chunk_close(&b->chunk);
+    uf_voice_net_close(&b->net);
+    swr_free(&b->down);
+    swr_free(&b->up);
+    for (int m = 0; m < MOST; m++) {
+        mic *c = &b->mic[m];
+        float *owned[] = { c->recording.at, c->narrow.at, c->heard.at, c->x, b->there[m].at, b->gain[m].at };
+        for (int i = 0; i < UF_LEN(owned); i++) free(owned[i]);
+        free(c->there);
+    }
+    free(b->result.at);
+    free(b->block);
+    free(b->y);
+    free(b);
+    *pb = NULL;
+}

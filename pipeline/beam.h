@@ -1,0 +1,26 @@
+/* Several aligned recordings of the same voice -> one good track. Streams; bounded memory. Internal to the pipeline room. */
+#ifndef UF_BEAM_H
+#define UF_BEAM_H
+
+#include "pipeline.h"
+
+typedef struct uf_beam uf_beam;
+typedef struct uf_beam_options {
+    const char *weights, *weights_dir; /* of `speech`; NULL as in voice.h */
+    int n_mics, rate;                  /* rate: of all channels, Hz */
+    int reference;                     /* microphone that decides timbre and level; -1: the best one, chosen as it goes */
+    bool keep_room;                    /* no dereverberation, no network on the result's room */
+    bool mix_only;                     /* music: match and mix, no masks */
+    double most;                       /* dB, floor of the post-filter; 0: as far as the network says */
+    bool float32;
+} uf_beam_options;
+int uf_beam_open(uf_beam **out, uf_ctx *ctx, const uf_beam_options *o);
+void uf_beam_close(uf_beam **b);
+/* n samples of each microphone, aligned to the sample, about [-1,1]; weight[m]: 0 where the microphone has dropped out or is not there in this
+ * block, else 1 (n_mics values). n 0: the end. */
+int uf_beam_push(uf_beam *b, const float *const *x, const float *weight, int n);
+/* Mono, as many in all as were pushed, at their places; returns how many. */
+int uf_beam_pull(uf_beam *b, float *y, int most);
+int uf_beam_reference(const uf_beam *b); /* the microphone that decides timbre and level at what was last computed */
+
+#endif

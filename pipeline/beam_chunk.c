@@ -1,0 +1,254 @@
+#include "beam_chunk.h"
+
+#include "beam_filter.h"
+#include "fft.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FFT = UF_BEAM_FFT, HOP = UF_BEAM_HOP, BINS = UF_BEAM_BINS, BLOCK = UF_BEAM_BLOCK, BEFORE = (FFT - HOP) / 2, ROUNDS = 2 };
+
+struct uf_beam_chunk {
+    uf_ctx *ctx;
+    uf_voice_net *net; /* borrowed */
+    uf_beam_chunk_options o;
+    uf_fft fft;
+    uf_beam_filter *filter;
+    float window[FFT];
+    float *spectrum;   /* (BINS, mics, 2, frames) of the microphones */
+    float *one, *two;  /* (BINS, 2, frames): of a result; of what the network makes of it */
+    float *power, *mask; /* (BINS, frames): of the voice; its share */
+    float *voice;      /* (mics, n): what the network makes of each microphone */
+    float *in;         /* n */
+    bool *present;     /* (mics, frames) */
+    double *quality;   /* voice over the rest, power, of each microphone in this stretch */
+    double *known;     /* ... and so far */
+    int frames, reference;
+    bool chosen;
+};
+
+int uf_beam_chunk_reference(const uf_beam_chunk *c) { return c->reference; }
+double uf_beam_chunk_quality(const uf_beam_chunk *c, int mic) { return c->quality[mic]; }
+
+/* ---- spectra ---------------------------------------------------------------------------------------------------------------- */
+
+/* Frame t is around the samples [t*HOP, (t+1)*HOP); rows re and im of bin b at to + b*step. */
+static void analyse(uf_beam_chunk *c, const float *x, float *to, size_t step)
+{
+    int n = c->frames * HOP;
+    for (int t = 0; t < c->frames; t++) {
+        for (int i = 0; i < FFT; i++) {
+            int at = t * HOP - BEFORE + i;
+            c->fft.time[i] = at >= 0 && at < n ? x[at] * c->window[i] : 0.f;
+        }
+        uf_fft_forward(&c->fft);
+        for (int b = 0; b < BINS; b++) {
+            to[(size_t)b * step + (size_t)t] = c->fft.bins[b][0];
+            to[(size_t)b * step + (size_t)(c->frames + t)] = c->fft.bins[b][1];
+        }
+    }
+}
+
+static void synthesise(uf_beam_chunk *c, const float *from, float *y)
+{
+    int n = c->frames * HOP;
+    memset(y, 0, (size_t)n * sizeof(*y));
+    for (int t = 0; t < c->frames; t++) {
+        for (int b = 0; b < BINS; b++) {
+            c->fft.bins[b][0] = from[(size_t)(2 * b) * (size_t)c->frames + (size_t)t];
+            c->fft.bins[b][1] = b && b < BINS - 1 ? from[(size_t)(2 * b + 1) * (size_t)c->frames + (size_t)t] : 0.f;
+        }
+        uf_fft_inverse(&c->fft);
+        for (int i = 0; i < FFT; i++) {
+            int at = t * HOP - BEFORE + i;
+            if (at >= 0 && at < n) y[at] += c->fft.time[i] * c->window[i] / (2 * FFT); /* four windows' squares add to 2 */
+        }
+    }
+}
+
+/* ---- the network on each microphone -------------------------------------------------------------------------------------------- */
+
+static double ratio(const float *in, const float *out, int from, int to)
+{
+    double voice = 1e-12, rest = 1e-12;
+    for (int i = from; i < to; i++) {
+        double d = (double)in[i] - (double)out[i];
+        voice += (double)out[i] * (double)out[i];
+        rest += d * d;
+    }
+    return voice / rest;
+}
+
+static float *voice_of(const uf_beam_chunk *c, int m) { return c->voice + (size_t)m * (size_t)c->o.most; }
+
+static bool any(const bool *there, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (there[i]) return true;
+    return false;
+}
+
+/* c->in through the network; what it makes of it. */
+static int hear(uf_beam_chunk *c, const float *x, float *y)
+{
+    memcpy(c->in, x, (size_t)c->frames * HOP * sizeof(*x));
+    return uf_voice_net_hear(c->net, c->in, y);
+}
+
+static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
+{
+    int n = c->frames * HOP;
+    for (int m = 0; m < c->o.n_mics; m++) {
+        bool *present = c->present + (size_t)m * (size_t)c->frames;
+        analyse(c, x[m], c->spectrum + (size_t)(2 * m) * (size_t)c->frames, (size_t)(2 * c->o.n_mics) * (size_t)c->frames);
+        for (int t = 0; t < c->frames; t++) { /* a frame hears two hops to either side */
+            present[t] = true;
+            for (int k = t - 2 < 0 ? 0 : t - 2; k <= t + 2 && k < c->frames; k++) present[t] = present[t] && there[m][k];
+        }
+        c->quality[m] = 0;
+        if (!any(present, c->frames)) {
+            memset(voice_of(c, m), 0, (size_t)n * sizeof(float));
+            continue;
+        }
+        UF_TRY(hear(c, x[m], voice_of(c, m)));
+        c->quality[m] = ratio(x[m], voice_of(c, m), 0, n);
+    }
+    return UF_OK;
+}
+
+/* The best so far decides how the result sounds; another takes over only when it is much better, or this one has gone. */
+static void choose(uf_beam_chunk *c)
+{
+    int best = 0;
+    if (c->o.reference >= 0) {
+        c->reference = c->o.reference;
+        return;
+    }
+    for (int m = 0; m < c->o.n_mics; m++) {
+        c->known[m] = c->quality[m] > 0 ? (c->known[m] > 0 ? pow(c->known[m], .7) * pow(c->quality[m], .3) : c->quality[m]) : c->known[m] * .5;
+        if (c->known[m] > c->known[best]) best = m;
+    }
+    if (!c->chosen || c->quality[c->reference] <= 0 || c->known[best] > 4 * c->known[c->reference]) c->reference = best;
+    c->chosen = c->chosen || c->known[best] > 1; /* before there is a voice nothing is decided */
+}
+
+/* Power and share of the voice from what the network hears at each microphone, the better ones first; brought to the reference's level. */
+static void look(uf_beam_chunk *c)
+{
+    size_t all = (size_t)BINS * (size_t)c->frames;
+    double level[64], sum = 0, reference = 1e-12;
+    memset(c->power, 0, all * sizeof(*c->power));
+    memset(c->mask, 0, all * sizeof(*c->mask));
+    for (int m = 0; m < c->o.n_mics; m++) {
+        const float *s = voice_of(c, m);
+        level[m] = 1e-12;
+        for (int i = 0; i < c->frames * HOP; i++) level[m] += (double)s[i] * (double)s[i];
+        sum += c->quality[m];
+    }
+    reference = level[c->reference];
+    if (reference < 1e-9)
+        for (int m = 0; m < c->o.n_mics; m++) reference = fmax(reference, level[m]);
+    for (int m = 0; m < c->o.n_mics; m++) {
+        if (c->quality[m] <= 0) continue;
+        analyse(c, voice_of(c, m), c->two, 2 * (size_t)c->frames);
+        uf_beam_look(c->spectrum + (size_t)(2 * m) * (size_t)c->frames, (size_t)(2 * c->o.n_mics) * (size_t)c->frames, c->two, c->frames,
+                     (float)(c->quality[m] / sum), (float)(reference / level[m]), c->power, c->mask);
+    }
+}
+
+/* ---- one stretch ----------------------------------------------------------------------------------------------------------------- */
+
+/* Where the network thinks less of the result than of the reference alone, the reference alone takes over: what comes out is never worse
+ * than that. Looked at over a second. */
+static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float *y)
+{
+    int n = c->frames * HOP, size = BLOCK * HOP, r = c->reference;
+    const float *voice = voice_of(c, r);
+    const bool *present = c->present + (size_t)r * (size_t)c->frames;
+    double share = 0;
+    for (int at = 0; at < n; at += size) {
+        int from = at - size / 2 < 0 ? 0 : at - size / 2, to = at + size * 3 / 2 < n ? at + size * 3 / 2 : n;
+        bool there = true;
+        for (int t = from / HOP; t < to / HOP; t++) there = there && present[t];
+        double db = there ? 10 * log10(ratio(x, voice, from, to) / ratio(beam, y, from, to)) : -10, before = share;
+        share = fmin(fmax(db + .5, 0), 1);
+        if (!at) before = share;
+        for (int i = at; i < at + size; i++) {
+            double s = before + (share - before) * fmin((i - at) / (.25 * size), 1), single = (double)voice[i] + c->o.least * ((double)x[i] - (double)voice[i]);
+            c->in[i] = (float)(s * (single - ((double)y[i] + c->o.least * ((double)beam[i] - (double)y[i]))));
+        }
+    }
+    for (int i = 0; i < n; i++) y[i] += (float)c->o.least * (beam[i] - y[i]) + c->in[i];
+}
+
+int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *there, int n, int from, int to, float *y)
+{
+    c->frames = n / HOP;
+    UF_TRY(uf_voice_net_resize(c->net, n));
+    UF_TRY(hear_all(c, x, there));
+    choose(c);
+    look(c);
+    uf_beam_filter_job job = {.spectrum = c->spectrum, .power = c->power, .mask = c->mask, .present = c->present, .frames = c->frames, .reference = c->reference, .from = from, .to = to};
+    float *beam = voice_of(c, c->o.n_mics);
+    for (int round = 0; round < ROUNDS; round++) {
+        job.learn = round == ROUNDS - 1;
+        uf_beam_filter_run(c->filter, &job, c->one);
+        synthesise(c, c->one, beam);
+        UF_TRY(hear(c, beam, y));
+        if (round == ROUNDS - 1) break;
+        analyse(c, y, c->two, 2 * (size_t)c->frames);
+        memset(c->power, 0, (size_t)BINS * (size_t)c->frames * sizeof(float));
+        memset(c->mask, 0, (size_t)BINS * (size_t)c->frames * sizeof(float));
+        uf_beam_look(c->one, 2 * (size_t)c->frames, c->two, c->frames, 1, 1, c->power, c->mask);
+    }
+    if (c->o.keep_room) memcpy(y, beam, (size_t)n * sizeof(*y));
+    else fall_back(c, x[c->reference], beam, y);
+    return UF_OK;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------------------------------ */
+
+int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, const uf_beam_chunk_options *o)
+{
+    uf_beam_chunk *c = uf_alloc(ctx, 1, sizeof(*c));
+    if (!c) return UF_ENOMEM;
+    size_t mics = (size_t)o->n_mics, frames = (size_t)(o->most / HOP), bins = BINS;
+    c->ctx = ctx;
+    c->net = net;
+    c->o = *o;
+    uf_fft_window(FFT, c->window);
+    for (int i = 0; i < FFT; i++) c->window[i] = sqrtf(c->window[i]);
+    bool fft = uf_fft_open(&c->fft, FFT);
+    c->spectrum = uf_alloc(ctx, bins * mics * 2 * frames, sizeof(float));
+    c->one = uf_alloc(ctx, bins * 2 * frames, sizeof(float));
+    c->two = uf_alloc(ctx, bins * 2 * frames, sizeof(float));
+    c->power = uf_alloc(ctx, bins * frames, sizeof(float));
+    c->mask = uf_alloc(ctx, bins * frames, sizeof(float));
+    c->voice = uf_alloc(ctx, (mics + 1) * (size_t)o->most, sizeof(float));
+    c->in = uf_alloc(ctx, (size_t)o->most, sizeof(float));
+    c->present = uf_alloc(ctx, mics * frames, sizeof(bool));
+    c->quality = uf_alloc(ctx, mics, sizeof(double));
+    c->known = uf_alloc(ctx, mics, sizeof(double));
+    int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->known
+                  ? uf_beam_filter_open(&c->filter, ctx, &(uf_beam_filter_options){.n_mics = o->n_mics, .frames = (int)frames, .keep_room = o->keep_room})
+                  : uf_fail(ctx, UF_ENOMEM, "out of memory for %d microphones; merge fewer", o->n_mics);
+    if (err < 0) uf_beam_chunk_close(&c);
+    else *out = c;
+    return err;
+}
+
+void uf_beam_chunk_close(uf_beam_chunk **pc)
+{
+    uf_beam_chunk *c = *pc;
+    if (!c) return;
+    uf_beam_filter_close(&c->filter);
+    uf_fft_close(&c->fft);
+    float *owned[] = {c->spectrum, c->one, c->two, c->power, c->mask, c->voice, c->in};
+    for (int i = 0; i < UF_LEN(owned); i++) free(owned[i]);
+    free(c->present);
+    free(c->quality);
+    free(c->known);
+    free(c);
+    *pc = NULL;
+}

@@ -1,0 +1,24 @@
+/* One stretch of several aligned microphones at 16 kHz -> the voice. Internal to the pipeline room. */
+#ifndef UF_BEAM_CHUNK_H
+#define UF_BEAM_CHUNK_H
+
+#include "voice_net.h"
+
+enum { UF_BEAM_FFT = 1024, UF_BEAM_HOP = 256, UF_BEAM_BINS = UF_BEAM_FFT / 2 + 1, UF_BEAM_BLOCK = 32 }; /* BLOCK: frames that share a filter */
+
+typedef struct uf_beam_chunk_options {
+    int n_mics, reference; /* -1: the best one */
+    bool keep_room;
+    double least;          /* amplitude that noise keeps */
+    int most;              /* samples of the longest stretch, a multiple of HOP * BLOCK */
+} uf_beam_chunk_options;
+typedef struct uf_beam_chunk uf_beam_chunk;
+int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, const uf_beam_chunk_options *o); /* net: borrowed */
+void uf_beam_chunk_close(uf_beam_chunk **c);
+/* x[m]: n samples, a multiple of HOP * BLOCK; there[m]: for each HOP of them, was the microphone there? Stretches overlap: what is learnt from
+ * the blocks [from, to) counts for the stretches that follow. y, n samples: the result; it has the reference's level. */
+int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *there, int n, int from, int to, float *y);
+int uf_beam_chunk_reference(const uf_beam_chunk *c);
+double uf_beam_chunk_quality(const uf_beam_chunk *c, int mic); /* voice over the rest in the last stretch, power, as the network hears it; 0: not there */
+
+#endif

@@ -1,0 +1,248 @@
+#include "beam_filter.h"
+
+#include "beam_chunk.h"
+#include "mvdr.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BINS = UF_BEAM_BINS, BLOCK = UF_BEAM_BLOCK };
+
+typedef struct scratch { /* of one thread */
+    uf_complex *speech, *noise; /* (blocks, mics, mics) */
+    uf_complex *sums;           /* blocks */
+    uf_complex *solve, *w;      /* w: (blocks, mics) */
+    float *x;                   /* (mics, 2, frames): of one bin, without its late room */
+    float *weight, *q;          /* frames; (2, frames) */
+    void *wpe;
+} scratch;
+
+struct uf_beam_filter {
+    uf_ctx *ctx;
+    uf_beam_filter_options o;
+    scratch *scratch;
+    int n_threads, blocks;
+    uf_complex *speech, *noise; /* (BINS, mics, mics): learnt so far */
+    double *loud;               /* (BINS): mean power of the voice so far */
+    int *there, *n_there;       /* (blocks, mics): who is there all through a block and its neighbours */
+};
+
+void uf_beam_look(const float *heard, size_t step, const float *voice, int frames, float share, float level, float *power, float *mask)
+{
+    for (int b = 0; b < BINS; b++) {
+        const float *x = heard + (size_t)b * step, *s = voice + (size_t)(2 * b) * (size_t)frames;
+        float *p = power + (size_t)b * (size_t)frames, *m = mask + (size_t)b * (size_t)frames;
+        for (int t = 0; t < frames; t++) {
+            float re = x[t] - s[t], im = x[frames + t] - s[frames + t], v = s[t] * s[t] + s[frames + t] * s[frames + t];
+            p[t] += share * level * v;
+            m[t] += share * v / (v + re * re + im * im + 1e-12f);
+        }
+    }
+}
+
+/* ---- one frequency ---------------------------------------------------------------------------------------------------------------- */
+
+/* 1 / the power of the voice: what is quiet in it is noise and room, and decides (maximum likelihood of a voice that is Gaussian with this
+ * power: Cho et al. 2019, arXiv:1905.03982; Nakatani & Kinoshita 2019, arXiv:1812.08400). The floor keeps pauses from deciding alone. */
+static void weigh(uf_beam_filter *f, const uf_beam_filter_job *j, int b, float *weight)
+{
+    const float *p = j->power + (size_t)b * (size_t)j->frames;
+    double mean = 0;
+    for (int t = 0; t < j->frames; t++) mean += (double)p[t] / j->frames;
+    mean = fmax(mean, .5 * f->loud[b]);
+    if (j->learn) f->loud[b] = mean;
+    float least = (float)(.01 * mean) + 1e-12f;
+    for (int t = 0; t < j->frames; t++) weight[t] = 1.f / (p[t] + least);
+}
+
+/* Covariances of one block: of the voice, by its share; of all, by the weight. */
+static void measure(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b, int block)
+{
+    int n = f->o.n_mics, frames = j->frames, at = block * BLOCK;
+    const float *mask = j->mask + (size_t)b * (size_t)frames + at;
+    uf_complex *speech = s->speech + block * n * n, *noise = s->noise + block * n * n;
+    for (int m = 0; m < n; m++) {
+        const float *re = s->x + (size_t)(2 * m) * (size_t)frames + at, *im = re + frames;
+        for (int k = 0; k <= m; k++) {
+            const float *zr = s->x + (size_t)(2 * k) * (size_t)frames + at, *zi = zr + frames;
+            for (int part = 0; part < 2; part++) {
+                float sum[2];
+                for (int t = 0; t < BLOCK; t++) {
+                    float g = part ? s->weight[at + t] : mask[t];
+                    s->q[t] = g * re[t];
+                    s->q[BLOCK + t] = g * im[t];
+                }
+                uf_correlate(s->q, s->q + BLOCK, zr, zi, BLOCK, sum);
+                uf_complex v = (double)sum[0] + I * (double)sum[1], *to = part ? noise : speech;
+                to[m * n + k] = v;
+                to[k * n + m] = conj(v);
+            }
+        }
+    }
+}
+
+/* What is near in time counts most, before and after: block k becomes the sum of all blocks j times memory^|k-j|, with what was learnt earlier
+ * before the block `from`. From `from` to `to` is learnt, if `learn`. sums: scratch, `blocks` of them. */
+static void remember(uf_complex *cov, int blocks, int size, double memory, uf_complex *learnt, const uf_beam_filter_job *j, uf_complex *sums)
+{
+    for (int i = 0; i < size; i++) {
+        uf_complex past = learnt[i], next = 0;
+        for (int k = j->from; k < blocks; k++) {
+            past = memory * past + cov[k * size + i];
+            sums[k] = past;
+            if (j->learn && k == j->to - 1) learnt[i] = past;
+        }
+        for (int k = blocks - 1; k >= j->from; k--) {
+            uf_complex own = cov[k * size + i];
+            cov[k * size + i] = sums[k] + memory * next;
+            next = own + memory * next;
+        }
+        for (int k = 0; k < j->from; k++) cov[k * size + i] = cov[j->from * size + i];
+    }
+}
+
+/* The microphones of bin b as they are, silent where they are not there. */
+static void fetch(const uf_beam_filter *f, const uf_beam_filter_job *j, int b, float *x)
+{
+    size_t row = (size_t)j->frames, n = (size_t)f->o.n_mics;
+    memcpy(x, j->spectrum + (size_t)b * 2 * n * row, 2 * n * row * sizeof(*x));
+    for (int m = 0; m < f->o.n_mics; m++)
+        for (int t = 0; t < j->frames; t++)
+            if (!j->present[(size_t)m * row + (size_t)t]) x[(size_t)(2 * m) * row + (size_t)t] = x[(size_t)(2 * m + 1) * row + (size_t)t] = 0;
+}
+
+static uf_wpe_options wpe_options(const uf_beam_filter_options *o, int frames)
+{
+    int taps = o->n_mics <= 2 ? 8 : o->n_mics <= 4 ? 4 : o->n_mics <= 8 ? 3 : 1;
+    return (uf_wpe_options){.mics = o->n_mics, .frames = frames, .taps = taps, .delay = 4, .rounds = 1, .ridge = .03};
+}
+
+static void dry(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s)
+{
+    float *re[64], *im[64];
+    uf_wpe_options o = wpe_options(&f->o, j->frames);
+    if (o.taps < 1 || f->o.n_mics > 12) return;
+    for (int m = 0; m < f->o.n_mics; m++) {
+        re[m] = s->x + (size_t)(2 * m) * (size_t)j->frames;
+        im[m] = re[m] + j->frames;
+    }
+    uf_wpe(&o, s->weight, re, im, s->wpe);
+}
+
+/* y = w^H x, from the middle of one block to the middle of the next with a share of both blocks' w. */
+static void apply(const uf_beam_filter *f, const uf_beam_filter_job *j, const scratch *s, float *y)
+{
+    int n = f->o.n_mics, frames = j->frames, blocks = frames / BLOCK;
+    memset(y, 0, (size_t)(2 * frames) * sizeof(*y));
+    for (int t = 0; t < frames; t++) {
+        double at = (t + .5) / BLOCK - .5, share = at - floor(at);
+        int k = (int)floor(at), a = k < 0 ? 0 : k, z = k + 1 < blocks ? k + 1 : blocks - 1;
+        uf_complex sum = 0;
+        for (int m = 0; m < n; m++) {
+            const float *x = s->x + (size_t)(2 * m) * (size_t)frames + t;
+            uf_complex w = (1 - share) * s->w[a * n + m] + share * s->w[z * n + m];
+            sum += conj(w) * ((double)x[0] + I * (double)x[frames]);
+        }
+        y[t] = (float)creal(sum);
+        y[frames + t] = (float)cimag(sum);
+    }
+}
+
+static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b, float *y)
+{
+    int n = f->o.n_mics, size = n * n, blocks = j->frames / BLOCK;
+    fetch(f, j, b, s->x);
+    weigh(f, j, b, s->weight);
+    if (!f->o.keep_room) dry(f, j, s);
+    for (int k = 0; k < blocks; k++) measure(f, j, s, b, k);
+    remember(s->speech, blocks, size, .95, f->speech + (size_t)b * (size_t)size, j, s->sums);
+    remember(s->noise, blocks, size, .95, f->noise + (size_t)b * (size_t)size, j, s->sums);
+    for (int k = 0; k < blocks; k++)
+        uf_mvdr(n, s->speech + k * size, s->noise + k * size, f->n_there[k], f->there + k * n, j->reference, 1e-4, s->solve, s->w + k * n);
+    apply(f, j, s, y);
+}
+
+/* ---- all of them ------------------------------------------------------------------------------------------------------------------ */
+
+/* Who is there in all of a block and its neighbours, whose filters reach into it. */
+static void count(uf_beam_filter *f, const uf_beam_filter_job *j)
+{
+    int n = f->o.n_mics;
+    for (int k = 0; k < j->frames / BLOCK; k++) {
+        f->n_there[k] = 0;
+        for (int m = 0; m < n; m++) {
+            bool here = true;
+            for (int t = (k - 1) * BLOCK; t < (k + 2) * BLOCK; t++)
+                if (t >= 0 && t < j->frames) here = here && j->present[(size_t)m * (size_t)j->frames + (size_t)t];
+            if (here) f->there[k * n + f->n_there[k]++] = m;
+        }
+    }
+}
+
+void uf_beam_filter_run(uf_beam_filter *f, const uf_beam_filter_job *j, float *y)
+{
+    count(f, j);
+#pragma omp parallel for schedule(static) num_threads(f->n_threads)
+    for (int b = 0; b < BINS; b++) run_bin(f, j, &f->scratch[omp_get_thread_num()], b, y + (size_t)(2 * b) * (size_t)j->frames);
+}
+
+static bool scratch_open(uf_ctx *ctx, scratch *s, const uf_beam_filter_options *o)
+{
+    size_t n = (size_t)o->n_mics, frames = (size_t)o->frames, blocks = frames / BLOCK;
+    uf_wpe_options wpe = wpe_options(o, o->frames);
+    s->speech = uf_alloc(ctx, blocks * n * n, sizeof(uf_complex));
+    s->noise = uf_alloc(ctx, blocks * n * n, sizeof(uf_complex));
+    s->sums = uf_alloc(ctx, blocks, sizeof(uf_complex));
+    s->solve = uf_alloc(ctx, UF_MVDR_SCRATCH * n * n + 2 * n, sizeof(uf_complex));
+    s->w = uf_alloc(ctx, blocks * n, sizeof(uf_complex));
+    s->x = uf_alloc(ctx, 2 * n * frames, sizeof(float));
+    s->weight = uf_alloc(ctx, frames, sizeof(float));
+    s->q = uf_alloc(ctx, 2 * BLOCK, sizeof(float));
+    s->wpe = uf_alloc(ctx, uf_wpe_scratch(&wpe), 1);
+    return s->speech && s->noise && s->sums && s->solve && s->w && s->x && s->weight && s->q && s->wpe;
+}
+
+int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_options *o)
+{
+    uf_beam_filter *f = uf_alloc(ctx, 1, sizeof(*f));
+    if (!f) return UF_ENOMEM;
+    size_t n = (size_t)o->n_mics, blocks = (size_t)(o->frames / BLOCK);
+    f->ctx = ctx;
+    f->o = *o;
+    f->n_threads = uf_ctx_threads(ctx);
+    f->scratch = uf_alloc(ctx, (size_t)f->n_threads, sizeof(*f->scratch));
+    f->speech = uf_alloc(ctx, BINS * n * n, sizeof(uf_complex));
+    f->noise = uf_alloc(ctx, BINS * n * n, sizeof(uf_complex));
+    f->loud = uf_alloc(ctx, BINS, sizeof(double));
+    f->there = uf_alloc(ctx, blocks * n, sizeof(int));
+    f->n_there = uf_alloc(ctx, blocks, sizeof(int));
+    bool all = f->scratch && f->speech && f->noise && f->loud && f->there && f->n_there;
+    for (int i = 0; all && i < f->n_threads; i++) all = scratch_open(ctx, &f->scratch[i], o);
+    if (!all) {
+        uf_beam_filter_close(&f);
+        return UF_ENOMEM;
+    }
+    *out = f;
+    return UF_OK;
+}
+
+void uf_beam_filter_close(uf_beam_filter **pf)
+{
+    uf_beam_filter *f = *pf;
+    if (!f) return;
+    for (int i = 0; f->scratch && i < f->n_threads; i++) {
+        scratch *s = &f->scratch[i];
+        void *owned[] = {s->speech, s->noise, s->sums, s->solve, s->w, s->x, s->weight, s->q, s->wpe};
+        for (int k = 0; k < UF_LEN(owned); k++) free(owned[k]);
+    }
+    free(f->scratch);
+    free(f->speech);
+    free(f->noise);
+    free(f->loud);
+    free(f->there);
+    free(f->n_there);
+    free(f);
+    *pf = NULL;
+}

@@ -1,0 +1,336 @@
+/* Beams: the algebra, the late room, and the stream: lengths, places, pieces, microphones that are silent, wild or gone. */
+#include "beam.h"
+#include "models.h"
+#include "mvdr.h"
+#include "sound_measure.h"
+#include "voice.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "folder.h"
+
+static uf_ctx *open_ctx(void) {
+    uf_ctx *ctx = NULL;
+    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+    uf_ctx_set_threads(ctx, 2);
+    return ctx;
+}
+
+static uf_complex any(uint64_t stream, uint64_t i) { return (double)uf_gaussian(7, stream, 2 * i) + I * (double)uf_gaussian(7, stream, 2 * i + 1); }
+
+/* ---- algebra ------------------------------------------------------------------------------------------------------------------ */
+
+/* cov += power * v v^H */
+static void add_source(int n, uf_complex *cov, const uf_complex *v, double power) {
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < n; k++) cov[i * n + k] += power * v[i] * conj(v[k]);
+}
+
+static void test_cholesky(void **state) {
+    (void)state;
+    for (int n = 1; n <= 32; n += n < 5 ? 1 : 9) {
+        uf_complex a[32 * 32] = {0}, l[32 * 32], b[32], x[32], v[32];
+        for (int k = 0; k < n + 2; k++) {
+            for (int i = 0; i < n; i++) v[i] = any((uint64_t)(100 + k), (uint64_t)i);
+            add_source(n, a, v, 1);
+        }
+        for (int i = 0; i < n; i++) x[i] = any(1, (uint64_t)i);
+        for (int i = 0; i < n; i++) {
+            b[i] = 0;
+            for (int k = 0; k < n; k++) b[i] += a[i * n + k] * x[k];
+        }
+        memcpy(l, a, sizeof l);
+        assert_true(uf_cholesky(n, l));
+        uf_cholesky_solve(n, l, b);
+        for (int i = 0; i < n; i++) assert_true(cabs(b[i] - x[i]) < 1e-6);
+        a[0] = -1;
+        assert_false(uf_cholesky(n, a));
+    }
+}
+
+/* The voice comes through as it is at the reference, an interferer does not; also when some are gone, even the reference; and at any levels. */
+static void test_mvdr(void **state) {
+    (void)state;
+    static uf_complex scratch[UF_MVDR_SCRATCH * 64 + 16];
+    static const int there[][8] = {{0, 1, 2, 3, 4, 5, 6, 7}, {1, 2, 4, 7}, {0, 3}};
+    static const int k[] = {8, 4, 2};
+    for (int c = 0; c < 6; c++) {
+        enum { N = 8 };
+        uf_complex speech[N * N] = {0}, noise[N * N] = {0}, h[N], g[N], w[N], voice = 0, interferer = 0;
+        for (int i = 0; i < N; i++) {
+            double level = c < 3 ? 1 : pow(10, i - 4); /* microphones 80 dB apart */
+            h[i] = level * any(1, (uint64_t)i);
+            g[i] = level * any(2, (uint64_t)i);
+            noise[i * N + i] = 1e-4 * level * level;
+        }
+        add_source(N, speech, h, 1);
+        add_source(N, noise, g, 4);
+        double snr = uf_mvdr(N, speech, noise, k[c % 3], there[c % 3], 0, 1e-9, scratch, w);
+        for (int i = 0; i < N; i++) {
+            voice += conj(w[i]) * h[i];
+            interferer += conj(w[i]) * g[i];
+        }
+        assert_true(snr > 1);
+        assert_true(cabs(voice - h[0]) < 1e-6 * cabs(h[0]));
+        assert_true(cabs(interferer) < .02 * cabs(h[0]));
+        memset(speech, 0, sizeof speech); /* no voice: the reference alone, where it is there */
+        assert_true(uf_mvdr(N, speech, noise, k[c % 3], there[c % 3], 0, 1e-9, scratch, w) == 0);
+        assert_true(w[0] == (there[c % 3][0] == 0 ? 1 : 0));
+    }
+}
+
+/* Two microphones, a source that comes and goes, and echoes of it 5 to 8 frames later. */
+static void test_wpe(void **state) {
+    (void)state;
+    enum { N = 640 };
+    static float dry[2][2][N], x[2][2][N], weight[N];
+    for (int m = 0; m < 2; m++)
+        for (int t = 0; t < N; t++) {
+            uf_complex s = t / 12 % 2 ? .01 * any(3, (uint64_t)t) : any(3, (uint64_t)t), y;
+            if (m) s *= .7 - .4 * I;
+            dry[m][0][t] = (float)creal(s);
+            dry[m][1][t] = (float)cimag(s);
+            y = s;
+            for (int d = 5; d < 9; d++) y += t < d ? 0 : (.5 - .3 * m) * cexp(I * (d + m)) * ((double)dry[m][0][t - d] + I * (double)dry[m][1][t - d]);
+            x[m][0][t] = (float)creal(y);
+            x[m][1][t] = (float)cimag(y);
+            if (!m) weight[t] = (float)(1 / (creal(s) * creal(s) + cimag(s) * cimag(s) + .01));
+        }
+    for (int given = 0; given < 2; given++) {
+        static float z[2][2][N];
+        uf_wpe_options o = {.mics = 2, .frames = N, .taps = 5, .delay = 4, .rounds = 3, .ridge = 1e-4};
+        float *re[2] = {z[0][0], z[1][0]}, *im[2] = {z[0][1], z[1][1]};
+        double before = 0, after = 0;
+        void *scratch = malloc(uf_wpe_scratch(&o));
+        memcpy(z, x, sizeof z);
+        uf_wpe(&o, given ? weight : NULL, re, im, scratch);
+        free(scratch);
+        for (int t = 0; t < N; t++)
+            for (int p = 0; p < 2; p++) {
+                before += pow((double)x[0][p][t] - (double)dry[0][p][t], 2);
+                after += pow((double)z[0][p][t] - (double)dry[0][p][t], 2);
+            }
+        if (!(after < .05 * before)) fail_msg("of the echoes %.1f dB remain", 10 * log10(after / before));
+    }
+}
+
+/* ---- the stream ---------------------------------------------------------------------------------------------------------------- */
+
+/* A network that has learnt nothing, as a file: it lets most through, and always the same. */
+static const char *weights(uf_ctx *ctx) {
+    static char path[256];
+    uf_params *set = NULL;
+    uf_graph *g = NULL;
+    uf_built b = {0};
+    snprintf(path, sizeof path, "%s/random.safetensors", folder);
+    if (!access(path, F_OK)) return path;
+    assert_int_equal(uf_params_open(&set, ctx, 5), UF_OK);
+    assert_int_equal(uf_graph_open(&g, ctx, set), UF_OK);
+    assert_int_equal(uf_model_speech.build(g, (uf_shape){1, 1, 1, 4096}, &b), UF_OK);
+    uf_param *head = uf_params_find(set, "head.w");
+    for (size_t i = 0; i < uf_count(head->shape); i++) head->value[i] *= .05f;
+    float *bias = uf_params_find(set, "head.b")->value;
+    for (int i = 0; i < 8; i++) bias[i] = i % 2 ? 0.f : .9f;
+    assert_int_equal(uf_weights_write(ctx, path, set, &(uf_weights_save){.overwrite = true}), UF_OK);
+    uf_graph_close(&g);
+    uf_params_close(&set);
+    return path;
+}
+
+/* n samples of each, pushed `block` by block; microphone 1 is away from gone[0] to gone[1]. */
+static int beam(uf_ctx *ctx, uf_beam_options o, int block, float *const *x, float *y, int n, const int *gone) {
+    uf_beam *b = NULL;
+    int done = 0, got;
+    if (!o.weights) o.weights = weights(ctx);
+    if (uf_beam_open(&b, ctx, &o) < 0) fail_msg("%s", uf_ctx_error(ctx));
+    for (int at = 0; at < n;) {
+        const float *from[32];
+        float weight[32];
+        int some = n - at < block ? n - at : block;
+        for (int k = 0; gone && k < 2; k++)
+            if (at < gone[k] && at + some > gone[k]) some = gone[k] - at;
+        for (int m = 0; m < o.n_mics; m++) {
+            from[m] = x[m] + at;
+            weight[m] = !(gone && m == 1 && at >= gone[0] && at < gone[1]);
+        }
+        if (uf_beam_push(b, from, weight, some) < 0) fail_msg("%s", uf_ctx_error(ctx));
+        at += some;
+        while ((got = uf_beam_pull(b, y + done, n - done < 777 ? n - done : 777)) > 0) done += got;
+    }
+    assert_int_equal(uf_beam_push(b, NULL, NULL, 0), UF_OK);
+    while (done < n && (got = uf_beam_pull(b, y + done, n - done < 777 ? n - done : 777)) > 0) done += got;
+    assert_int_equal(done, n);
+    assert_int_equal(uf_beam_pull(b, y, 1), 0);
+    int reference = uf_beam_reference(b);
+    uf_beam_close(&b);
+    return reference;
+}
+
+/* A voice of sorts: harmonics that glide, in syllables. */
+static float speak(double t) {
+    double phase = 2 * M_PI * (140 * t + 4 * sin(2 * M_PI * .7 * t)), sum = 0, syllable = fmax(sin(2 * M_PI * 2.3 * t), 0) * (fmod(t, 3) < 2.2);
+    for (int h = 1; h < 24; h++) sum += cos(h * phase + h * h) / h * (1 + 2 * exp(-pow((h * 140 - 600 - 300 * sin(2 * M_PI * 1.1 * t)) / 200, 2)));
+    return (float)(.05 * sum * syllable);
+}
+
+static float *sound(int n) {
+    float *x = calloc((size_t)n + 1, sizeof *x);
+    assert_non_null(x);
+    return x;
+}
+
+/* Clicks, one a thousandth of a second at the sixteenth sample of each, come out where they went in, at every rate and length. */
+static void test_places(void **state) {
+    (void)state;
+    static const struct { int rate, mics, n; bool mix; } c[] = {{16000, 3, 40000, false}, {48000, 2, 60000, false}, {8000, 2, 9000, false}, {44100, 2, 30011, false},
+                                                                {16000, 2, 1, false}, {16000, 2, 0, false}, {16000, 1, 5000, false}, {16000, 3, 40000, true},
+                                                                {48000, 2, 50001, true}, {44100, 1, 20000, true}, {16000, 2, 1, true}};
+    uf_ctx *ctx = open_ctx();
+    for (int i = 0; i < UF_LEN(c); i++) {
+        int n = c[i].n, every = c[i].rate / 1000, lag = 99;
+        float *x = sound(n), *y = sound(n), *all[3] = {x, x, x};
+        double best = -1;
+        for (int s = 16; s < n; s += every) x[s] = .2f * (1 + uf_uniform(1, 2, (uint64_t)s)); /* no two alike, else a shift by one is none */
+        beam(ctx, (uf_beam_options){.n_mics = c[i].mics, .rate = c[i].rate, .reference = -1, .mix_only = c[i].mix}, 4096, all, y, n, NULL);
+        for (int d = -40; d <= 40; d++) {
+            double dot = 0;
+            for (int s = 40; s < n - 40; s++) dot += (double)x[s] * (double)y[s + d];
+            if (dot > best) best = dot, lag = d;
+        }
+        if (n > 100) assert_int_equal(lag, 0);
+        for (int s = 0; s < n; s++) {
+            assert_true(isfinite(y[s]));
+            if (c[i].mix && fabsf(y[s] - x[s]) > 1e-5f) fail_msg("case %d, sample %d: %g instead of %g", i, s, (double)y[s], (double)x[s]);
+        }
+        free(x);
+        free(y);
+    }
+    uf_ctx_close(&ctx);
+}
+
+/* Over several stretches, whatever the pieces in which it comes, with a microphone that is away for a while, wild numbers, and a silent one. */
+static void test_pieces(void **state) {
+    (void)state;
+    enum { N = 160000 };
+    static const int block[] = {N, 999, 16000}, gone[] = {60001, 110002};
+    uf_ctx *ctx = open_ctx();
+    for (int mix = 0; mix < 2; mix++) {
+        float *x[3], *y[3];
+        for (int m = 0; m < 3; m++) {
+            x[m] = sound(N);
+            for (int i = 0; m < 2 && i < N; i++) x[m][i] = speak(i / 16000.) * (float)(m + 1) + .01f * uf_gaussian(1, (uint64_t)m, (uint64_t)i);
+        }
+        x[0][777] = NAN;
+        x[2][100000] = INFINITY;
+        x[0][150000] = 3e38f;
+        for (int k = 0; k < 3; k++) {
+            y[k] = sound(N);
+            beam(ctx, (uf_beam_options){.n_mics = 3, .rate = 16000, .reference = -1, .mix_only = mix}, block[k], x, y[k], N, gone);
+            if (k) assert_memory_equal(y[0], y[k], N * sizeof(float));
+        }
+        if (!mix)
+            for (int i = 0; i < N; i++) assert_true(isfinite(y[0][i]) && fabsf(y[0][i]) < 20);
+        for (int m = 0; m < 3; m++) free(x[m]);
+        for (int k = 0; k < 3; k++) free(y[k]);
+    }
+    uf_ctx_close(&ctx);
+}
+
+/* Alike, all silent, and as many as there may be; and what is asked for cannot be more. */
+static void test_counts(void **state) {
+    (void)state;
+    enum { N = 16000 };
+    uf_ctx *ctx = open_ctx();
+    float *x[32], *y = sound(N);
+    uf_beam *b = NULL;
+    for (int m = 0; m < 32; m++) x[m] = sound(N);
+    for (int mics = 1; mics <= 32; mics += 31) {
+        for (int m = 0; m < 32; m++)
+            for (int i = 0; i < N; i++) x[m][i] = speak(i / 16000.);
+        beam(ctx, (uf_beam_options){.n_mics = mics, .rate = 16000, .reference = mics - 1, .keep_room = true}, 5000, x, y, N, NULL);
+        assert_true(uf_si_sdr(x[0], y, N) > 15);
+        for (int m = 0; m < 32; m++) memset(x[m], 0, N * sizeof(float));
+        beam(ctx, (uf_beam_options){.n_mics = mics, .rate = 16000, .reference = -1}, 5000, x, y, N, NULL);
+        for (int i = 0; i < N; i++) assert_true(y[i] == 0.f);
+    }
+    assert_int_equal(uf_beam_open(&b, ctx, &(uf_beam_options){.n_mics = 33, .rate = 16000}), UF_EUNSUPPORTED);
+    assert_int_equal(uf_beam_open(&b, ctx, &(uf_beam_options){.n_mics = 2, .rate = 16000, .reference = 2}), UF_EUNSUPPORTED);
+    for (int m = 0; m < 32; m++) free(x[m]);
+    free(y);
+    uf_ctx_close(&ctx);
+}
+
+/* One microphone by the voice, others that hear little but different noises: with the shipped network the merge is at least as good as that
+ * network on the best microphone; with several that hear the voice it is better. */
+static void test_never_worse(void **state) {
+    (void)state;
+    enum { N = 80000 };
+    static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
+    uf_ctx *ctx = open_ctx();
+    float *x[3], *voice = sound(N), *single = sound(N), *merged = sound(N);
+    for (int i = 0; i < N; i++) voice[i] = speak(i / 16000.);
+    for (int m = 0; m < 3; m++) x[m] = sound(N);
+    for (int bad = 0; bad < 2; bad++) {
+        uf_voice *v = NULL;
+        for (int m = 0; m < 3; m++)
+            for (int i = 0; i < N; i++) {
+                float hiss = .06f * uf_gaussian(1, (uint64_t)m, (uint64_t)i) * (bad && m ? 4.f : 1.f);
+                x[m][i] = (m && bad ? .02f : 1.f) * voice[i] + hiss;
+            }
+        assert_int_equal(uf_voice_open(&v, ctx, &(uf_voice_options){.weights = path, .rate = 16000, .channels = 1, .wet = 1}), UF_OK);
+        assert_int_equal(uf_voice_push(v, (const float *const *)x, N), UF_OK);
+        assert_int_equal(uf_voice_push(v, NULL, 0), UF_OK);
+        assert_int_equal(uf_voice_pull(v, &single, N), N);
+        uf_voice_close(&v);
+        int reference = beam(ctx, (uf_beam_options){.weights = path, .n_mics = 3, .rate = 16000, .reference = -1}, 16000, x, merged, N, NULL);
+        double one = uf_si_sdr(voice, single, N), all = uf_si_sdr(voice, merged, N);
+        if (bad) assert_int_equal(reference, 0);
+        if (!(all > one + (bad ? -.5 : 1))) fail_msg("%s others: %.2f dB instead of %.2f", bad ? "bad" : "good", all, one);
+    }
+    for (int m = 0; m < 3; m++) free(x[m]);
+    free(voice);
+    free(single);
+    free(merged);
+    uf_ctx_close(&ctx);
+}
+
+/* Music: other levels come to the reference's, what one alone has is kept out where it does not agree, and a gap of one is filled by others. */
+static void test_mix(void **state) {
+    (void)state;
+    enum { N = 48000 * 6 };
+    static const int gone[] = {100000, 150000};
+    uf_ctx *ctx = open_ctx();
+    float *x[3], *y = sound(N);
+    for (int m = 0; m < 3; m++) {
+        x[m] = sound(N);
+        for (int i = 0; i < N; i++) x[m][i] = (m == 1 ? .5f : 1.f) * (speak(i / 48000.) + .02f * uf_gaussian(1, 9, (uint64_t)i)) + .005f * uf_gaussian(1, (uint64_t)m, (uint64_t)i);
+    }
+    beam(ctx, (uf_beam_options){.n_mics = 3, .rate = 48000, .reference = 0, .mix_only = true}, 4096, x, y, N, gone);
+    double error[2] = {0}, all = 0;
+    for (int i = 0; i < N; i++) {
+        double want = (double)speak(i / 48000.) + .02 * (double)uf_gaussian(1, 9, (uint64_t)i);
+        error[0] += pow((double)x[0][i] - want, 2);
+        error[1] += pow((double)y[i] - want, 2);
+        all += want * want;
+    }
+    if (!(error[1] < .6 * error[0])) fail_msg("noise of %.1f dB became %.1f", 10 * log10(error[0] / all), 10 * log10(error[1] / all));
+    for (int m = 0; m < 3; m++) free(x[m]);
+    free(y);
+    uf_ctx_close(&ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cholesky), cmocka_unit_test(test_mvdr),   cmocka_unit_test(test_wpe),         cmocka_unit_test(test_places),
+        cmocka_unit_test(test_pieces),   cmocka_unit_test(test_counts), cmocka_unit_test(test_never_worse), cmocka_unit_test(test_mix),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,231 @@
+/* The merge's benchmark: simulated scenes, aligned by the truth, through everybody's method. */
+#include "array_bench.h"
+
+#include "beam.h"
+#include "sound_measure.h"
+#include "sound_reader.h"
+#include "voice.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { RATE = 16000, BLOCK = 16000 };
+
+#define METHODS(X) X(best) X(enhanced) X(sum) X(blind) X(beamformit) X(ours)
+enum {
+#define METHOD(name) METHOD_##name,
+    METHODS(METHOD) N_METHODS
+};
+#define NAME(name) #name,
+static const char *const methods[] = {METHODS(NAME)};
+
+typedef struct score {
+    double si_sdr, stoi, estoi;
+} score;
+
+typedef struct bench {
+    uf_app *app;
+    uf_ctx *ctx;
+    const uf_bench_options *o;
+    uf_mixer mixer;
+    int n, n_mics;
+    float *x[UF_MOST_MICS], *early[UF_MOST_MICS], *y;
+    double seconds; /* that ours took */
+} bench;
+
+static int measure(const bench *b, const float *want, const float *y, score *s) {
+    uf_sound in[2] = {{(float *)(uintptr_t)want, (size_t)b->n, RATE}, {(float *)(uintptr_t)y, (size_t)b->n, RATE}}, out[2] = {{0}};
+    int err = UF_OK;
+    s->si_sdr = uf_si_sdr(want, y, (size_t)b->n);
+    for (int i = 0; err == UF_OK && i < 2; i++) err = uf_sound_at_rate(b->ctx, &in[i], UF_STOI_RATE, &out[i]);
+    if (err == UF_OK) err = uf_stoi(b->ctx, out[0].x, out[1].x, out[0].n < out[1].n ? out[0].n : out[1].n, &s->stoi, &s->estoi);
+    free(out[0].x);
+    free(out[1].x);
+    return err;
+}
+
+/* ---- ours ------------------------------------------------------------------------------------------------------------------------ */
+
+static int enhance(const bench *b, const float *x, float *y) {
+    uf_voice *v = NULL;
+    int done = 0;
+    UF_TRY(uf_voice_open(&v, b->ctx, &(uf_voice_options){.weights_dir = UNFADE_WEIGHTS_DIR, .rate = RATE, .channels = 1, .wet = 1}));
+    int err = uf_voice_push(v, &x, b->n);
+    if (err == UF_OK) err = uf_voice_push(v, NULL, 0);
+    while (err == UF_OK && done < b->n) {
+        float *to = y + done;
+        int got = uf_voice_pull(v, &to, b->n - done);
+        if (got <= 0) break;
+        done += got;
+    }
+    uf_voice_close(&v);
+    return err;
+}
+
+static int merge(bench *b, float *y, int *reference) {
+    uf_beam *m = NULL;
+    float weight[UF_MOST_MICS];
+    const float *from[UF_MOST_MICS];
+    int done = 0, err = uf_beam_open(&m, b->ctx, &(uf_beam_options){.weights_dir = UNFADE_WEIGHTS_DIR, .n_mics = b->n_mics, .rate = RATE, .reference = -1});
+    double started = uf_now();
+    for (int i = 0; i < b->n_mics; i++) weight[i] = 1;
+    for (int at = 0; err == UF_OK && at <= b->n; at += BLOCK) {
+        int some = b->n - at < BLOCK ? b->n - at : BLOCK;
+        for (int i = 0; i < b->n_mics; i++) from[i] = b->x[i] + at;
+        if (some > 0) err = uf_beam_push(m, from, weight, some);
+        if (err == UF_OK && at + BLOCK > b->n) err = uf_beam_push(m, from, weight, 0);
+        int got;
+        while (err == UF_OK && (got = uf_beam_pull(m, y + done, b->n - done)) > 0) done += got;
+    }
+    b->seconds += uf_now() - started;
+    if (err == UF_OK) *reference = uf_beam_reference(m);
+    uf_beam_close(&m);
+    return err;
+}
+
+/* ---- one scene --------------------------------------------------------------------------------------------------------------------- */
+
+/* Every microphone hears the talker at the time at which the nearest does: what a perfect alignment gives. */
+static int hear(bench *b, uf_array *a) {
+    uf_array_scene s;
+    double d[UF_MOST_MICS], nearest = 1e9;
+    uf_array_describe(a, &s);
+    for (int i = 0; i < b->n_mics; i++) {
+        double sum = 0;
+        for (int k = 0; k < 3; k++) {
+            double place = s.source[0].moving ? .5 * (s.source[0].from[k] + s.source[0].to[k]) : s.source[0].from[k], t = uf_array_mic(a, i)->place[k] - place;
+            sum += t * t;
+        }
+        d[i] = sqrt(sum);
+        if (d[i] < nearest) nearest = d[i];
+    }
+    for (int i = 0; i < b->n_mics; i++) {
+        int late = (int)lround((d[i] - nearest) / 343 * RATE);
+        UF_TRY(uf_array_hear(a, i, b->x[i], NULL, b->early[i]));
+        UF_TRY(uf_array_device(a, i, b->x[i]));
+        float *both[2] = {b->x[i], b->early[i]};
+        for (int k = 0; k < 2; k++) {
+            memmove(both[k], both[k] + late, (size_t)(b->n - late) * sizeof(float));
+            memset(both[k] + b->n - late, 0, (size_t)late * sizeof(float));
+        }
+    }
+    return UF_OK;
+}
+
+static int one_scene(bench *b, double snr, uint64_t seed, score *to) {
+    uf_array *a = NULL;
+    uf_array_options o = b->o->scene;
+    o.n_mics = b->n_mics;
+    o.seed = seed;
+    o.snr_from = o.snr_to = snr;
+    o.seconds = b->o->seconds;
+    UF_TRY(uf_array_open(&a, b->ctx, &b->mixer, &o));
+    int err = hear(b, a), best = 0, reference = 0;
+    uf_array_close(&a);
+    UF_TRY(err);
+    for (int i = 1; i < b->n_mics; i++)
+        if (uf_si_sdr(b->early[i], b->x[i], (size_t)b->n) > uf_si_sdr(b->early[best], b->x[best], (size_t)b->n)) best = i;
+    UF_TRY(measure(b, b->early[best], b->x[best], &to[METHOD_best]));
+    UF_TRY(enhance(b, b->x[best], b->y));
+    UF_TRY(measure(b, b->early[best], b->y, &to[METHOD_enhanced]));
+    uf_peer_sum(b->n_mics, (const float *const *)b->x, b->n, b->y);
+    UF_TRY(measure(b, b->early[best], b->y, &to[METHOD_sum]));
+    UF_TRY(uf_peer_blind(b->ctx, b->n_mics, (const float *const *)b->x, b->n, best, b->y));
+    UF_TRY(measure(b, b->early[best], b->y, &to[METHOD_blind]));
+    UF_TRY(uf_peer_beamformit(b->ctx, b->n_mics, (const float *const *)b->x, b->n, RATE, b->y, &reference));
+    UF_TRY(measure(b, b->early[reference], b->y, &to[METHOD_beamformit]));
+    UF_TRY(merge(b, b->y, &reference));
+    return measure(b, b->early[reference], b->y, &to[METHOD_ours]);
+}
+
+/* ---- all of them -------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct cell {
+    score mean[N_METHODS];
+    double gain, worst; /* ours over the enhanced best microphone, dB */
+    int n;
+} cell;
+
+static void add(cell *c, const score *s) {
+    double gain = s[METHOD_ours].si_sdr - s[METHOD_enhanced].si_sdr;
+    for (int i = 0; i < N_METHODS; i++) {
+        c->mean[i].si_sdr += (s[i].si_sdr - c->mean[i].si_sdr) / (c->n + 1);
+        c->mean[i].stoi += (s[i].stoi - c->mean[i].stoi) / (c->n + 1);
+        c->mean[i].estoi += (s[i].estoi - c->mean[i].estoi) / (c->n + 1);
+    }
+    c->gain += (gain - c->gain) / (c->n + 1);
+    c->worst = c->n ? fmin(c->worst, gain) : gain;
+    c->n++;
+}
+
+static void show(uf_app *app, int mics, const char *snr, const cell *c) {
+    char line[512];
+    int at = 0;
+    json_t *all = json_object();
+    for (int i = 0; i < N_METHODS; i++) {
+        const score *s = &c->mean[i];
+        at += snprintf(line + at, sizeof line - (size_t)at, " %6.2f/%.3f/%.3f", s->si_sdr, s->stoi, s->estoi);
+        json_object_set_new(all, methods[i], json_pack("{s:f,s:f,s:f}", "si_sdr", s->si_sdr, "stoi", s->stoi, "estoi", s->estoi));
+    }
+    uf_report_event(app, "bench", json_pack("{s:i,s:s,s:i,s:f,s:f,s:o}", "mics", mics, "snr", snr, "scenes", c->n, "gain", c->gain, "worst", c->worst, "methods", all));
+    if (!app->json) uf_report_line(app, "%4d %5s %s %+6.2f %+6.2f", mics, snr, line, c->gain, c->worst);
+}
+
+static void head(uf_app *app) {
+    char line[512];
+    int at = 0;
+    for (int i = 0; i < N_METHODS; i++) at += snprintf(line + at, sizeof line - (size_t)at, " %18s", methods[i]);
+    if (!app->json) uf_report_line(app, "mics   SNR %s   gain  worst   (SI-SDR dB/STOI/ESTOI; gain of ours over the enhanced best microphone)", line);
+}
+
+/* Gates: gain by the number of microphones, and never worse than by .2 dB. */
+static void gate(uf_app *app, int mics, const cell *c) {
+    double want = mics >= 8 ? 4 : mics >= 4 ? 2.5 : mics >= 2 ? 1 : 0;
+    if (app->json) return;
+    uf_report_line(app, "%d microphones: gain %+.2f dB, %s %+.1f; worst %+.2f dB, %s -0.2", mics, c->gain, c->gain >= want ? "at least" : "BELOW", want, c->worst,
+                   c->worst >= -.2 ? "at least" : "BELOW");
+}
+
+static int run_cells(bench *b) {
+    for (int k = 0; k < b->o->n_counts; k++) {
+        cell all = {0};
+        b->n_mics = b->o->counts[k];
+        for (int s = 0; s < b->o->n_snrs; s++) {
+            cell c = {0};
+            char name[16];
+            for (int i = 0; i < b->o->scenes; i++) {
+                score to[N_METHODS];
+                if (uf_ctx_cancelled(b->ctx)) return uf_fail(b->ctx, UF_EINTR, "stopped");
+                UF_TRY(one_scene(b, b->o->snrs[s], b->o->scene.seed + (uint64_t)i, to));
+                add(&c, to);
+                add(&all, to);
+            }
+            snprintf(name, sizeof name, "%g", b->o->snrs[s]);
+            show(b->app, b->n_mics, name, &c);
+        }
+        show(b->app, b->n_mics, "all", &all);
+        gate(b->app, b->n_mics, &all);
+        if (!b->app->json) uf_report_line(b->app, "  merged %.1f times faster than real time", b->o->seconds * all.n / b->seconds);
+        b->seconds = 0;
+    }
+    return UF_OK;
+}
+
+int uf_array_bench(uf_app *app, const char *recipe, const uf_bench_options *o) {
+    bench b = {.app = app, .ctx = app->ctx, .o = o, .n = (int)(o->seconds * RATE)};
+    uf_recipe *r = NULL;
+    int err = uf_mixer_open_recipe(&b.mixer, b.ctx, recipe, o->training, &r);
+    float *all = err == UF_OK ? uf_alloc(b.ctx, (size_t)(2 * UF_MOST_MICS + 1) * (size_t)b.n, sizeof *all) : NULL;
+    if (err == UF_OK && !all) err = UF_ENOMEM;
+    for (int i = 0; all && i < UF_MOST_MICS; i++) {
+        b.x[i] = all + (size_t)(2 * i) * (size_t)b.n;
+        b.early[i] = all + (size_t)(2 * i + 1) * (size_t)b.n;
+    }
+    if (all) b.y = all + (size_t)(2 * UF_MOST_MICS) * (size_t)b.n;
+    if (err == UF_OK) head(app);
+    if (err == UF_OK) err = run_cells(&b);
+    free(all);
+    uf_mixer_close(&b.mixer);
+    uf_recipe_close(&r);
+    return err;
+}
