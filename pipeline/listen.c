@@ -342,6 +342,20 @@ static int take_piece(listener *l, float *const *x, int n)
     return drain(l);
 }
 
+FILE *uf_nameless_file(uf_ctx *ctx, const char *folder)
+{
+    FILE *f = NULL;
+    char *name = uf_format(ctx, "%s/.unfade-XXXXXX", folder);
+    int fd = name ? mkstemp(name) : -1;
+    if (fd >= 0) {
+        unlink(name);
+        f = fdopen(fd, "w+b");
+    }
+    free(name);
+    if (!f) uf_fail(ctx, UF_EIO, "cannot write in '%s', where the result is to be; give another place", folder);
+    return f;
+}
+
 static int listener_open(listener *l, const char *folder)
 {
     uf_take *t = l->t;
@@ -353,14 +367,7 @@ static int listener_open(listener *l, const char *folder)
     if (!uf_fft_open(&l->roll, ROLL_FFT) || !uf_fft_open(&l->small, FLUX_FFT)) return uf_fail(l->ctx, UF_ENOMEM, "out of memory for spectra");
     uf_fft_window(FLUX_FFT, l->window);
     make_bands(l);
-    char *name = uf_format(l->ctx, "%s/.unfade-XXXXXX", folder);
-    int fd = name ? mkstemp(name) : -1;
-    if (fd >= 0) {
-        unlink(name); /* it is gone when the program is, however that ends */
-        t->low = fdopen(fd, "w+b");
-    }
-    free(name);
-    if (!t->low) return uf_fail(l->ctx, UF_EIO, "cannot write in '%s', where the result is to be; give another place", folder);
+    if (!(t->low = uf_nameless_file(l->ctx, folder))) return UF_EIO;
     return uf_drift_open(&l->down, l->ctx, &(uf_drift_options){ .channels = 1, .from_rate = t->rate, .to_rate = UF_MERGE_RATE, .clock = &same_clock, .half = 16 });
 }
 

@@ -1,6 +1,7 @@
 /* Several recordings to one good track: listen to each, place all, then read them side by side. */
 #include "merge.h"
 
+#include "beam.h"
 #include "sound_filter.h"
 #include "sound_reader.h"
 #include "sound_writer.h"
@@ -27,6 +28,11 @@ typedef struct job {
     int64_t length;                       /* its samples */
     float *weight[UF_MERGE_MOST];         /* a take, a second */
     uf_sound_writer *writer, *stem[UF_MERGE_MOST];
+    uf_beam *beam;
+    FILE *mixed;                          /* float samples, in a file without a name: what waits for its loudness, or for the film's pictures; NULL: nothing waits */
+    uf_sound_filter *last;                /* the meter of loudness, then a limiter; NULL: none */
+    double gain;
+    float y[AT_ONCE];
     /* progress */
     double started, shown, done, total;
 } job;
@@ -244,6 +250,54 @@ static void note_weights(job *j, const uf_tracks *t, int64_t at, int n)
     }
 }
 
+/* ---- the result ------------------------------------------------------------------------------------------------------------------------ */
+
+/* n samples of the mix to where they belong. */
+static int give(job *j, const float *y, int n)
+{
+    const float *const *x;
+    if (!j->mixed) return uf_sound_writer_write(j->writer, &y, n, 0);
+    if (fwrite(y, sizeof(*y), (size_t)n, j->mixed) != (size_t)n)
+        return uf_fail(j->ctx, UF_EIO, "no room for the mix beside '%s' (700 MB an hour); make room there", j->out);
+    if (!j->last || !n) return UF_OK;
+    UF_TRY(uf_sound_filter_push(j->last, &y, n));
+    do UF_TRY(uf_sound_filter_pull(j->last, &x, &n));
+    while (n);
+    return UF_OK;
+}
+
+static int give_ready(job *j)
+{
+    int n;
+    while ((n = uf_beam_pull(j->beam, j->y, AT_ONCE)) > 0) UF_TRY(give(j, j->y, n));
+    return n;
+}
+
+static int mix_part(job *j, const uf_tracks *t, int from, int to, const float *weight)
+{
+    const float *x[UF_MERGE_MOST];
+    for (int i = 0; i < j->n_placed; i++) x[i] = uf_tracks_mono(t, i) + from;
+    return to > from ? uf_beam_push(j->beam, x, weight, to - from) : UF_OK;
+}
+
+/* The recordings to the beam, cut where one of them stops having sound or has it again. */
+static int mix(job *j, const uf_tracks *t, int n)
+{
+    float weight[UF_MERGE_MOST] = { 0 }, was[UF_MERGE_MOST] = { 0 };
+    int from = 0;
+    for (int at = 0; at < n; at += PIECE) {
+        int piece = n - at < PIECE ? n - at : PIECE;
+        for (int i = 0; i < j->n_placed; i++) weight[i] = memchr(uf_tracks_there(t, i) + at, 0, (size_t)piece) ? 0.f : 1.f;
+        if (at && memcmp(weight, was, (size_t)j->n_placed * sizeof(*was))) {
+            UF_TRY(mix_part(j, t, from, at, was));
+            from = at;
+        }
+        memcpy(was, weight, sizeof(was));
+    }
+    UF_TRY(mix_part(j, t, from, n, was));
+    return give_ready(j);
+}
+
 static int write_aligned(job *j, const uf_tracks *t, int n)
 {
     const float *x[UF_MERGE_MOST];
@@ -251,7 +305,8 @@ static int write_aligned(job *j, const uf_tracks *t, int n)
         x[i] = uf_tracks_mono(t, i);
         if (j->stem[i]) UF_TRY(uf_sound_writer_write(j->stem[i], (const float *const *)uf_tracks_channels(t, i), n, 0));
     }
-    return j->o->align_only && j->writer ? uf_sound_writer_write(j->writer, x, n, 0) : UF_OK;
+    if (j->beam) return mix(j, t, n);
+    return j->writer ? uf_sound_writer_write(j->writer, x, n, 0) : UF_OK;
 }
 
 static int run(job *j)
@@ -270,23 +325,138 @@ static int run(job *j)
         tell(j, false);
     }
     uf_tracks_close(&t);
+    if (err == UF_OK && j->beam) err = uf_beam_push(j->beam, NULL, NULL, 0);
+    return err == UF_OK && j->beam ? give_ready(j) : err;
+}
+
+static int open_beam(job *j)
+{
+    int reference = -1;
+    for (int i = 0; i < j->n_placed; i++)
+        if (j->reference >= 0 && j->placed[i] == j->take + j->reference) reference = i;
+    UF_TRY(uf_beam_open(&j->beam, j->ctx, &(uf_beam_options){ .weights = j->o->weights, .weights_dir = j->weights_dir, .n_mics = j->n_placed, .rate = j->rate,
+                        .reference = reference, .keep_room = j->o->keep_room, .mix_only = j->o->music, .most = j->o->most, .float32 = j->o->float32 }));
+    j->gain = 1;
+    if (j->o->loudness < 0) UF_TRY(uf_sound_filter_open(&j->last, j->ctx, "ebur128=metadata=1:peak=true", j->rate, 1));
+    if (j->o->loudness >= 0 && j->film < 0) return start_writer(j, j->writer, 1);
+    char *folder = folder_of(j->ctx, j->out);
+    j->mixed = folder ? uf_nameless_file(j->ctx, folder) : NULL;
+    free(folder);
+    return j->mixed ? UF_OK : UF_EIO;
+}
+
+/* What gain brings the mix to the loudness that is asked for, and a limiter where peaks would go over the top. */
+static int choose_gain(job *j)
+{
+    enum { SILENT = -70 }; /* what EBU R 128 calls so, LUFS */
+    if (!j->last) return UF_OK;
+    double loudness = uf_sound_filter_value(j->last, "lavfi.r128.I"), peak = uf_sound_filter_value(j->last, "lavfi.r128.true_peaks_ch0");
+    uf_sound_filter_close(&j->last);
+    if (loudness <= SILENT || loudness >= 0)
+        return uf_log(j->ctx, UF_LOG_WARN, "the mix is too short or too quiet for its loudness to be measured: it stays as it is"), UF_OK;
+    j->gain = pow(10, (j->o->loudness - loudness) / 20);
+    return j->gain * peak > .891 ? uf_sound_filter_open(&j->last, j->ctx, "alimiter=limit=0.891:level=disabled:latency=1", j->rate, 1) : UF_OK;
+}
+
+/* Up to n samples of what waits to the writer; n 0: the end. They begin at `start`. */
+static int write_mixed(job *j, int64_t n, double start)
+{
+    bool end = !n;
+    while (n > 0 || end) {
+        size_t got = end ? 0 : fread(j->y, sizeof(*j->y), (size_t)(n < AT_ONCE ? n : AT_ONCE), j->mixed);
+        int ready = (int)got;
+        const float *y = j->y, *const *x = &y;
+        if (!got && !end) return UF_OK;
+        for (size_t i = 0; i < got; i++) j->y[i] *= (float)j->gain;
+        if (!j->last && got) UF_TRY(uf_sound_writer_write(j->writer, x, ready, start));
+        if (j->last) UF_TRY(uf_sound_filter_push(j->last, x, ready));
+        while (j->last) {
+            UF_TRY(uf_sound_filter_pull(j->last, &x, &ready));
+            if (!ready) break;
+            UF_TRY(uf_sound_writer_write(j->writer, x, ready, start));
+        }
+        if (end) return UF_OK;
+        n -= (int64_t)got;
+    }
+    return UF_OK;
+}
+
+/* The film once more: its pictures as they are, and the mix where its sound was. */
+static int write_film(job *j, uf_sound_reader *r)
+{
+    uf_sound_item item;
+    int64_t n_in = 0, n_out = 0;
+    int err;
+    while ((err = uf_sound_reader_next(r, &item)) == UF_OK) {
+        if (uf_ctx_cancelled(j->ctx)) return uf_fail(j->ctx, UF_EINTR, "stopped; nothing was written");
+        if (item.packet) {
+            UF_TRY(uf_sound_writer_copy(j->writer, item.packet));
+            continue;
+        }
+        n_in += item.n;
+        int64_t upto = (int64_t)((double)n_in * j->rate / j->take[j->film].rate);
+        if (upto > n_out) UF_TRY(write_mixed(j, upto - n_out, uf_sound_reader_start(r)));
+        n_out = upto > n_out ? upto : n_out;
+    }
+    if (err != UF_EOF) return err;
+    UF_TRY(write_mixed(j, AT_ONCE, uf_sound_reader_start(r)));
+    return write_mixed(j, 0, uf_sound_reader_start(r));
+}
+
+static int write_waiting(job *j)
+{
+    uf_sound_reader *r = NULL;
+    if (!j->mixed) return UF_OK;
+    if (fflush(j->mixed)) return uf_fail(j->ctx, UF_EIO, "no room for the mix beside '%s' (700 MB an hour); make room there", j->out);
+    rewind(j->mixed);
+    UF_TRY(choose_gain(j));
+    if (j->film < 0) {
+        UF_TRY(start_writer(j, j->writer, 1));
+        UF_TRY(write_mixed(j, j->length, 0));
+        return write_mixed(j, 0, 0);
+    }
+    UF_TRY(uf_sound_reader_open(&r, j->ctx, j->take[j->film].path));
+    AVCodecContext *c = kind(j->rate, 1);
+    int err = c ? UF_OK : UF_ENOMEM;
+    if (c) c->codec_id = uf_sound_reader_codec(r)->codec_id;
+    if (err == UF_OK)
+        err = uf_sound_writer_start(j->writer, uf_sound_reader_format(r), j->take[j->film].path, uf_sound_reader_stream(r), c, j->rate);
+    avcodec_free_context(&c);
+    if (err == UF_OK) err = write_film(j, r);
+    if (err == UF_OK) err = uf_sound_writer_finish(j->writer); /* while the film is open */
+    uf_sound_writer_close(&j->writer);
+    uf_sound_reader_close(&r);
     return err;
 }
 
 static int finish(job *j)
 {
+    UF_TRY(write_waiting(j));
     if (j->writer) UF_TRY(uf_sound_writer_finish(j->writer));
     for (int i = 0; i < j->n_placed; i++)
         if (j->stem[i]) UF_TRY(uf_sound_writer_finish(j->stem[i]));
-    if (!j->o->report) return UF_OK;
-    return uf_merge_report_write(j->ctx, j->o->report, j->o->overwrite, &(uf_merge_report){ .take = j->take, .n = j->n, .rate = j->rate, .from = j->from,
-                                 .seconds = (double)j->length / j->rate, .out = j->out, .weight = j->weight });
+    return UF_OK;
+}
+
+/* One recording alone, or nothing but copies of it: there is nothing to merge. */
+static int clean_one(job *j)
+{
+    const uf_merge_options *o = j->o;
+    if (o->align_only || o->music) return uf_fail(j->ctx, UF_EINVAL, "'%s' alone cannot be aligned or mixed; give two recordings or more", j->placed[0]->path);
+    uf_log(j->ctx, UF_LOG_INFO, "only one recording: it is cleaned, as by 'unfade clean'");
+    uf_sound_writer_close(&j->writer);
+    return uf_sound_clean(j->ctx, j->placed[0]->path, j->out, &(uf_clean_options){ .weights = o->weights, .most = o->most, .loudness = o->loudness,
+                          .overwrite = o->overwrite, .float32 = o->float32, .progress = o->progress, .user = o->user }, j->weights_dir);
 }
 
 static int merge(job *j)
 {
-    if (j->out) UF_TRY(uf_sound_writer_open(&j->writer, j->ctx, j->out, j->o->overwrite)); /* says at once what cannot be written */
-    if (j->o->report) UF_TRY(uf_whole_check(j->ctx, j->o->report, j->o->overwrite));
+    const uf_merge_options *o = j->o;
+    if (!(o->most >= 0 && o->loudness > -70 && o->loudness <= 0))
+        return uf_fail(j->ctx, UF_EINVAL, "the attenuation is a number of dB, and loudness one of LUFS, from -70 to 0");
+    if (!j->out && !(o->align_only && (o->stems || o->report))) return uf_fail(j->ctx, UF_EINVAL, "there is no place for the result; give a name for it");
+    if (j->out) UF_TRY(uf_sound_writer_open(&j->writer, j->ctx, j->out, o->overwrite)); /* says at once what cannot be written */
+    if (o->report) UF_TRY(uf_whole_check(j->ctx, o->report, o->overwrite));
     UF_TRY(listen_to_all(j));
     for (int i = 0; i < j->n; i++) say_quality(j, j->take + i);
     UF_TRY(place_all(j));
@@ -294,12 +464,19 @@ static int merge(job *j)
     say_places(j);
     for (int i = 0; i < j->n; i++)
         if (!(j->weight[i] = uf_alloc(j->ctx, (size_t)(j->length / j->rate) + 2, sizeof(float)))) return UF_ENOMEM;
-    UF_TRY(open_stems(j));
-    if (j->writer) UF_TRY(start_writer(j, j->writer, j->n_placed));
-    UF_TRY(run(j));
-    UF_TRY(finish(j));
-    tell(j, true);
-    return UF_OK;
+    if (j->n_placed == 1) {
+        UF_TRY(clean_one(j));
+    } else {
+        UF_TRY(open_stems(j));
+        if (!o->align_only) UF_TRY(open_beam(j));
+        else if (j->writer) UF_TRY(start_writer(j, j->writer, j->n_placed));
+        UF_TRY(run(j));
+        UF_TRY(finish(j));
+        tell(j, true);
+    }
+    if (!o->report) return UF_OK;
+    return uf_merge_report_write(j->ctx, o->report, o->overwrite, &(uf_merge_report){ .take = j->take, .n = j->n, .rate = j->rate, .from = j->from,
+                                 .seconds = (double)j->length / j->rate, .out = j->out, .weight = j->n_placed > 1 ? j->weight : NULL });
 }
 
 int uf_sound_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *o, const char *weights_dir)
@@ -307,13 +484,16 @@ int uf_sound_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, c
     job *j = uf_alloc(ctx, 1, sizeof(*j));
     if (!j) return UF_ENOMEM;
     *j = (job){ .ctx = ctx, .o = o, .out = out, .weights_dir = weights_dir, .film = -1, .reference = -1, .started = uf_now() };
-    int err = o->align_only ? gather(j, in, n) : uf_fail(ctx, UF_EUNSUPPORTED, "mixing is not built yet; pass --align-only");
+    int err = gather(j, in, n);
     if (err == UF_OK) err = merge(j);
     for (int i = 0; i < j->n; i++) {
         uf_take_close(j->take + i);
         free(j->weight[i]);
         uf_sound_writer_close(&j->stem[i]);
     }
+    if (j->mixed) fclose(j->mixed);
+    uf_sound_filter_close(&j->last);
+    uf_beam_close(&j->beam);
     uf_sound_writer_close(&j->writer);
     free(j);
     return err;

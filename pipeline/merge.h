@@ -67,6 +67,8 @@ enum { UF_FLUX_HOP = UF_MERGE_RATE / UF_MERGE_FLUX };
 /* Reads t->path; `folder`: where the file without a name goes. UF_EDATA: no sound in it. */
 int uf_take_listen(uf_take *t, uf_ctx *ctx, const char *folder, const uf_merge_watch *watch);
 void uf_take_close(uf_take *t);
+/* A file for writing and reading that is gone when it is closed, or when the program ends however that may be. NULL after uf_fail. */
+FILE *uf_nameless_file(uf_ctx *ctx, const char *folder);
 /* n samples of `low` from sample `from` on, which may lie outside: silence is there. */
 int uf_take_read(const uf_take *t, uf_ctx *ctx, int64_t from, int n, float *to);
 /* n samples of each channel to one. */
