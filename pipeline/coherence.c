@@ -161,9 +161,12 @@ static void find_voice(pattern *p, double around, double *late, double *polarity
     for (int k = LOW; k <= HIGH; k++)
         for (int c = 0; c < 2; c++) p->product[k][c] = p->fft.bins[k][c] = p->sum[k][c];
     uf_fft_inverse(&p->fft);
-    int from = (int)ceil((around - reach) * UF_MERGE_RATE), to = (int)floor((around + reach) * UF_MERGE_RATE), best = from;
+    int from = (int)ceil((around - reach) * UF_MERGE_RATE), to = (int)floor((around + reach) * UF_MERGE_RATE), best = from, highest = 0;
     for (int l = from; l <= to; l++)
         if (fabsf(p->fft.time[(l + FFT) % FFT]) > fabsf(p->fft.time[(best + FFT) % FFT])) best = l;
+    for (int l = -UF_STRETCH_SIDE; l <= UF_STRETCH_SIDE; l++)
+        if (fabsf(p->fft.time[(l + FFT) % FFT]) > fabsf(p->fft.time[(highest + FFT) % FFT])) highest = l;
+    if (fabsf(p->fft.time[(highest + FFT) % FFT]) > 2 * fabsf(p->fft.time[(best + FFT) % FFT])) best = highest; /* no room is that clear: they are copies */
     double lag = best, value = correlation(p, lag, &bend, &slope);
     for (int i = 0; i < 3 && bend * value < 0; i++) {
         double move = -slope / bend;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_PIECES = 24, PEAKS = 5, LONGEST = 60, SHORTEST = 15, STEP = UF_MERGE_FLUX / UF_MERGE_COARSE, SINGLE = 8 /* z of a match by one piece */ };
+enum { MOST_PIECES = 24, PEAKS = 5, LONGEST = 60, SHORTEST = 10, STEP = UF_MERGE_FLUX / UF_MERGE_COARSE, SINGLE = 7 /* z of a match by one piece */ };
 static const double drift_most = 1e-3; /* of one clock against another */
 
 typedef struct peak { double lag, z; } peak; /* lag: s */

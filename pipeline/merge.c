@@ -97,6 +97,15 @@ static bool same_file(const char *a, const char *b)
     return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }
 
+/* Nobody's recording is replaced, not even on --overwrite. */
+static int spare_inputs(const job *j, const char *path)
+{
+    for (int i = 0; i < j->n; i++)
+        if (same_file(path, j->take[i].path))
+            return uf_fail(j->ctx, UF_EINVAL, "'%s' is one of the recordings, and would be replaced; give another name or folder", path);
+    return UF_OK;
+}
+
 /* Inputs by name, each once; the film may be one more. */
 static int gather(job *j, const char *const *in, int n)
 {
@@ -232,7 +241,8 @@ static int open_stems(job *j)
     for (int i = 0; i < j->n_placed; i++) {
         char *path = stem_path(j, j->placed[i]);
         if (!path) return UF_ENOMEM;
-        int err = uf_sound_writer_open(&j->stem[i], j->ctx, path, j->o->overwrite);
+        int err = spare_inputs(j, path);
+        if (err == UF_OK) err = uf_sound_writer_open(&j->stem[i], j->ctx, path, j->o->overwrite);
         free(path);
         if (err == UF_OK) err = start_writer(j, j->stem[i], j->placed[i]->channels);
         UF_TRY(err);
@@ -455,6 +465,8 @@ static int merge(job *j)
     if (!(o->most >= 0 && o->loudness > -70 && o->loudness <= 0))
         return uf_fail(j->ctx, UF_EINVAL, "the attenuation is a number of dB, and loudness one of LUFS, from -70 to 0");
     if (!j->out && !(o->align_only && (o->stems || o->report))) return uf_fail(j->ctx, UF_EINVAL, "there is no place for the result; give a name for it");
+    if (!j->n) return uf_fail(j->ctx, UF_EINVAL, "there are no recordings; give some");
+    if (j->out) UF_TRY(spare_inputs(j, j->out));
     if (j->out) UF_TRY(uf_sound_writer_open(&j->writer, j->ctx, j->out, o->overwrite)); /* says at once what cannot be written */
     if (o->report) UF_TRY(uf_whole_check(j->ctx, o->report, o->overwrite));
     UF_TRY(listen_to_all(j));
