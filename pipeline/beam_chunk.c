@@ -155,6 +155,7 @@ static void look(uf_beam_chunk *c)
         uf_beam_look(c->spectrum + (size_t)(2 * m) * (size_t)c->frames, (size_t)(2 * c->o.n_mics) * (size_t)c->frames, c->two, c->frames,
                      (float)(c->quality[m] / sum), (float)(reference / level[m]), c->power, c->mask);
     }
+    analyse(c, voice_of(c, c->reference), c->two, 2 * (size_t)c->frames);
 }
 
 /* ---- one stretch ----------------------------------------------------------------------------------------------------------------- */
@@ -189,7 +190,7 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
     UF_TRY(hear_all(c, x, there));
     choose(c);
     look(c);
-    uf_beam_filter_job job = {.spectrum = c->spectrum, .power = c->power, .mask = c->mask, .present = c->present, .frames = c->frames, .reference = c->reference, .from = from, .to = to};
+    uf_beam_filter_job job = {.spectrum = c->spectrum, .power = c->power, .mask = c->mask, .voice = c->two, .present = c->present, .frames = c->frames, .reference = c->reference, .from = from, .to = to};
     float *beam = voice_of(c, c->o.n_mics);
     for (int round = 0; round < ROUNDS; round++) {
         job.learn = round == ROUNDS - 1;

@@ -15,7 +15,8 @@ typedef struct scratch { /* of one thread */
     uf_complex *sums;           /* blocks */
     uf_complex *solve, *w;      /* w: (blocks, mics) */
     float *x;                   /* (mics, 2, frames): of one bin, without its late room */
-    float *weight, *q;          /* frames; (2, frames) */
+    float *wet;                 /* ... and with it */
+    float *weight, *q;          /* frames; (2, BLOCK) */
     void *wpe;
 } scratch;
 
@@ -119,16 +120,34 @@ static uf_wpe_options wpe_options(const uf_beam_filter_options *o, int frames)
     return (uf_wpe_options){.mics = o->n_mics, .frames = frames, .taps = taps, .delay = 4, .rounds = 1, .ridge = .03};
 }
 
-static void dry(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s)
+/* How much of what was taken away is to stay away, 0 to 1: as much as brings the reference nearest to what the network takes for the voice. A
+ * held vowel can be predicted as well as a room; in a dry one the prediction would eat it. */
+static float share_of(const uf_beam_filter_job *j, const float *x, const float *dry, int b)
+{
+    const float *voice = j->voice + (size_t)(2 * b) * (size_t)j->frames;
+    double dot = 0, size = 1e-20;
+    for (int t = 0; t < 2 * j->frames; t++) {
+        double away = (double)x[t] - (double)dry[t];
+        dot += ((double)x[t] - (double)voice[t]) * away;
+        size += away * away;
+    }
+    return (float)fmin(fmax(1 * dot / size, 0), 1);
+}
+
+static void dry(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b)
 {
     float *re[64], *im[64];
     uf_wpe_options o = wpe_options(&f->o, j->frames);
     if (o.taps < 1 || f->o.n_mics > 12) return;
+    size_t row = (size_t)j->frames, all = 2 * (size_t)f->o.n_mics * row;
     for (int m = 0; m < f->o.n_mics; m++) {
         re[m] = s->x + (size_t)(2 * m) * (size_t)j->frames;
         im[m] = re[m] + j->frames;
     }
+    memcpy(s->wet, s->x, all * sizeof(*s->wet));
     uf_wpe(&o, s->weight, re, im, s->wpe);
+    float share = share_of(j, s->wet + (size_t)(2 * j->reference) * row, s->x + (size_t)(2 * j->reference) * row, b);
+    for (size_t i = 0; i < all; i++) s->x[i] = share * s->x[i] + (1 - share) * s->wet[i];
 }
 
 /* y = w^H x, from the middle of one block to the middle of the next with a share of both blocks' w. */
@@ -155,7 +174,7 @@ static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, 
     int n = f->o.n_mics, size = n * n, blocks = j->frames / BLOCK;
     fetch(f, j, b, s->x);
     weigh(f, j, b, s->weight);
-    if (!f->o.keep_room) dry(f, j, s);
+    if (!f->o.keep_room) dry(f, j, s, b);
     for (int k = 0; k < blocks; k++) measure(f, j, s, b, k);
     remember(s->speech, blocks, size, .95, f->speech + (size_t)b * (size_t)size, j, s->sums);
     remember(s->noise, blocks, size, .95, f->noise + (size_t)b * (size_t)size, j, s->sums);
@@ -198,10 +217,11 @@ static bool scratch_open(uf_ctx *ctx, scratch *s, const uf_beam_filter_options *
     s->solve = uf_alloc(ctx, UF_MVDR_SCRATCH * n * n + 2 * n, sizeof(uf_complex));
     s->w = uf_alloc(ctx, blocks * n, sizeof(uf_complex));
     s->x = uf_alloc(ctx, 2 * n * frames, sizeof(float));
+    s->wet = uf_alloc(ctx, 2 * n * frames, sizeof(float));
     s->weight = uf_alloc(ctx, frames, sizeof(float));
     s->q = uf_alloc(ctx, 2 * BLOCK, sizeof(float));
     s->wpe = uf_alloc(ctx, uf_wpe_scratch(&wpe), 1);
-    return s->speech && s->noise && s->sums && s->solve && s->w && s->x && s->weight && s->q && s->wpe;
+    return s->speech && s->noise && s->sums && s->solve && s->w && s->x && s->wet && s->weight && s->q && s->wpe;
 }
 
 int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_options *o)
@@ -234,7 +254,7 @@ void uf_beam_filter_close(uf_beam_filter **pf)
     if (!f) return;
     for (int i = 0; f->scratch && i < f->n_threads; i++) {
         scratch *s = &f->scratch[i];
-        void *owned[] = {s->speech, s->noise, s->sums, s->solve, s->w, s->x, s->weight, s->q, s->wpe};
+        void *owned[] = {s->speech, s->noise, s->sums, s->solve, s->w, s->x, s->wet, s->weight, s->q, s->wpe};
         for (int k = 0; k < UF_LEN(owned); k++) free(owned[k]);
     }
     free(f->scratch);

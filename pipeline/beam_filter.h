@@ -19,6 +19,7 @@ void uf_beam_filter_close(uf_beam_filter **f);
 typedef struct uf_beam_filter_job {
     const float *spectrum;     /* (BINS, mics, 2, frames) */
     const float *power, *mask; /* (BINS, frames) */
+    const float *voice;        /* (BINS, 2, frames): what the network takes for the voice at the reference */
     const bool *present;       /* (mics, frames) */
     int frames, reference;     /* frames: a multiple of UF_BEAM_BLOCK */
     int from, to;              /* blocks of this stretch alone: earlier ones have been learnt from before, later ones will be */

@@ -293,7 +293,7 @@ static void test_never_worse(void **state) {
         int reference = beam(ctx, (uf_beam_options){.weights = path, .n_mics = 3, .rate = 16000, .reference = -1}, 16000, x, merged, N, NULL);
         double one = uf_si_sdr(voice, single, N), all = uf_si_sdr(voice, merged, N);
         if (bad) assert_int_equal(reference, 0);
-        if (!(all > one + (bad ? -.5 : 1))) fail_msg("%s others: %.2f dB instead of %.2f", bad ? "bad" : "good", all, one);
+        if (!(all > one + (bad ? -.2 : 1))) fail_msg("%s others: %.2f dB instead of %.2f", bad ? "bad" : "good", all, one);
     }
     for (int m = 0; m < 3; m++) free(x[m]);
     free(voice);
@@ -327,10 +327,40 @@ static void test_mix(void **state) {
     uf_ctx_close(&ctx);
 }
 
+/* Amplitude of a wave of `hertz` in x. */
+static double amplitude(const float *x, int n, int rate, double hertz) {
+    uf_complex sum = 0;
+    for (int i = 0; i < n; i++) sum += (double)x[i] * cexp(-2 * M_PI * I * fmod(hertz * i / rate, 1));
+    return 2 * cabs(sum) / n;
+}
+
+/* What is above the network's band comes from the microphone that has it, when the reference has none. */
+static void test_highs(void **state) {
+    (void)state;
+    enum { N = 96000, RATE = 48000 };
+    uf_ctx *ctx = open_ctx();
+    float *x[2] = {sound(N), sound(N)}, *y = sound(N);
+    for (int i = 0; i < N; i++) {
+        x[0][i] = (float)(.1 * sin(2 * M_PI * fmod(700. * i / RATE, 1)) + .03 * sin(2 * M_PI * fmod(5000. * i / RATE, 1)));
+        x[1][i] = x[0][i] + (float)(.02 * sin(2 * M_PI * fmod(12000. * i / RATE, 1)));
+    }
+    beam(ctx, (uf_beam_options){.n_mics = 2, .rate = RATE, .reference = 0, .keep_room = true}, 4096, x, y, N, NULL);
+    double high = amplitude(y, N, RATE, 12000), low = amplitude(y, N, RATE, 700);
+    if (!(high > .01 && high < .03 && low > .08 && low < .12)) fail_msg("12 kHz: %.4f, 700 Hz: %.4f", high, low);
+    memcpy(x[1], x[0], N * sizeof(float));
+    beam(ctx, (uf_beam_options){.n_mics = 2, .rate = RATE, .reference = 0, .keep_room = true}, 4096, x, y, N, NULL);
+    assert_true(amplitude(y, N, RATE, 12000) < 1e-4); /* nobody has any: none is made up */
+    free(x[0]);
+    free(x[1]);
+    free(y);
+    uf_ctx_close(&ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cholesky), cmocka_unit_test(test_mvdr),   cmocka_unit_test(test_wpe),         cmocka_unit_test(test_places),
         cmocka_unit_test(test_pieces),   cmocka_unit_test(test_counts), cmocka_unit_test(test_never_worse), cmocka_unit_test(test_mix),
+        cmocka_unit_test(test_highs),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

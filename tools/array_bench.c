@@ -194,7 +194,7 @@ static int run_cells(bench *b) {
             cell c = {0};
             char name[16];
             for (int i = 0; i < b->o->scenes; i++) {
-                score to[N_METHODS];
+                score to[N_METHODS] = {{0}};
                 if (uf_ctx_cancelled(b->ctx)) return uf_fail(b->ctx, UF_EINTR, "stopped");
                 UF_TRY(one_scene(b, b->o->snrs[s], b->o->scene.seed + (uint64_t)i, to));
                 add(&c, to);
