@@ -24,6 +24,8 @@ struct uf_beam_chunk {
     bool *present;     /* (mics, frames) */
     double *quality;   /* voice over the rest, power, of each microphone in this stretch */
     double *known;     /* ... and so far */
+    double *loud;      /* root mean square of the voice at each microphone, where it was last heard */
+    double gain;       /* of the result: when another reference takes over, the voice stays as loud as it was */
     int frames, reference;
     bool chosen;
 };
@@ -80,6 +82,13 @@ static double ratio(const float *in, const float *out, int from, int to)
     return voice / rest;
 }
 
+static double level(const float *x, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sqrt(sum / n);
+}
+
 static float *voice_of(const uf_beam_chunk *c, int m) { return c->voice + (size_t)m * (size_t)c->o.most; }
 
 static bool any(const bool *there, int n)
@@ -113,6 +122,8 @@ static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
         }
         UF_TRY(hear(c, x[m], voice_of(c, m)));
         c->quality[m] = ratio(x[m], voice_of(c, m), 0, n);
+        double loud = level(voice_of(c, m), n);
+        if (loud > 1e-6) c->loud[m] = loud;
     }
     return UF_OK;
 }
@@ -120,7 +131,7 @@ static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
 /* The best so far decides how the result sounds; another takes over only when it is much better, or this one has gone. */
 static void choose(uf_beam_chunk *c)
 {
-    int best = 0;
+    int best = 0, before = c->reference;
     if (c->o.reference >= 0) {
         c->reference = c->o.reference;
         return;
@@ -130,6 +141,8 @@ static void choose(uf_beam_chunk *c)
         if (c->known[m] > c->known[best]) best = m;
     }
     if (!c->chosen || c->quality[c->reference] <= 0 || c->known[best] > 4 * c->known[c->reference]) c->reference = best;
+    if (c->chosen && c->reference != before && c->loud[before] > 1e-6 && c->loud[c->reference] > 1e-6)
+        c->gain *= fmin(fmax(c->loud[before] / c->loud[c->reference], .25), 4);
     c->chosen = c->chosen || c->known[best] > 1; /* before there is a voice nothing is decided */
 }
 
@@ -137,23 +150,21 @@ static void choose(uf_beam_chunk *c)
 static void look(uf_beam_chunk *c)
 {
     size_t all = (size_t)BINS * (size_t)c->frames;
-    double level[64], sum = 0, reference = 1e-12;
+    double loud[64], sum = 0, reference = 1e-12;
     memset(c->power, 0, all * sizeof(*c->power));
     memset(c->mask, 0, all * sizeof(*c->mask));
     for (int m = 0; m < c->o.n_mics; m++) {
-        const float *s = voice_of(c, m);
-        level[m] = 1e-12;
-        for (int i = 0; i < c->frames * HOP; i++) level[m] += (double)s[i] * (double)s[i];
+        loud[m] = pow(level(voice_of(c, m), c->frames * HOP), 2) + 1e-18;
         sum += c->quality[m];
     }
-    reference = level[c->reference];
-    if (reference < 1e-9)
-        for (int m = 0; m < c->o.n_mics; m++) reference = fmax(reference, level[m]);
+    reference = loud[c->reference];
+    if (reference < 1e-15)
+        for (int m = 0; m < c->o.n_mics; m++) reference = fmax(reference, loud[m]);
     for (int m = 0; m < c->o.n_mics; m++) {
         if (c->quality[m] <= 0) continue;
         analyse(c, voice_of(c, m), c->two, 2 * (size_t)c->frames);
         uf_beam_look(c->spectrum + (size_t)(2 * m) * (size_t)c->frames, (size_t)(2 * c->o.n_mics) * (size_t)c->frames, c->two, c->frames,
-                     (float)(c->quality[m] / sum), (float)(reference / level[m]), c->power, c->mask);
+                     (float)(c->quality[m] / sum), (float)(reference / loud[m]), c->power, c->mask);
     }
     analyse(c, voice_of(c, c->reference), c->two, 2 * (size_t)c->frames);
 }
@@ -205,6 +216,7 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
     }
     if (c->o.keep_room) memcpy(y, beam, (size_t)n * sizeof(*y));
     else fall_back(c, x[c->reference], beam, y);
+    for (int i = 0; i < n; i++) y[i] *= (float)c->gain;
     return UF_OK;
 }
 
@@ -231,7 +243,9 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, cons
     c->present = uf_alloc(ctx, mics * frames, sizeof(bool));
     c->quality = uf_alloc(ctx, mics, sizeof(double));
     c->known = uf_alloc(ctx, mics, sizeof(double));
-    int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->known
+    c->loud = uf_alloc(ctx, mics, sizeof(double));
+    c->gain = 1;
+    int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->known && c->loud
                   ? uf_beam_filter_open(&c->filter, ctx, &(uf_beam_filter_options){.n_mics = o->n_mics, .frames = (int)frames, .keep_room = o->keep_room})
                   : uf_fail(ctx, UF_ENOMEM, "out of memory for %d microphones; merge fewer", o->n_mics);
     if (err < 0) uf_beam_chunk_close(&c);
@@ -250,6 +264,7 @@ void uf_beam_chunk_close(uf_beam_chunk **pc)
     free(c->present);
     free(c->quality);
     free(c->known);
+    free(c->loud);
     free(c);
     *pc = NULL;
 }
