@@ -113,7 +113,8 @@ ok "a closed pipe" "$(cat code) $(grep -c 'nobody reads' err)" "0 1"
 "$unfade" clean --live --format s16le --rate 16000 <in >away 2>err & pid=$!
 exec 3>in 4<away
 for i in 1 2 3 4; do cat noise.raw; done >&3 2>/dev/null & feeder=$!
-sleep 1
+n=0
+until awk '/^wchar/ {exit !($2 >= 61900)}' /proc/$pid/io || [ $n -ge 300 ]; do sleep 0.2 && n=$((n + 1)); done # a pipe of 64 KB takes no more
 kill -TERM $pid
 wait $pid
 ok "a reader that has stopped" "$? $(grep -c 'nobody took' err)" "75 1"
