@@ -16,8 +16,8 @@ static const double whole_band = .9, gentle = -2; /* of half the rate; dB */
 static const double edge[BANDS + 1] = { 3550, 4500, 5600, 7100, 9000, 11200, 14000, 18000 };
 
 /* Mean level of a band in dB over that of four known stretches, out of how far three of those (the uppermost: 3/4 to 1 of the roll-off; 1/2 to
- * 3/4; 1/4 to 1/2; the rest is the fourth) are from it, and a constant. Least squares over 24,000 frames with voice of 180 recordings at
- * 44.1 kHz (Tux Paint's stamps, Spanish and Russian, every ninth). */
+ * 3/4; 1/4 to 1/2; the rest is the fourth) are from it, and a constant. Least squares over the frames with voice of 144 recordings at
+ * 44.1 kHz (Tux Paint's stamps, Spanish and Russian); 36 more told how far it is off: docs/speech.md. */
 typedef struct rule {
     double rolloff;
     double of[BANDS][KNOWN];
