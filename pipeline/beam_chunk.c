@@ -24,6 +24,7 @@ struct uf_beam_chunk {
     bool *present;     /* (mics, frames) */
     double *quality;   /* voice over the rest, power, of each microphone in this stretch */
     double *known;     /* ... and so far */
+    double *both;      /* (mics, mics): power of the voice at the first while the second was there too, when that was last so */
     double *loud;      /* root mean square of the voice at each microphone, where it was last heard */
     double gain;       /* of the result: when another reference takes over, the voice stays as loud as it was */
     int frames, reference;
@@ -128,6 +129,21 @@ static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
     return UF_OK;
 }
 
+/* Power of the voice at microphone m while k was there as well, for all m and k: what one is louder by than another is told by what both heard. */
+static void compare(uf_beam_chunk *c)
+{
+    int n = c->o.n_mics;
+    for (int m = 0; m < n; m++)
+        for (int k = 0; k < n; k++) {
+            const bool *here = c->present + (size_t)m * (size_t)c->frames, *there = c->present + (size_t)k * (size_t)c->frames;
+            const float *x = voice_of(c, m);
+            double sum = 0;
+            for (int i = 0; i < c->frames * HOP; i++)
+                if (here[i / HOP] && there[i / HOP]) sum += (double)x[i] * (double)x[i];
+            if (sum > 1e-9) c->both[m * n + k] = sum;
+        }
+}
+
 /* The best so far decides how the result sounds; another takes over only when it is much better, or this one has gone. */
 static void choose(uf_beam_chunk *c)
 {
@@ -199,9 +215,10 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
     c->frames = n / HOP;
     UF_TRY(uf_voice_net_resize(c->net, n));
     UF_TRY(hear_all(c, x, there));
+    compare(c);
     choose(c);
     look(c);
-    uf_beam_filter_job job = {.spectrum = c->spectrum, .power = c->power, .mask = c->mask, .voice = c->two, .present = c->present, .frames = c->frames, .reference = c->reference, .from = from, .to = to};
+    uf_beam_filter_job job = {.spectrum = c->spectrum, .power = c->power, .mask = c->mask, .voice = c->two, .present = c->present, .quality = c->quality, .both = c->both, .frames = c->frames, .reference = c->reference, .from = from, .to = to};
     float *beam = voice_of(c, c->o.n_mics);
     for (int round = 0; round < ROUNDS; round++) {
         job.learn = round == ROUNDS - 1;
@@ -244,8 +261,9 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, cons
     c->quality = uf_alloc(ctx, mics, sizeof(double));
     c->known = uf_alloc(ctx, mics, sizeof(double));
     c->loud = uf_alloc(ctx, mics, sizeof(double));
+    c->both = uf_alloc(ctx, mics * mics, sizeof(double));
     c->gain = 1;
-    int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->known && c->loud
+    int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->known && c->loud && c->both
                   ? uf_beam_filter_open(&c->filter, ctx, &(uf_beam_filter_options){.n_mics = o->n_mics, .frames = (int)frames, .keep_room = o->keep_room})
                   : uf_fail(ctx, UF_ENOMEM, "out of memory for %d microphones; merge fewer", o->n_mics);
     if (err < 0) uf_beam_chunk_close(&c);
@@ -265,6 +283,7 @@ void uf_beam_chunk_close(uf_beam_chunk **pc)
     free(c->quality);
     free(c->known);
     free(c->loud);
+    free(c->both);
     free(c);
     *pc = NULL;
 }

@@ -28,6 +28,8 @@ struct uf_beam_filter {
     uf_complex *speech, *noise; /* (BINS, mics, mics): learnt so far */
     double *loud;               /* (BINS): mean power of the voice so far */
     int *there, *n_there;       /* (blocks, mics): who is there all through a block and its neighbours */
+    int *reference;             /* (blocks): whose voice comes out */
+    double *gain;               /* (blocks): ... and what it is made louder by, where it is not the reference */
 };
 
 void uf_beam_look(const float *heard, size_t step, const float *voice, int frames, float share, float level, float *power, float *mask)
@@ -178,12 +180,32 @@ static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, 
     for (int k = 0; k < blocks; k++) measure(f, j, s, b, k);
     remember(s->speech, blocks, size, .95, f->speech + (size_t)b * (size_t)size, j, s->sums);
     remember(s->noise, blocks, size, .95, f->noise + (size_t)b * (size_t)size, j, s->sums);
-    for (int k = 0; k < blocks; k++)
-        uf_mvdr(n, s->speech + k * size, s->noise + k * size, f->n_there[k], f->there + k * n, j->reference, 1e-4, s->solve, s->w + k * n);
+    for (int k = 0; k < blocks; k++) {
+        uf_mvdr(n, s->speech + k * size, s->noise + k * size, f->n_there[k], f->there + k * n, f->reference[k], 1e-4, s->solve, s->w + k * n);
+        for (int m = 0; m < n; m++) s->w[k * n + m] *= f->gain[k];
+    }
     apply(f, j, s, y);
 }
 
 /* ---- all of them ------------------------------------------------------------------------------------------------------------------ */
+
+/* Covariances with a reference that is away tell its voice only as far as both were heard together, and would make it too quiet: the best
+ * that is there stands in, as loud as the reference was. */
+static void stand_in(uf_beam_filter *f, const uf_beam_filter_job *j, int k)
+{
+    const int *there = f->there + k * f->o.n_mics;
+    int best = -1;
+    f->reference[k] = j->reference;
+    f->gain[k] = 1;
+    for (int i = 0; i < f->n_there[k]; i++) {
+        if (there[i] == j->reference) return;
+        if (best < 0 || j->quality[there[i]] > j->quality[best]) best = there[i];
+    }
+    if (best < 0) return;
+    f->reference[k] = best;
+    double here = j->both[best * f->o.n_mics + j->reference], wanted = j->both[j->reference * f->o.n_mics + best];
+    if (here > 0 && wanted > 0) f->gain[k] = fmin(fmax(sqrt(wanted / here), .25), 4);
+}
 
 /* Who is there in all of a block and its neighbours, whose filters reach into it. */
 static void count(uf_beam_filter *f, const uf_beam_filter_job *j)
@@ -197,6 +219,7 @@ static void count(uf_beam_filter *f, const uf_beam_filter_job *j)
                 if (t >= 0 && t < j->frames) here = here && j->present[(size_t)m * (size_t)j->frames + (size_t)t];
             if (here) f->there[k * n + f->n_there[k]++] = m;
         }
+        stand_in(f, j, k);
     }
 }
 
@@ -238,7 +261,9 @@ int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_
     f->loud = uf_alloc(ctx, BINS, sizeof(double));
     f->there = uf_alloc(ctx, blocks * n, sizeof(int));
     f->n_there = uf_alloc(ctx, blocks, sizeof(int));
-    bool all = f->scratch && f->speech && f->noise && f->loud && f->there && f->n_there;
+    f->reference = uf_alloc(ctx, blocks, sizeof(int));
+    f->gain = uf_alloc(ctx, blocks, sizeof(double));
+    bool all = f->scratch && f->speech && f->noise && f->loud && f->there && f->n_there && f->reference && f->gain;
     for (int i = 0; all && i < f->n_threads; i++) all = scratch_open(ctx, &f->scratch[i], o);
     if (!all) {
         uf_beam_filter_close(&f);
@@ -263,6 +288,8 @@ void uf_beam_filter_close(uf_beam_filter **pf)
     free(f->loud);
     free(f->there);
     free(f->n_there);
+    free(f->reference);
+    free(f->gain);
     free(f);
     *pf = NULL;
 }

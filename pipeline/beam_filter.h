@@ -21,7 +21,10 @@ typedef struct uf_beam_filter_job {
     const float *power, *mask; /* (BINS, frames) */
     const float *voice;        /* (BINS, 2, frames): what the network takes for the voice at the reference */
     const bool *present;       /* (mics, frames) */
-    int frames, reference;     /* frames: a multiple of UF_BEAM_BLOCK */
+    const double *quality;     /* (mics): how well each hears the voice, power */
+    const double *both;        /* (mics, mics): power of the voice at the first while the second was there too; 0: never yet */
+    int frames, reference;     /* frames: a multiple of UF_BEAM_BLOCK. Where the reference is away, the best of those that are there stands in,
+                                  as loud as it */
     int from, to;              /* blocks of this stretch alone: earlier ones have been learnt from before, later ones will be */
     bool learn;                /* from them, for the stretches that follow */
 } uf_beam_filter_job;
