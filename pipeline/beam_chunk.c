@@ -25,6 +25,7 @@ struct uf_beam_chunk {
     double *quality;   /* voice over the rest, power, of each microphone in this stretch */
     double *known;     /* ... and so far */
     double *both;      /* (mics, mics): power of the voice at the first while the second was there too, when that was last so */
+    double *hop;       /* frames: scratch of compare() */
     double *loud;      /* root mean square of the voice at each microphone, where it was last heard */
     double gain;       /* of the result: when another reference takes over, the voice stays as loud as it was */
     int frames, reference;
@@ -133,15 +134,20 @@ static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
 static void compare(uf_beam_chunk *c)
 {
     int n = c->o.n_mics;
-    for (int m = 0; m < n; m++)
+    for (int m = 0; m < n; m++) {
+        const bool *here = c->present + (size_t)m * (size_t)c->frames;
+        const float *x = voice_of(c, m);
+        for (int t = 0; t < c->frames; t++) {
+            c->hop[t] = 0;
+            for (int i = t * HOP; here[t] && i < (t + 1) * HOP; i++) c->hop[t] += (double)x[i] * (double)x[i];
+        }
         for (int k = 0; k < n; k++) {
-            const bool *here = c->present + (size_t)m * (size_t)c->frames, *there = c->present + (size_t)k * (size_t)c->frames;
-            const float *x = voice_of(c, m);
+            const bool *there = c->present + (size_t)k * (size_t)c->frames;
             double sum = 0;
-            for (int i = 0; i < c->frames * HOP; i++)
-                if (here[i / HOP] && there[i / HOP]) sum += (double)x[i] * (double)x[i];
+            for (int t = 0; t < c->frames; t++) sum += there[t] ? c->hop[t] : 0;
             if (sum > 1e-9) c->both[m * n + k] = sum;
         }
+    }
 }
 
 /* The best so far decides how the result sounds; another takes over only when it is much better, or this one has gone. */
@@ -262,8 +268,9 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, cons
     c->known = uf_alloc(ctx, mics, sizeof(double));
     c->loud = uf_alloc(ctx, mics, sizeof(double));
     c->both = uf_alloc(ctx, mics * mics, sizeof(double));
+    c->hop = uf_alloc(ctx, frames, sizeof(double));
     c->gain = 1;
-    int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->known && c->loud && c->both
+    int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->known && c->loud && c->both && c->hop
                   ? uf_beam_filter_open(&c->filter, ctx, &(uf_beam_filter_options){.n_mics = o->n_mics, .frames = (int)frames, .keep_room = o->keep_room})
                   : uf_fail(ctx, UF_ENOMEM, "out of memory for %d microphones; merge fewer", o->n_mics);
     if (err < 0) uf_beam_chunk_close(&c);
@@ -284,6 +291,7 @@ void uf_beam_chunk_close(uf_beam_chunk **pc)
     free(c->known);
     free(c->loud);
     free(c->both);
+    free(c->hop);
     free(c);
     *pc = NULL;
 }
