@@ -9,21 +9,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { BLOCK = 16 }; /* frames that are turned at once: a transform has its bins in a row, a tensor its frames */
+
 typedef struct frames {
     uf_fft t;
     int fft, hop, bins, length;
     float *window;
+    float *block; /* (2,bins,BLOCK) */
 } frames;
 
 static void frames_close(frames *f) {
     uf_fft_close(&f->t);
     free(f->window);
+    free(f->block);
 }
 
 static bool frames_open(frames *f, int fft, int hop, int length) {
     *f = (frames){.fft = fft, .hop = hop, .bins = fft / 2 + 1, .length = length};
     f->window = malloc((size_t)fft * sizeof(float));
-    if (!uf_fft_open(&f->t, fft) || !f->window) return false;
+    f->block = malloc((size_t)f->bins * 2 * BLOCK * sizeof(float));
+    if (!uf_fft_open(&f->t, fft) || !f->window || !f->block) return false;
     uf_fft_window(fft, f->window);
     return true;
 }
@@ -45,10 +50,35 @@ static int infer_stft(uf_ctx *ctx, uf_node *y) {
     return UF_OK;
 }
 
-/* One frame to its bins, or (adjoint) the bins' gradients back to the frame's samples. */
+/* One frame to its bins. */
 static void analyse(frames *f, const float *x, int l) {
-    for (int i = 0; i < f->fft; i++) f->t.time[i] = f->window[i] * x[reflect(l * f->hop + i - f->fft / 2, f->length)];
+    int from = l * f->hop - f->fft / 2;
+    if (from >= 0 && from + f->fft <= f->length)
+        for (int i = 0; i < f->fft; i++) f->t.time[i] = f->window[i] * x[from + i];
+    else
+        for (int i = 0; i < f->fft; i++) f->t.time[i] = f->window[i] * x[reflect(from + i, f->length)];
     uf_fft_forward(&f->t);
+}
+
+/* The samples of frame l, windowed, added to x: the adjoint of analyse(). */
+static void synthesise(const frames *f, float *x, int l) {
+    int from = l * f->hop - f->fft / 2;
+    if (from >= 0 && from + f->fft <= f->length)
+        for (int i = 0; i < f->fft; i++) x[from + i] += f->window[i] * f->t.time[i];
+    else
+        for (int i = 0; i < f->fft; i++) x[reflect(from + i, f->length)] += f->window[i] * f->t.time[i];
+}
+
+/* Element (b, j) of the block's real or imaginary parts. */
+static float *in_block(const frames *f, int imaginary, int b, int j) { return f->block + ((size_t)imaginary * (size_t)f->bins + (size_t)b) * BLOCK + j; }
+
+/* Frames [l, l + n) of a plane of real or imaginary parts (bins,frames) to the block, or from it. */
+static void read_block(const frames *f, int imaginary, const float *plane, int n_frames, int l, int n) {
+    for (int b = 0; b < f->bins; b++) memcpy(in_block(f, imaginary, b, 0), plane + (size_t)b * (size_t)n_frames + l, (size_t)n * sizeof *plane);
+}
+
+static void write_block(const frames *f, int imaginary, float *plane, int n_frames, int l, int n) {
+    for (int b = 0; b < f->bins; b++) memcpy(plane + (size_t)b * (size_t)n_frames + l, in_block(f, imaginary, b, 0), (size_t)n * sizeof *plane);
 }
 
 static void stft_fwd(const uf_call *k) {
@@ -58,12 +88,14 @@ static void stft_fwd(const uf_call *k) {
         frames f;
         bool ok = frames_open(&f, k->y->attr.fft, k->y->attr.hop, xs.w);
         for (int c = 0; ok && c < xs.c; c++)
-            for (int l = 0; l < s.w; l++) {
-                analyse(&f, k->x[0] + uf_at(xs, n, c, 0, 0), l);
-                for (int b = 0; b < s.h; b++) {
-                    k->out[uf_at(s, n, 2 * c, b, l)] = f.t.bins[b][0];
-                    k->out[uf_at(s, n, 2 * c + 1, b, l)] = f.t.bins[b][1];
+            for (int l = 0, m; l < s.w; l += m) {
+                m = s.w - l < BLOCK ? s.w - l : BLOCK;
+                for (int j = 0; j < m; j++) {
+                    analyse(&f, k->x[0] + uf_at(xs, n, c, 0, 0), l + j);
+                    for (int i = 0; i < 2; i++)
+                        for (int b = 0; b < s.h; b++) *in_block(&f, i, b, j) = f.t.bins[b][i];
                 }
+                for (int i = 0; i < 2; i++) write_block(&f, i, k->out + uf_at(s, n, 2 * c + i, 0, 0), s.w, l, m);
             }
         frames_close(&f);
     }
@@ -79,16 +111,18 @@ static void stft_bwd(const uf_call *k) {
         frames f;
         bool ok = frames_open(&f, k->y->attr.fft, k->y->attr.hop, xs.w);
         for (int c = 0; ok && c < xs.c; c++)
-            for (int l = 0; l < s.w; l++) {
-                for (int b = 0; b < s.h; b++) {
-                    float half = b == 0 || b == s.h - 1 ? 1.f : .5f;
-                    f.t.bins[b][0] = half * k->dy[uf_at(s, n, 2 * c, b, l)];
-                    f.t.bins[b][1] = b == 0 || b == s.h - 1 ? 0.f : half * k->dy[uf_at(s, n, 2 * c + 1, b, l)];
+            for (int l = 0, m; l < s.w; l += m) {
+                m = s.w - l < BLOCK ? s.w - l : BLOCK;
+                for (int i = 0; i < 2; i++) read_block(&f, i, k->dy + uf_at(s, n, 2 * c + i, 0, 0), s.w, l, m);
+                for (int j = 0; j < m; j++) {
+                    for (int b = 0; b < s.h; b++) {
+                        bool end = b == 0 || b == s.h - 1;
+                        f.t.bins[b][0] = *in_block(&f, 0, b, j) * (end ? 1.f : .5f);
+                        f.t.bins[b][1] = end ? 0.f : *in_block(&f, 1, b, j) * .5f;
+                    }
+                    uf_fft_inverse(&f.t);
+                    synthesise(&f, k->dx[0] + uf_at(xs, n, c, 0, 0), l + j);
                 }
-                uf_fft_inverse(&f.t);
-                float *dx = k->dx[0] + uf_at(xs, n, c, 0, 0);
-                for (int i = 0; i < f.fft; i++)
-                    dx[reflect(l * f.hop + i - f.fft / 2, f.length)] += f.window[i] * f.t.time[i];
             }
         frames_close(&f);
     }
@@ -194,7 +228,7 @@ typedef struct pairs {
 static pairs pairs_of(uf_shape x) { return (pairs){(size_t)x.n * (size_t)x.c / 2, (size_t)x.h * (size_t)x.w}; }
 
 /* s = (|x|^2 + eps)^((p-1)/2) */
-static float weight_of(float re, float im, const uf_attr *a) { return powf(re * re + im * im + a->eps, .5f * (a->p - 1.f)); }
+static float weight_of(float re, float im, const uf_attr *a) { return a->p == 1.f ? 1.f : powf(re * re + im * im + a->eps, .5f * (a->p - 1.f)); }
 
 static void compress_fwd(const uf_call *k) {
     pairs q = pairs_of(k->y->shape);

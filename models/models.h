@@ -65,6 +65,9 @@ int uf_color_init(uf_ctx *ctx, const uf_weights *features, uf_params *color);
 /* Does the opened file hold the mask behind `room`? And the same of a file, for one who wants it: UF_EDATA with a remedy where it does not. */
 bool uf_speech_has_room(const uf_weights *w);
 int uf_speech_need_room(uf_ctx *ctx, const char *path);
+/* A trained `speech` file's weights to go on from: a mask behind `room` that it lacks begins as that of the voice alone, and recurrent
+ * blocks beyond its own begin as if they were not there. UF_EDATA: not such a file, or of another width. */
+int uf_speech_init(uf_ctx *ctx, const uf_weights *w, uf_params *speech);
 /* The mask behind `room` begins as that of the voice alone. */
 void uf_speech_start_room(uf_params *speech);
 /* Short side of the pictures that `color` looks at by default: with less it colours more boldly, with more it sees finer things; at this

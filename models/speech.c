@@ -128,11 +128,14 @@ static int stream_live(uf_graph *g, int n, int frames, uf_built *b) {
     return uf_graph_status(g);
 }
 
-bool uf_speech_has_room(const uf_weights *w) {
+/* Does the file hold this tensor? */
+static bool holds(const uf_weights *w, const char *name) {
     for (int i = 0; i < uf_weights_n(w); i++)
-        if (!strcmp(uf_weights_tensor(w, i, NULL, NULL), "head.room.w")) return true;
+        if (!strcmp(uf_weights_tensor(w, i, NULL, NULL), name)) return true;
     return false;
 }
+
+bool uf_speech_has_room(const uf_weights *w) { return holds(w, "head.room.w"); }
 
 int uf_speech_need_room(uf_ctx *ctx, const char *path) {
     uf_weights *w = NULL;
@@ -152,6 +155,32 @@ void uf_speech_start_room(uf_params *speech) {
         uf_param *room = uf_params_find(speech, to);
         if (voice && room) memcpy(room->value, voice->value, uf_count(room->shape) * sizeof *room->value);
     }
+}
+
+/* Is the parameter in a block that the file has not? Such a block begins as if it were not there: what it adds is scaled by 0. */
+static bool starts_block(const uf_weights *w, uf_param *p) {
+    static const char *const silent = ".mix.bn.gamma";
+    int block = 0;
+    char known[48];
+    if (sscanf(p->name, "block.%d.", &block) != 1) return false;
+    snprintf(known, sizeof known, "block.%d.time.mix.w", block);
+    if (holds(w, known)) return false;
+    size_t n = strlen(p->name), tail = strlen(silent);
+    if (n > tail && !strcmp(p->name + n - tail, silent)) memset(p->value, 0, uf_count(p->shape) * sizeof *p->value);
+    return true;
+}
+
+int uf_speech_init(uf_ctx *ctx, const uf_weights *w, uf_params *speech) {
+    int loaded = 0, started = 0, n = uf_params_n(speech);
+    bool start_room = uf_params_find(speech, "head.room.w") && !uf_speech_has_room(w);
+    UF_TRY(uf_weights_load(w, speech, false, &loaded));
+    for (int i = 0; i < n; i++) started += starts_block(w, uf_params_at(speech, i));
+    if (loaded + started + 2 * start_room != n) return uf_weights_load(w, speech, true, NULL); /* which says what is missing */
+    if (started) uf_log(ctx, UF_LOG_INFO, "the first weights are of fewer recurrent blocks: those that are new begin as if they were not there");
+    if (!start_room) return UF_OK;
+    uf_speech_start_room(speech);
+    uf_log(ctx, UF_LOG_INFO, "the first weights know the voice without its room: the output that keeps the room begins as that");
+    return UF_OK;
 }
 
 const uf_model uf_model_speech = {

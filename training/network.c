@@ -54,7 +54,7 @@ static int ask_critic(uf_network *n, const uf_network_options *o) {
 
 static int build_sound(uf_network *n, uf_ctx *ctx, const uf_network_options *o) {
     uf_shape wave = {o->batch, 1, 1, o->size};
-    float share = o->no_room ? 0.f : uf_recipe_room(o->r);
+    float share = uf_recipe_room(o->r);
     uf_built b = {.keep_room = share > 0};
     uf_graph_training(n->graph, !o->fixed);
     UF_TRY(uf_model_find(o->r->model)->build(n->graph, wave, &b));

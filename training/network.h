@@ -25,7 +25,6 @@ typedef struct uf_network_options {
     bool hinge;            /* ... which is minus its mean score instead of BCE against "photograph" */
     int batch, size;
     bool train;            /* false: an INFER plan that still computes the loss */
-    bool no_room;          /* speech: without its second output, whatever the recipe says */
     bool fixed;            /* norms keep their running statistics: what learns is what will be shipped */
 } uf_network_options;
 int uf_network_open(uf_network *n, uf_ctx *ctx, const uf_network_options *o);

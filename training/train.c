@@ -144,34 +144,32 @@ static int load_judge(uf_run *u) {
 }
 
 /* The network built once, so that its parameters exist. */
-static int make_params(uf_run *u, bool no_room) {
+static int make_params(uf_run *u) {
     uf_network n;
     UF_TRY(uf_network_open(&n, u->ctx, &(uf_network_options){.r = u->r, .params = u->params, .judge = u->judge, .batch = 1,
-                                                             .size = uf_run_size(u, false), .no_room = no_room}));
+                                                             .size = uf_run_size(u, false)}));
     uf_network_close(&n);
     return UF_OK;
 }
 
-/* Weights to begin with, where the recipe names some; those of a voice without its room serve both outputs. */
+/* Weights to begin with, where the recipe names some. */
 static int load_init(uf_run *u) {
     uf_weights *w = NULL;
     int err = uf_weights_open(&w, u->ctx, u->r->init);
     const char *model = w ? uf_weights_meta(w, "model") : NULL;
     bool other = !strcmp(u->r->model, "color") && (!model || strcmp(model, "color"));
-    bool no_room = w && uf_recipe_room(u->r) > 0 && !uf_speech_has_room(w);
-    if (err == UF_OK) err = make_params(u, no_room);
-    if (err == UF_OK) err = other ? uf_color_init(u->ctx, w, u->params) : uf_weights_load(w, u->params, true, NULL);
+    if (err == UF_OK) err = make_params(u);
+    if (err == UF_OK && other)
+        err = uf_color_init(u->ctx, w, u->params);
+    else if (err == UF_OK)
+        err = uf_model_find(u->r->model)->rate ? uf_speech_init(u->ctx, w, u->params) : uf_weights_load(w, u->params, true, NULL);
     uf_weights_close(&w);
     settle(u->params); /* weights to start from, not a run to go on with */
-    if (err < 0 || !no_room) return err;
-    UF_TRY(make_params(u, false));
-    uf_speech_start_room(u->params);
-    uf_log(u->ctx, UF_LOG_INFO, "'%s' knows the voice without its room: the output that keeps the room begins as that", u->r->init);
-    return UF_OK;
+    return err;
 }
 
 static int load_start(uf_run *u) {
-    UF_TRY(u->r->init ? load_init(u) : make_params(u, false));
+    UF_TRY(u->r->init ? load_init(u) : make_params(u));
     return u->judge ? load_judge(u) : UF_OK;
 }
 
