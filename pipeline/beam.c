@@ -267,7 +267,7 @@ static int beam_open(uf_beam *b)
     UF_TRY(uf_weights_choose(b->ctx, o->weights, uf_model_speech.file, o->weights_dir, &weights));
     UF_TRY(uf_voice_net_open(&b->net, b->ctx, weights, o->float32, false));
     UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->net,
-                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .keep_room = o->keep_room,
+                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .keep_room = o->keep_room,
                                                         .least = o->most > 0 ? pow(10, -o->most / 20) : 0, .most = CHUNK + UNIT }));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->down, o->n_mics, o->rate, RATE, PRECISION));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->up, is_wide(b) ? o->n_mics + 1 : 1, RATE, o->rate, PRECISION));
@@ -290,7 +290,7 @@ int uf_beam_open(uf_beam **out, uf_ctx *ctx, const uf_beam_options *o)
     if (!b) return UF_ENOMEM;
     b->ctx = ctx;
     b->o = *o;
-    if (o->n_mics < 1 || o->n_mics > MOST || o->rate < 1000 || o->reference >= o->n_mics)
+    if (o->n_mics < 1 || o->n_mics > MOST || o->rate < 1000 || o->reference >= o->n_mics || o->home >= o->n_mics)
         err = uf_fail(ctx, UF_EUNSUPPORTED, "%d microphones with %d samples a second cannot be merged; up to %d can", o->n_mics, o->rate, MOST);
     else if (o->mix_only || (o->n_mics == 1 && o->keep_room)) /* alone and as it is: a mixture of one */
         err = uf_beam_mix_open(&b->mix, ctx, o->n_mics, o->rate, o->reference);

@@ -8,7 +8,8 @@ typedef struct uf_beam uf_beam;
 typedef struct uf_beam_options {
     const char *weights, *weights_dir; /* of `speech`; NULL as in voice.h */
     int n_mics, rate;                  /* rate: of all channels, Hz */
-    int reference;                     /* microphone that decides timbre and level; -1: the best one, chosen as it goes */
+    int reference;                     /* microphone that decides timbre and level; -1: `home` does, but where another hears a voice far better */
+    int home;                          /* as of uf_reference_best(); -1: the first that hears a voice well */
     bool keep_room;                    /* no dereverberation, no network on the result's room */
     bool mix_only;                     /* music: match and mix, no masks */
     double most;                       /* dB, floor of the post-filter; 0: as far as the network says */

@@ -23,13 +23,11 @@ struct uf_beam_chunk {
     float *in;         /* n */
     bool *present;     /* (mics, frames) */
     double *quality;   /* voice over the rest, power, of each microphone in this stretch */
-    double *known;     /* ... and so far */
     double *both;      /* (mics, mics): power of the voice at the first while the second was there too, when that was last so */
     double *hop;       /* frames: scratch of compare() */
-    double *loud;      /* root mean square of the voice at each microphone, where it was last heard */
+    double loud;       /* root mean square of the voice at `home`, when that last decided */
     double gain;       /* of the result: when another reference takes over, the voice stays as loud as it was */
-    int frames, reference;
-    bool chosen;
+    int frames, reference, home; /* home: the reference unless something is wrong with it; -1: nobody yet */
 };
 
 int uf_beam_chunk_reference(const uf_beam_chunk *c) { return c->reference; }
@@ -124,8 +122,6 @@ static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
         }
         UF_TRY(hear(c, x[m], voice_of(c, m)));
         c->quality[m] = ratio(x[m], voice_of(c, m), 0, n);
-        double loud = level(voice_of(c, m), n);
-        if (loud > 1e-6) c->loud[m] = loud;
     }
     return UF_OK;
 }
@@ -150,22 +146,24 @@ static void compare(uf_beam_chunk *c)
     }
 }
 
-/* The best so far decides how the result sounds; another takes over only when it is much better, or this one has gone. */
+/* One microphone decides how the result sounds, all the time; another takes over where that one has gone, or hears a voice far better: another
+ * person speaks, who sits there. */
 static void choose(uf_beam_chunk *c)
 {
+    const double far_better = 10, voice = 1; /* power ratios */
     int best = 0, before = c->reference;
-    if (c->o.reference >= 0) {
-        c->reference = c->o.reference;
-        return;
-    }
-    for (int m = 0; m < c->o.n_mics; m++) {
-        c->known[m] = c->quality[m] > 0 ? (c->known[m] > 0 ? pow(c->known[m], .7) * pow(c->quality[m], .3) : c->quality[m]) : c->known[m] * .5;
-        if (c->known[m] > c->known[best]) best = m;
-    }
-    if (!c->chosen || c->quality[c->reference] <= 0 || c->known[best] > 4 * c->known[c->reference]) c->reference = best;
-    if (c->chosen && c->reference != before && c->loud[before] > 1e-6 && c->loud[c->reference] > 1e-6)
-        c->gain *= fmin(fmax(c->loud[before] / c->loud[c->reference], .25), 4);
-    c->chosen = c->chosen || c->known[best] > 1; /* before there is a voice nothing is decided */
+    for (int m = 1; m < c->o.n_mics; m++)
+        if (c->quality[m] > c->quality[best]) best = m;
+    if (c->home < 0 && c->quality[best] > voice) c->home = best; /* before there is a voice nothing is decided */
+    c->reference = c->home < 0 ? best : c->home;
+    bool better = c->quality[best] > voice && c->quality[best] > far_better * c->quality[c->reference];
+    if (c->o.reference < 0 && (better || c->quality[c->reference] <= 0)) c->reference = best;
+    double loud = level(voice_of(c, c->reference), c->frames * HOP);
+    if (c->home < 0 || c->reference == c->home) {
+        c->gain = 1;
+        if (loud > 1e-6) c->loud = loud;
+    } else if (c->reference != before && loud > 1e-6 && c->loud > 1e-6)
+        c->gain = fmin(fmax(c->loud / loud, .25), 4);
 }
 
 /* Power and share of the voice from what the network hears at each microphone, the better ones first; brought to the reference's level. */
@@ -265,12 +263,11 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, cons
     c->in = uf_alloc(ctx, (size_t)o->most, sizeof(float));
     c->present = uf_alloc(ctx, mics * frames, sizeof(bool));
     c->quality = uf_alloc(ctx, mics, sizeof(double));
-    c->known = uf_alloc(ctx, mics, sizeof(double));
-    c->loud = uf_alloc(ctx, mics, sizeof(double));
     c->both = uf_alloc(ctx, mics * mics, sizeof(double));
     c->hop = uf_alloc(ctx, frames, sizeof(double));
     c->gain = 1;
-    int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->known && c->loud && c->both && c->hop
+    c->home = o->reference >= 0 ? o->reference : o->home;
+    int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->both && c->hop
                   ? uf_beam_filter_open(&c->filter, ctx, &(uf_beam_filter_options){.n_mics = o->n_mics, .frames = (int)frames, .keep_room = o->keep_room})
                   : uf_fail(ctx, UF_ENOMEM, "out of memory for %d microphones; merge fewer", o->n_mics);
     if (err < 0) uf_beam_chunk_close(&c);
@@ -288,8 +285,6 @@ void uf_beam_chunk_close(uf_beam_chunk **pc)
     for (int i = 0; i < UF_LEN(owned); i++) free(owned[i]);
     free(c->present);
     free(c->quality);
-    free(c->known);
-    free(c->loud);
     free(c->both);
     free(c->hop);
     free(c);

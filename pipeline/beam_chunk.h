@@ -7,7 +7,7 @@
 enum { UF_BEAM_FFT = 1024, UF_BEAM_HOP = 256, UF_BEAM_BINS = UF_BEAM_FFT / 2 + 1, UF_BEAM_BLOCK = 32 }; /* BLOCK: frames that share a filter */
 
 typedef struct uf_beam_chunk_options {
-    int n_mics, reference; /* -1: the best one */
+    int n_mics, reference, home; /* as in uf_beam_options */
     bool keep_room;
     double least;          /* amplitude that noise keeps */
     int most;              /* samples of the longest stretch, a multiple of HOP * BLOCK */

@@ -151,6 +151,11 @@ typedef struct uf_place_options {
 /* Fills what place.c owns in each take. */
 int uf_place_all(uf_ctx *ctx, uf_take *take, int n, const uf_place_options *o);
 
+/* ---- reference.c ----- */
+
+/* The best of placed recordings, by some stretches of the span [from, from + seconds) of common time. */
+int uf_reference_of_takes(uf_ctx *ctx, const uf_take *const *take, int n, double from, double seconds, const uf_merge_options *o, const char *weights_dir, int *best);
+
 /* ---- tracks.c: the second pass ----- */
 
 typedef struct uf_tracks uf_tracks; /* all placed recordings, read side by side on the common clock */

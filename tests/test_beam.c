@@ -2,6 +2,7 @@
 #include "beam.h"
 #include "models.h"
 #include "mvdr.h"
+#include "reference.h"
 #include "sound_measure.h"
 #include "voice.h"
 
@@ -199,7 +200,7 @@ static void test_places(void **state) {
         float *x = sound(n), *y = sound(n), *all[3] = {x, x, x};
         double best = -1;
         for (int s = 16; s < n; s += every) x[s] = .2f * (1 + uf_uniform(1, 2, (uint64_t)s)); /* no two alike, else a shift by one is none */
-        beam(ctx, (uf_beam_options){.n_mics = c[i].mics, .rate = c[i].rate, .reference = -1, .mix_only = c[i].mix}, 4096, all, y, n, NULL);
+        beam(ctx, (uf_beam_options){.n_mics = c[i].mics, .rate = c[i].rate, .reference = -1, .home = -1, .mix_only = c[i].mix}, 4096, all, y, n, NULL);
         for (int d = -40; d <= 40; d++) {
             double dot = 0;
             for (int s = 40; s < n - 40; s++) dot += (double)x[s] * (double)y[s + d];
@@ -233,7 +234,7 @@ static void test_pieces(void **state) {
         x[0][120000] = 3e38f;
         for (int k = 0; k < 2; k++) {
             y[k] = sound(N);
-            beam(ctx, (uf_beam_options){.n_mics = 3, .rate = 16000, .reference = -1, .mix_only = mix}, block[k], x, y[k], N, gone);
+            beam(ctx, (uf_beam_options){.n_mics = 3, .rate = 16000, .reference = -1, .home = -1, .mix_only = mix}, block[k], x, y[k], N, gone);
             if (k) assert_memory_equal(y[0], y[k], N * sizeof(float));
         }
         if (!mix)
@@ -303,7 +304,7 @@ static void test_counts(void **state) {
         beam(ctx, (uf_beam_options){.n_mics = mics, .rate = 16000, .reference = mics - 1, .keep_room = true}, 5000, x, y, N, NULL);
         assert_true(uf_si_sdr(x[0], y, N) > 15);
         for (int m = 0; m < 32; m++) memset(x[m], 0, N * sizeof(float));
-        beam(ctx, (uf_beam_options){.n_mics = mics, .rate = 16000, .reference = -1}, 5000, x, y, N, NULL);
+        beam(ctx, (uf_beam_options){.n_mics = mics, .rate = 16000, .reference = -1, .home = -1}, 5000, x, y, N, NULL);
         for (int i = 0; i < N; i++) assert_true(y[i] == 0.f);
     }
     assert_int_equal(uf_beam_open(&b, ctx, &(uf_beam_options){.n_mics = 33, .rate = 16000}), UF_EUNSUPPORTED);
@@ -335,7 +336,7 @@ static void test_never_worse(void **state) {
         assert_int_equal(uf_voice_push(v, NULL, 0), UF_OK);
         assert_int_equal(uf_voice_pull(v, &single, N), N);
         uf_voice_close(&v);
-        int reference = beam(ctx, (uf_beam_options){.weights = path, .n_mics = 3, .rate = 16000, .reference = -1}, 16000, x, merged, N, NULL);
+        int reference = beam(ctx, (uf_beam_options){.weights = path, .n_mics = 3, .rate = 16000, .reference = -1, .home = -1}, 16000, x, merged, N, NULL);
         double one = uf_si_sdr(voice, single, N), all = uf_si_sdr(voice, merged, N);
         if (bad) assert_int_equal(reference, 0);
         if (!(all > one + (bad ? -.2 : 1))) fail_msg("%s others: %.2f dB instead of %.2f", bad ? "bad" : "good", all, one);
@@ -344,6 +345,62 @@ static void test_never_worse(void **state) {
     free(voice);
     free(single);
     free(merged);
+    uf_ctx_close(&ctx);
+}
+
+/* The microphone that hears the voice best over all decides, though it is not there all the time, and another hears it better for a while. */
+static void test_reference(void **state) {
+    (void)state;
+    enum { N = UF_REFERENCE_STRETCH };
+    static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
+    static const float noise[4][3] = {{.3f, .02f, .1f}, {.3f, 0, .1f}, {.3f, .3f, .1f}, {.3f, .02f, .1f}}; /* of a stretch, of a microphone; 0: away */
+    uf_ctx *ctx = open_ctx();
+    float *x[3];
+    uf_reference *r = NULL;
+    for (int m = 0; m < 3; m++) x[m] = sound(N);
+    assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false), UF_OK);
+    assert_int_equal(uf_reference_best(r), -1);
+    for (int k = 0; k < UF_LEN(noise); k++) {
+        const float *in[3];
+        for (int m = 0; m < 3; m++) {
+            for (int i = 0; i < N; i++) x[m][i] = speak(i / 16000.) + noise[k][m] * uf_gaussian(2, (uint64_t)(3 * k + m), (uint64_t)i);
+            in[m] = noise[k][m] > 0 ? x[m] : NULL;
+        }
+        assert_int_equal(uf_reference_hear(r, in), UF_OK);
+    }
+    assert_int_equal(uf_reference_best(r), 1);
+    uf_reference_close(&r);
+    assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false), UF_OK);
+    for (int m = 0; m < 3; m++) memset(x[m], 0, N * sizeof *x[m]);
+    assert_int_equal(uf_reference_hear(r, (const float *const *)x), UF_OK);
+    assert_int_equal(uf_reference_best(r), -1); /* silence decides nothing */
+    uf_reference_close(&r);
+    for (int m = 0; m < 3; m++) free(x[m]);
+    uf_ctx_close(&ctx);
+}
+
+/* Two people at a table, each by a microphone of his own which hardly hears the other: the result follows who speaks, and both are about as loud. */
+static void test_follows(void **state) {
+    (void)state;
+    enum { STRETCH = 2 * UF_REFERENCE_STRETCH, N = 2 * STRETCH };
+    static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
+    uf_ctx *ctx = open_ctx();
+    float *x[2] = {sound(N), sound(N)}, *y = sound(N), *voice = sound(N);
+    double loud[2] = {0};
+    for (int i = 0; i < N; i++) {
+        voice[i] = speak(i / 16000.);
+        for (int m = 0; m < 2; m++) x[m][i] = voice[i] * (i / STRETCH == m ? 1.f : .03f) + .02f * uf_gaussian(4, (uint64_t)m, (uint64_t)i);
+    }
+    int reference = beam(ctx, (uf_beam_options){.weights = path, .n_mics = 2, .rate = 16000, .reference = -1, .home = 0}, 16000, x, y, N, NULL);
+    assert_int_equal(reference, 1);
+    for (int i = 0; i < N; i++) loud[i / STRETCH] += (double)y[i] * (double)y[i];
+    if (!(fabs(10 * log10(loud[1] / loud[0])) < 1)) fail_msg("the second is %.1f dB louder", 10 * log10(loud[1] / loud[0]));
+    double sdr = uf_si_sdr(voice + STRETCH + STRETCH / 2, y + STRETCH + STRETCH / 2, STRETCH / 2);
+    if (!(sdr > 10)) fail_msg("the second: %.1f dB", sdr);
+    free(x[0]);
+    free(x[1]);
+    free(y);
+    free(voice);
     uf_ctx_close(&ctx);
 }
 
@@ -405,7 +462,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cholesky), cmocka_unit_test(test_mvdr),   cmocka_unit_test(test_wpe),         cmocka_unit_test(test_places),
         cmocka_unit_test(test_pieces),   cmocka_unit_test(test_counts), cmocka_unit_test(test_never_worse), cmocka_unit_test(test_mix),
-        cmocka_unit_test(test_highs), cmocka_unit_test(test_reference_away), cmocka_unit_test(test_late_reference),
+        cmocka_unit_test(test_highs), cmocka_unit_test(test_reference), cmocka_unit_test(test_follows), cmocka_unit_test(test_reference_away), cmocka_unit_test(test_late_reference),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

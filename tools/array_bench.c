@@ -2,6 +2,7 @@
 #include "array_bench.h"
 
 #include "beam.h"
+#include "reference.h"
 #include "sound_measure.h"
 #include "sound_reader.h"
 #include "voice.h"
@@ -62,12 +63,29 @@ static int enhance(const bench *b, const float *x, float *y) {
     return err;
 }
 
+/* As the first pass of a merge does, but of all stretches. */
+static int choose_home(const bench *b, int *home) {
+    uf_reference *r = NULL;
+    UF_TRY(uf_reference_open(&r, b->ctx, b->n_mics, NULL, UNFADE_WEIGHTS_DIR, false));
+    int err = UF_OK;
+    for (int at = 0; err == UF_OK && at + UF_REFERENCE_STRETCH <= b->n; at += UF_REFERENCE_STRETCH) {
+        const float *x[UF_MOST_MICS];
+        for (int i = 0; i < b->n_mics; i++) x[i] = b->x[i] + at;
+        err = uf_reference_hear(r, x);
+    }
+    *home = uf_reference_best(r);
+    uf_reference_close(&r);
+    return err;
+}
+
 static int merge(bench *b, float *y, int *reference) {
     uf_beam *m = NULL;
     float weight[UF_MOST_MICS];
     const float *from[UF_MOST_MICS];
-    int done = 0, err = uf_beam_open(&m, b->ctx, &(uf_beam_options){.weights_dir = UNFADE_WEIGHTS_DIR, .n_mics = b->n_mics, .rate = RATE, .reference = -1});
     double started = uf_now();
+    int done = 0, home = -1;
+    UF_TRY(choose_home(b, &home));
+    int err = uf_beam_open(&m, b->ctx, &(uf_beam_options){.weights_dir = UNFADE_WEIGHTS_DIR, .n_mics = b->n_mics, .rate = RATE, .reference = -1, .home = home});
     for (int i = 0; i < b->n_mics; i++) weight[i] = 1;
     for (int at = 0; err == UF_OK && at <= b->n; at += BLOCK) {
         int some = b->n - at < BLOCK ? b->n - at : BLOCK;
@@ -85,7 +103,7 @@ static int merge(bench *b, float *y, int *reference) {
 
 /* ---- one scene --------------------------------------------------------------------------------------------------------------------- */
 
-/* Every microphone hears the talker at the time at which the nearest does: what a perfect alignment gives. */
+/* Every microphone hears the talker at the time at which the nearest does, and none upside down: what a perfect alignment gives. */
 static int hear(bench *b, uf_array *a) {
     uf_array_scene s;
     double d[UF_MOST_MICS], nearest = 1e9;
@@ -103,6 +121,8 @@ static int hear(bench *b, uf_array *a) {
         int late = (int)lround((d[i] - nearest) / 343 * RATE);
         UF_TRY(uf_array_hear(a, i, b->x[i], NULL, b->early[i]));
         UF_TRY(uf_array_device(a, i, b->x[i]));
+        if (uf_array_mic(a, i)->inverted)
+            for (int k = 0; k < b->n; k++) b->x[i][k] = -b->x[i][k];
         float *both[2] = {b->x[i], b->early[i]};
         for (int k = 0; k < 2; k++) {
             memmove(both[k], both[k] + late, (size_t)(b->n - late) * sizeof(float));

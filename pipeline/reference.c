@@ -1,0 +1,122 @@
+#include "reference.h"
+
+#include "merge.h"
+#include "sound_reader.h"
+#include "voice.h"
+#include "voice_net.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* dB: below the best one of a stretch at worst; one that is not there; a voice under which there is none. */
+static const double far = -20, away = -6, voiceless = -25;
+
+struct uf_reference {
+    uf_ctx *ctx;
+    int n_mics, n_heard;
+    uf_voice_net net;
+    float *in, *out; /* a stretch */
+    double *score, *db; /* n_mics: sum over the stretches; of this one */
+};
+
+int uf_reference_open(uf_reference **out, uf_ctx *ctx, int n_mics, const char *weights, const char *weights_dir, bool float32) {
+    char *path = NULL;
+    uf_reference *r = uf_alloc(ctx, 1, sizeof *r);
+    if (!r) return UF_ENOMEM;
+    *r = (uf_reference){.ctx = ctx, .n_mics = n_mics};
+    r->in = uf_alloc(ctx, UF_REFERENCE_STRETCH, sizeof *r->in);
+    r->out = uf_alloc(ctx, UF_REFERENCE_STRETCH, sizeof *r->out);
+    r->score = uf_alloc(ctx, (size_t)n_mics, sizeof *r->score);
+    r->db = uf_alloc(ctx, (size_t)n_mics, sizeof *r->db);
+    int err = r->in && r->out && r->score && r->db ? uf_weights_choose(ctx, weights, uf_model_speech.file, weights_dir, &path) : UF_ENOMEM;
+    if (err == UF_OK) err = uf_voice_net_open(&r->net, ctx, path, float32, false);
+    if (err == UF_OK) err = uf_voice_net_resize(&r->net, UF_REFERENCE_STRETCH);
+    if (err < 0) uf_reference_close(&r);
+    else *out = r;
+    return err;
+}
+
+void uf_reference_close(uf_reference **pr) {
+    uf_reference *r = *pr;
+    if (!r) return;
+    uf_voice_net_close(&r->net);
+    free(r->in);
+    free(r->out);
+    free(r->score);
+    free(r->db);
+    free(r);
+    *pr = NULL;
+}
+
+/* Voice over the rest as the network hears it, dB. */
+static int listen_to(uf_reference *r, const float *x, double *db) {
+    double voice = 1e-12, rest = 1e-12;
+    memcpy(r->in, x, UF_REFERENCE_STRETCH * sizeof *x);
+    UF_TRY(uf_voice_net_hear(&r->net, r->in, r->out));
+    for (int i = 0; i < UF_REFERENCE_STRETCH; i++) {
+        double d = (double)x[i] - (double)r->out[i];
+        voice += (double)r->out[i] * (double)r->out[i];
+        rest += d * d;
+    }
+    *db = voice > 1e-9 ? 10 * log10(voice / rest) : -INFINITY;
+    return UF_OK;
+}
+
+int uf_reference_hear(uf_reference *r, const float *const *x) {
+    double best = -INFINITY;
+    for (int m = 0; m < r->n_mics; m++) {
+        r->db[m] = -INFINITY;
+        if (x[m]) UF_TRY(listen_to(r, x[m], &r->db[m]));
+        best = fmax(best, r->db[m]);
+    }
+    if (best < voiceless) return UF_OK;
+    r->n_heard++;
+    for (int m = 0; m < r->n_mics; m++) r->score[m] += x[m] ? fmax(r->db[m] - best, far) : away;
+    return UF_OK;
+}
+
+int uf_reference_best(const uf_reference *r) {
+    int best = r->n_heard ? 0 : -1;
+    for (int m = 1; m < r->n_mics && best >= 0; m++)
+        if (r->score[m] > r->score[best]) best = m;
+    return best;
+}
+
+/* ---- recordings that were listened to and placed -------------------------------------------------------------------------------------- */
+
+enum { MOST_STRETCHES = 8, SECONDS = UF_REFERENCE_STRETCH / UF_REFERENCE_RATE };
+
+/* The stretch of a recording from common time `at` on, new memory; NULL: it is not there all the time. Within 8 s a clock's drift is of no matter. */
+static int stretch_of(uf_ctx *ctx, const uf_take *t, double at, float **to) {
+    bool here[2];
+    double from = uf_clock_read(&t->clock, at, &here[0]), last = uf_clock_read(&t->clock, at + SECONDS, &here[1]);
+    *to = NULL;
+    if (!here[0] || !here[1] || from < 0 || last * t->rate > (double)t->n) return UF_OK;
+    for (int i = 0; i < t->quality.n_drops; i++)
+        if ((double)t->drop[i].from < last * t->rate && (double)t->drop[i].to > from * t->rate) return UF_OK;
+    float low[SECONDS * UF_MERGE_RATE];
+    uf_sound in = {low, UF_LEN(low), UF_MERGE_RATE}, out = {0};
+    UF_TRY(uf_take_read(t, ctx, (int64_t)(from * UF_MERGE_RATE), UF_LEN(low), low));
+    UF_TRY(uf_sound_at_rate(ctx, &in, UF_REFERENCE_RATE, &out));
+    *to = uf_alloc(ctx, UF_REFERENCE_STRETCH, sizeof **to);
+    if (*to) memcpy(*to, out.x, sizeof **to * (out.n < UF_REFERENCE_STRETCH ? out.n : UF_REFERENCE_STRETCH));
+    free(out.x);
+    return *to ? UF_OK : UF_ENOMEM;
+}
+
+int uf_reference_of_takes(uf_ctx *ctx, const uf_take *const *take, int n, double from, double seconds, const uf_merge_options *o, const char *weights_dir, int *best) {
+    uf_reference *r = NULL;
+    UF_TRY(uf_reference_open(&r, ctx, n, o->weights, weights_dir, o->float32));
+    int stretches = (int)fmin(fmax(seconds / SECONDS, 1), MOST_STRETCHES), err = UF_OK;
+    for (int k = 0; k < stretches && err == UF_OK; k++) { /* each in the middle of its share */
+        double at = from + seconds * (k + .5) / stretches - SECONDS / 2.;
+        float *x[UF_MERGE_MOST] = {NULL};
+        for (int i = 0; i < n && err == UF_OK; i++) err = stretch_of(ctx, take[i], at, &x[i]);
+        if (err == UF_OK) err = uf_reference_hear(r, (const float *const *)x);
+        for (int i = 0; i < n; i++) free(x[i]);
+    }
+    *best = uf_reference_best(r);
+    uf_reference_close(&r);
+    return err;
+}
