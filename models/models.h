@@ -23,7 +23,8 @@ typedef struct uf_built {
     uf_node *luma;                /* input (N,1,H,W) [0,1] */
     uf_node *chroma;              /* features: input node or builder's argument (N,2,H/2,W/2) */
     uf_node *out;                 /* color: chroma (N,2,H/2,W/2) in about [-0.5,0.5]; features: logits (N,classes,1,1);
-                                     critic: logits (N,1,H/16,W/16), above 0: a photograph; speech: (N,1,1,T); streams: (N,2,frames,257) */
+                                     critic: logits (N,1,H/16,W/16), critic-sound: (N,1,1,patches), above 0: not
+                                     made by a network; speech: (N,1,1,T); streams: (N,2,frames,257) */
     bool keep_room;               /* speech, set before it is built: a second mask too, whose result is `room` */
     uf_node *room;                /* speech: as out, the voice in the whole of its room */
     uf_node *spectrum;            /* streams: input (N,2,frames,257), as of uf_stft but frames before bins, not compressed */
@@ -45,7 +46,7 @@ typedef struct uf_model {
      * `after`. Frame by frame it computes what `build` computes of the whole sound. NULL: it cannot. */
     int (*stream)(uf_graph *g, int n, int frames, uf_built *b);
 } uf_model;
-extern const uf_model uf_model_color, uf_model_features, uf_model_critic, uf_model_speech, uf_model_speech_live;
+extern const uf_model uf_model_color, uf_model_features, uf_model_critic, uf_model_critic_sound, uf_model_speech, uf_model_speech_live;
 extern const uf_model *const uf_models[]; /* NULL-ended */
 const uf_model *uf_model_find(const char *name);
 /* Reads a whole network's weights into params, which hold its parameters already (build first). UF_EDATA: damaged, or of

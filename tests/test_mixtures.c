@@ -166,19 +166,22 @@ static void test_mixture_of_rooms(void **state) {
     uf_ctx_close(&ctx);
 }
 
-static uf_ctx *train(const char *more, int steps, const char *out) {
+/* steps 0: no stages. */
+static uf_ctx *train_with(const char *more, int steps, const char *out, bool resume) {
     uf_ctx *ctx = open_ctx();
     char path[256], dir[256];
     write_wav("a.wav", 30000, 16000);
     snprintf(path, sizeof path, "%s/speech.yaml", folder);
     snprintf(dir, sizeof dir, "%s/%s", folder, out);
     FILE *f = fopen(path, "w");
-    fprintf(f, "model: speech\nout: w.safetensors\ntrain: [{path: a.wav}]\nvalid: [{path: a.wav}]\n%s"
-               "stages: [{size: 4096, batch: 2, steps: %d, rate: 0.0001}]\nlosses: {spectrum: 1, resolutions: 0.5, snr: 0.01, l1: 1}\n", more, steps);
+    fprintf(f, "model: speech\nout: w.safetensors\ntrain: [{path: a.wav}]\nvalid: [{path: a.wav}]\n%slosses: {spectrum: 1, resolutions: 0.5, snr: 0.01, l1: 1}\n", more);
+    if (steps) fprintf(f, "stages: [{size: 4096, batch: 2, steps: %d, rate: 0.0001}]\n", steps);
     fclose(f);
-    if (uf_train(ctx, path, &(uf_train_options){.out_dir = dir, .overwrite = true}) < 0) fail_msg("%s", uf_ctx_error(ctx));
+    if (uf_train(ctx, path, &(uf_train_options){.out_dir = dir, .overwrite = !resume, .resume = resume}) < 0) fail_msg("%s", uf_ctx_error(ctx));
     return ctx;
 }
+
+static uf_ctx *train(const char *more, int steps, const char *out) { return train_with(more, steps, out, false); }
 
 /* A few steps of the whole trainer on sound. */
 static void test_training(void **state) {
@@ -219,6 +222,38 @@ static void test_training_begins_without_room(void **state) {
     uf_ctx_close(&ctx);
     ctx = train("init: both/w.safetensors\n", 1, "again"); /* and weights that know it go on */
     assert_int_equal(tensor(ctx, "again", "head.room.w", room), 1);
+    uf_ctx_close(&ctx);
+}
+
+/* The finish: the critic alone, then both; its checks, its best step, and the same weights when it goes on after a stop. */
+static void test_finish(void **state) {
+    (void)state;
+    static float start[8 * 48 * 9], end[8 * 48 * 9], again[8 * 48 * 9];
+    static const char finish[] = "room: 0\ninit: plain/w.safetensors\n"
+                                 "finish: {size: 16384, batch: 2, critic_steps: 2, steps: 4, check_every: 2, gate: 10, rate: 0.001, losses: {l1: 1}}\n";
+    uf_ctx *ctx = train("room: 0\n", 1, "plain");
+    assert_int_equal(tensor(ctx, "plain", "head.w", start), 1);
+    uf_ctx_close(&ctx);
+    ctx = train(finish, 0, "finish");
+    assert_int_equal(tensor(ctx, "finish", "head.w", end), 1);
+    uf_ctx_close(&ctx);
+    char path[256], line[256] = "";
+    int n = 0;
+    snprintf(path, sizeof path, "%s/finish/finish.csv", folder);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    assert_non_null(fgets(line, sizeof line, f));
+    assert_string_equal(line, "step,generator_steps,critic_loss,si_sdr,segmental_snr,lsd,score\n");
+    while (fgets(line, sizeof line, f)) {
+        double lsd = 0, score = 0;
+        assert_int_equal(sscanf(line, "%*d,%*d,%*f,%*f,%*f,%lf,%lf", &lsd, &score), 2);
+        if (!n++) assert_true(lsd > 0 && fabs(score - 1) < 1e-6); /* shares of what they are at the start */
+    }
+    fclose(f);
+    assert_int_equal(n, 3); /* at 0, 2 and 4 steps of both */
+    ctx = train_with(finish, 0, "finish", true); /* over already: the same again */
+    assert_int_equal(tensor(ctx, "finish", "head.w", again), 1);
+    assert_memory_equal(again, end, sizeof end);
     uf_ctx_close(&ctx);
 }
 
@@ -332,6 +367,7 @@ int main(void) {
         cmocka_unit_test(test_training),
         cmocka_unit_test(test_training_begins_without_room),
         cmocka_unit_test(test_training_grows),
+        cmocka_unit_test(test_finish),
         cmocka_unit_test(test_second_loss),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

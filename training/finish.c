@@ -1,8 +1,8 @@
-/* The short adversarial finish ("NoGAN" of DeOldify, github.com/jantic/DeOldify; adversarial training: Goodfellow et al.,
+/* The short adversarial finish of colours and of speech ("NoGAN" of DeOldify, github.com/jantic/DeOldify; adversarial training: Goodfellow et al.,
  * arXiv:1406.2661; the patch critic: Isola et al., arXiv:1611.07004).
  *
- * Losses by pixel and feature leave colours shy: grey is the safe answer. A critic that has learnt, alone, to tell results
- * from photographs then teaches the generator for a few hundred steps. Too long, and it paints faces orange: so the
+ * Losses by pixel and feature leave colours shy, and voices dull: grey, and nothing, are the safe answers. A critic that has learnt, alone, to tell
+ * results from photographs, or from recordings, then teaches the generator for a few hundred steps. Too long, and it paints faces orange: so the
  * held-out measures of probe.h are taken every few steps, the best step is kept, and the finish ends when they turn. The
  * generator's norms are fixed, so that what is measured is what will be shipped. */
 #include "finish.h"
@@ -23,16 +23,25 @@ typedef struct check {
     double score;
 } check;
 
+/* An input of the critic: what is real and then what the generator made, n values each. */
+typedef struct side {
+    uf_node *in;
+    float *both;
+    size_t n;
+} side;
+
 typedef struct finish {
     uf_run *u;
     const uf_finish *f;
+    const uf_prober *prober;
     int64_t base, joint, end; /* run steps: where the critic begins, where both, where it ends at the latest */
     uf_params *critic;
     uf_network net;           /* generator, frozen critic behind it */
-    uf_graph *graph;          /* critic over [photographs; results] */
+    uf_graph *graph;          /* critic over [what is real; results] */
     uf_plan *plan;
-    uf_node *luma, *chroma, *real, *loss;
-    float *out, *both_luma, *both_chroma;
+    uf_node *real, *loss;
+    side given, judged;       /* color: luma, which both have, and chroma; speech: nothing, and the voice */
+    float *out;               /* of the generator, as judged.n */
     FILE *csv;
     check *checks;
     int n_checks, best;
@@ -44,13 +53,31 @@ int64_t uf_finish_steps(const uf_finish *f) { return f ? f->critic_steps + f->st
 
 /* ---- networks ---------------------------------------------------------------------------------------------------------- */
 
+static bool of_sound(const finish *s) { return uf_model_find(s->u->r->model)->rate > 0; }
+
+static int open_side(finish *s, side *to, uf_node *in) {
+    *to = (side){.in = in, .n = in ? uf_count(in->shape) / 2 : 0};
+    if (in) to->both = uf_alloc(s->u->ctx, 2 * to->n, sizeof *to->both);
+    return !in || to->both ? UF_OK : UF_ENOMEM;
+}
+
+/* What both halves are, to the critic. */
+static int set_side(finish *s, side *to, const float *real, const float *made) {
+    memcpy(to->both, real, to->n * sizeof *real);
+    memcpy(to->both + to->n, made, to->n * sizeof *made);
+    return uf_plan_set(s->plan, to->in, to->both);
+}
+
 static int open_critic(finish *s) {
     int n = 2 * s->f->batch, size = s->f->size;
     uf_built b = {0};
     UF_TRY(uf_graph_open(&s->graph, s->u->ctx, s->critic));
-    UF_TRY(uf_model_critic.build(s->graph, (uf_shape){n, 1, size, size}, &b));
-    s->luma = b.luma;
-    s->chroma = b.chroma;
+    if (of_sound(s)) UF_TRY(uf_model_critic_sound.build(s->graph, (uf_shape){n, 1, 1, size}, &b));
+    else UF_TRY(uf_model_critic.build(s->graph, (uf_shape){n, 1, size, size}, &b));
+    UF_TRY(open_side(s, &s->given, b.luma));
+    UF_TRY(open_side(s, &s->judged, b.chroma ? b.chroma : b.sound));
+    s->out = uf_alloc(s->u->ctx, s->judged.n, sizeof *s->out);
+    if (!s->out) return UF_ENOMEM;
     s->real = uf_input(s->graph, "real", b.out->shape);
     s->loss = uf_output(s->f->hinge ? uf_hinge(b.out, s->real) : uf_bce(b.out, s->real));
     uf_params_freeze(s->critic, "", false); /* behind the generator it is; there the plan is made already */
@@ -70,11 +97,6 @@ static int open_networks(finish *s) {
     uf_network_options o = {.r = u->r, .losses = s->f->losses, .params = u->params, .judge = u->judge, .critic = s->critic,
                             .adversarial = s->f->adversarial, .hinge = s->f->hinge, .batch = s->f->batch, .size = s->f->size, .train = true,
                             .fixed = true};
-    size_t n = (size_t)s->f->batch * (size_t)s->f->size * (size_t)s->f->size;
-    s->out = uf_alloc(u->ctx, n / 2, sizeof(float));
-    s->both_luma = uf_alloc(u->ctx, 2 * n, sizeof(float));
-    s->both_chroma = uf_alloc(u->ctx, n, sizeof(float));
-    if (!s->out || !s->both_luma || !s->both_chroma) return UF_ENOMEM;
     uf_params_freeze(u->params, "", false); /* whatever the last stage froze */
     UF_TRY(uf_network_open(&s->net, u->ctx, &o));
     return open_critic(s);
@@ -128,9 +150,9 @@ static int checkpoint(finish *s, int64_t before) {
 /* ---- checks -------------------------------------------------------------------------------------------------------------- */
 
 static int write_check(finish *s, const check *c) {
-    const uf_probe *p = &c->probe;
-    fprintf(s->csv, "%lld,%lld,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g\n", (long long)c->step, (long long)s->n_generator,
-            s->critic_loss, p->ciede2000, p->feature, p->histogram, p->colorfulness, p->flicker, c->score);
+    fprintf(s->csv, "%lld,%lld,%.17g", (long long)c->step, (long long)s->n_generator, s->critic_loss);
+    for (int i = 0; i < s->prober->n; i++) fprintf(s->csv, ",%.17g", c->probe.value[i]);
+    fprintf(s->csv, ",%.17g\n", c->score);
     return fflush(s->csv) ? uf_fail(s->u->ctx, UF_EIO, "cannot write the log in '%s'; is the disk full?", s->u->dir) : UF_OK;
 }
 
@@ -145,14 +167,13 @@ static bool turned(const finish *s) { return s->n_checks && s->n_checks - 1 - s-
 static int take_check(finish *s, int64_t saved) {
     check c = {.step = s->u->step};
     int64_t best_before = s->n_checks ? s->checks[s->best].step : 0;
-    UF_TRY(uf_probe_take(s->u, s->f->size, &c.probe));
-    c.score = uf_probe_score(&c.probe, s->n_checks ? &s->checks[0].probe : &c.probe);
+    char words[256];
+    UF_TRY(s->prober->take(s->u, s->f->size, &c.probe));
+    c.score = s->prober->score(&c.probe, s->n_checks ? &s->checks[0].probe : &c.probe);
     add_check(s, c);
     bool better = s->checks[s->best].step == c.step;
-    uf_log(s->u->ctx, UF_LOG_INFO, "step %lld: CIEDE2000 %.2f, feature loss %.4f, histogram %.3f away from the photographs', "
-           "colourfulness %.0f %% of theirs, flicker %.1f %%: score %.3f%s", (long long)c.step, c.probe.ciede2000,
-           c.probe.feature, c.probe.histogram, 100 * c.probe.colorfulness, 100 * c.probe.flicker, c.score,
-           better ? ", the best so far" : "");
+    s->prober->tell(&c.probe, words, sizeof words);
+    uf_log(s->u->ctx, UF_LOG_INFO, "step %lld: %s: score %.3f%s", (long long)c.step, words, c.score, better ? ", the best so far" : "");
     if (better) UF_TRY(write_params(s, "best", s->u->params, false));
     UF_TRY(write_check(s, &c));
     s->n_generator = 0;
@@ -164,36 +185,40 @@ static int take_check(finish *s, int64_t saved) {
 /* The history that the stop looks at. */
 static bool keep_check(void *user, const char *line) {
     finish *s = user;
-    check c;
-    long long step;
-    if (sscanf(line, "%lld,%*d,%*f,%lf,%lf,%lf,%lf,%lf,%lf", &step, &c.probe.ciede2000, &c.probe.feature, &c.probe.histogram,
-               &c.probe.colorfulness, &c.probe.flicker, &c.score) != 7 ||
-        step > s->u->step || step < s->joint || s->n_checks > s->f->steps / s->f->check_every)
-        return false;
-    c.step = step;
+    check c = {.step = strtoll(line, NULL, 10)};
+    double *to[UF_PROBE_MOST + 1];
+    int n = 0;
+    for (; n < s->prober->n; n++) to[n] = &c.probe.value[n];
+    to[n++] = &c.score;
+    for (int skip = 3; skip && line; skip--) line = strchr(line, ',') ? strchr(line, ',') + 1 : NULL; /* step, generator_steps, critic_loss */
+    for (int i = 0; i < n && line; i++) {
+        char *end;
+        *to[i] = strtod(line, &end);
+        line = end == line || *end != (i + 1 < n ? ',' : '\n') ? NULL : end + 1;
+    }
+    if (!line || c.step > s->u->step || c.step < s->joint || s->n_checks > s->f->steps / s->f->check_every) return false;
     add_check(s, c);
     return true;
 }
 
 static int open_csv(finish *s) {
-    s->csv = uf_run_csv(s->u, "finish.csv",
-                        "step,generator_steps,critic_loss,ciede2000,feature,histogram,colorfulness,flicker,score\n", keep_check, s);
+    char head[256];
+    int at = snprintf(head, sizeof head, "step,generator_steps,critic_loss");
+    for (int i = 0; i < s->prober->n; i++) at += snprintf(head + at, sizeof head - (size_t)at, ",%s", s->prober->column[i]);
+    snprintf(head + at, sizeof head - (size_t)at, ",score\n");
+    s->csv = uf_run_csv(s->u, "finish.csv", head, keep_check, s);
     return s->csv ? UF_OK : UF_EIO;
 }
 
 /* ---- steps --------------------------------------------------------------------------------------------------------------- */
 
-/* One step of the critic on photographs and on what the generator made of their luma. */
+/* One step of the critic on what is real and on what the generator made. */
 static int critic_step(finish *s, const uf_batch *b, float rate, int64_t t) {
     uf_ctx *ctx = s->u->ctx;
-    size_t n = (size_t)s->f->batch * (size_t)s->f->size * (size_t)s->f->size;
     uf_adam a = {.rate = rate, .beta1 = 0, .beta2 = beta2, .eps = 1e-8f, .clip = s->u->r->clip};
     float loss = 0;
-    for (size_t k = 0; k < 2; k++) memcpy(s->both_luma + k * n, b->clean, n * sizeof(float));
-    memcpy(s->both_chroma, b->chroma, n / 2 * sizeof(float));
-    memcpy(s->both_chroma + n / 2, s->out, n / 2 * sizeof(float));
-    UF_TRY(uf_plan_set(s->plan, s->luma, s->both_luma));
-    UF_TRY(uf_plan_set(s->plan, s->chroma, s->both_chroma));
+    if (s->given.in) UF_TRY(set_side(s, &s->given, b->clean, b->clean));
+    UF_TRY(set_side(s, &s->judged, of_sound(s) ? b->voice : b->chroma, s->out));
     uf_plan_set_step(s->plan, (uint64_t)s->u->step);
     UF_TRY(uf_plan_run(s->plan));
     UF_TRY(uf_plan_get(s->plan, s->loss, &loss));
@@ -242,8 +267,8 @@ static int tell(finish *s, const uf_stepped *t) {
     }
     if (now - u->last_log < 10) return UF_OK;
     u->last_log = now;
-    uf_log(u->ctx, UF_LOG_INFO, "step %lld of %lld, finish, %s, critic's loss %.3f, %.0f pictures/s", (long long)u->step,
-           (long long)u->n_steps, u->step > s->joint ? "both" : "critic alone", s->critic_loss, t->samples_per_second);
+    uf_log(u->ctx, UF_LOG_INFO, "step %lld of %lld, finish, %s, critic's loss %.3f, %.0f %s/s", (long long)u->step,
+           (long long)u->n_steps, u->step > s->joint ? "both" : "critic alone", s->critic_loss, t->samples_per_second, of_sound(s) ? "mixtures" : "pictures");
     return UF_OK;
 }
 
@@ -267,7 +292,8 @@ static int steps(finish *s, int64_t first_sample) {
     uf_loader *l = NULL;
     uf_loader_options o = {.seed = u->r->seed, .size = s->f->size, .batch = s->f->batch, .workers = u->r->workers,
                            .first = u->step - s->base, .n = s->end - u->step, .first_sample = first_sample,
-                           .noise = s->f->noise, .smallest = s->f->smallest, .pairs = uf_losses_pair(s->f->losses), .saturation_min = u->r->saturation_min};
+                           .noise = s->f->noise, .smallest = s->f->smallest, .pairs = uf_losses_pair(s->f->losses), .saturation_min = u->r->saturation_min,
+                           .mixer = of_sound(s) ? &u->train_mix : NULL};
     int64_t saved = u->step;
     int err = uf_loader_open(&l, u->ctx, u->train, &o);
     while (err == UF_OK && u->step < s->end && !turned(s)) {
@@ -293,7 +319,7 @@ static int draw(const finish *s) {
         x[i] = (double)s->checks[i].step;
         y[i] = s->checks[i].score;
     }
-    int err = x && path ? uf_curve_write(s->u->ctx, path, "finish: score of the held-out pictures (red; blue: smoothed), smaller "
+    int err = x && path ? uf_curve_write(s->u->ctx, path, "finish: score of what is held out (red; blue: smoothed), smaller "
                                          "is better", s->n_checks, x, y, s->n_checks, x, y)
                         : UF_ENOMEM;
     free(path);
@@ -307,11 +333,11 @@ static int conclude(finish *s) {
     const check *best = &s->checks[s->best];
     UF_TRY(read_params(s, "best", best->step, s->u->params));
     s->u->best_step = best->step;
-    uf_log(s->u->ctx, UF_LOG_INFO, "%s; the best step is %lld: CIEDE2000 %.2f -> %.2f, histogram %.3f -> %.3f, colourfulness "
-           "%.0f -> %.0f %%, flicker %.1f -> %.1f %%", turned(s) ? "the measures have turned" : "the finish is over",
-           (long long)best->step, s->checks[0].probe.ciede2000, best->probe.ciede2000, s->checks[0].probe.histogram,
-           best->probe.histogram, 100 * s->checks[0].probe.colorfulness, 100 * best->probe.colorfulness,
-           100 * s->checks[0].probe.flicker, 100 * best->probe.flicker);
+    char before[256], now[256];
+    s->prober->tell(&s->checks[0].probe, before, sizeof before);
+    s->prober->tell(&best->probe, now, sizeof now);
+    uf_log(s->u->ctx, UF_LOG_INFO, "%s; the best step is %lld: %s; before: %s", turned(s) ? "the measures have turned" : "the finish is over",
+           (long long)best->step, now, before);
     return draw(s);
 }
 
@@ -323,13 +349,13 @@ static void close_all(finish *s) {
     if (s->csv) fclose(s->csv);
     free(s->checks);
     free(s->out);
-    free(s->both_luma);
-    free(s->both_chroma);
+    free(s->given.both);
+    free(s->judged.both);
 }
 
 int uf_finish_run(uf_run *u, int64_t base, int64_t first_sample) {
     const uf_finish *f = u->finish;
-    finish s = {.u = u, .f = f, .base = base, .joint = base + f->critic_steps, .end = base + f->critic_steps + f->steps};
+    finish s = {.u = u, .f = f, .prober = uf_model_find(u->r->model)->rate ? &uf_probe_sound : &uf_probe_color, .base = base, .joint = base + f->critic_steps, .end = base + f->critic_steps + f->steps};
     s.checks = uf_alloc(u->ctx, (size_t)(f->steps / f->check_every) + 4, sizeof *s.checks);
     int err = s.checks ? uf_params_open(&s.critic, u->ctx, u->r->seed + 1) : UF_ENOMEM;
     if (err == UF_OK) err = open_networks(&s);

@@ -41,11 +41,14 @@ static int add_losses(uf_network *n, const float *weight, const uf_loss_in *in, 
     return uf_graph_status(n->graph);
 }
 
-/* The critic looks at the result beside the clean luma; it is fooled when it says "photograph" everywhere. */
+/* The critic looks at the result, a picture's beside the clean luma; it is fooled when it says "real" everywhere. */
 static int ask_critic(uf_network *n, const uf_network_options *o) {
-    uf_built b = {.luma = n->clean, .chroma = n->out};
+    bool sound = uf_model_find(o->r->model)->rate > 0;
+    uf_built b = {0};
     uf_graph_use(n->graph, o->critic);
-    UF_TRY(uf_model_critic.build(n->graph, n->luma->shape, &b));
+    if (sound) b.sound = n->out;
+    else b.luma = n->clean, b.chroma = n->out;
+    UF_TRY(sound ? uf_model_critic_sound.build(n->graph, n->out->shape, &b) : uf_model_critic.build(n->graph, n->luma->shape, &b));
     n->fooled = uf_output(o->hinge ? uf_scale(uf_reduce(b.out, "mean", 15), -1.f, 0.f)
                                    : uf_bce(b.out, uf_scale(b.out, 0.f, 1.f))); /* a target of ones */
     add_term(n, n->fooled, o->adversarial);
@@ -65,6 +68,7 @@ static int build_sound(uf_network *n, uf_ctx *ctx, const uf_network_options *o) 
     if (b.room) n->room = uf_input(n->graph, "room", wave);
     uf_loss_in voice = {.predicted = n->out, .target = n->voice}, room = {.predicted = b.room, .target = n->room};
     UF_TRY(add_losses(n, o->losses ? o->losses : o->r->losses, &voice, b.room ? &room : NULL, share));
+    if (o->critic) UF_TRY(ask_critic(n, o));
     return n->loss ? UF_OK : uf_fail(ctx, UF_EINVAL, "the recipe gives no loss that model '%s' can use", o->r->model);
 }
 

@@ -1,4 +1,4 @@
-/* Held-out measures for the adversarial finish: what people stop it by, by eye, as numbers. */
+/* Held-out measures for the adversarial finish of colours: what people stop it by, by eye, as numbers. */
 #include "probe.h"
 
 #include <math.h>
@@ -6,6 +6,7 @@
 #include <string.h>
 
 enum { N_PICTURES = 64, BATCH = 16, BINS = 64 };
+enum { CIEDE2000, FEATURE, HISTOGRAM, COLORFULNESS, FLICKER, N_MEASURES };
 static const float grain = .04f; /* deviation of the flicker probe's noise: a grainy print */
 
 typedef struct sums {
@@ -119,7 +120,7 @@ static int one_batch(bench *b, int size, const uf_batch *batch, sums *s) {
     return flicker(b, batch, BATCH * plane, s);
 }
 
-int uf_probe_take(uf_run *u, int size, uf_probe *out) {
+static int take(uf_run *u, int size, uf_probe *out) {
     bench b = {0};
     uf_loader *l = NULL;
     uf_loader_options o = {.seed = u->r->seed, .size = size, .batch = BATCH, .workers = 1, .n = N_PICTURES / BATCH,
@@ -133,22 +134,32 @@ int uf_probe_take(uf_run *u, int size, uf_probe *out) {
         if (err == UF_OK) err = one_batch(&b, size, batch, s);
     }
     if (err == UF_OK)
-        *out = (uf_probe){.ciede2000 = s->ciede / (s->n * BATCH), .feature = s->feature / s->n,
-                          .histogram = hellinger(s->histogram[0], s->histogram[1]),
-                          .colorfulness = s->colorfulness[0] / fmax(s->colorfulness[1], 1e-9),
-                          .flicker = s->flicker / fmax(s->chroma, 1e-9)};
+        *out = (uf_probe){{[CIEDE2000] = s->ciede / (s->n * BATCH), [FEATURE] = s->feature / s->n, [HISTOGRAM] = hellinger(s->histogram[0], s->histogram[1]),
+                           [COLORFULNESS] = s->colorfulness[0] / fmax(s->colorfulness[1], 1e-9), [FLICKER] = s->flicker / fmax(s->chroma, 1e-9)}};
     uf_loader_close(&l);
     bench_close(&b);
     free(s);
     return err;
 }
 
-static double share(double now, double start) { return now / fmax(start, 1e-6); }
+static double share(const uf_probe *now, const uf_probe *start, int what) { return now->value[what] / fmax(start->value[what], 1e-6); }
 
-static double distance(double colorfulness) { return fmax(fabs(log(fmax(colorfulness, 1e-3))), .02); }
+static double distance(const uf_probe *p) { return fmax(fabs(log(fmax(p->value[COLORFULNESS], 1e-3))), .02); }
 
-double uf_probe_score(const uf_probe *p, const uf_probe *start) {
-    double wall = fmax(share(p->ciede2000, start->ciede2000) - 1.03, 0) + fmax(share(p->flicker, start->flicker) - 1.1, 0);
-    return share(p->histogram, start->histogram) + share(p->feature, start->feature) +
-           share(distance(p->colorfulness), distance(start->colorfulness)) + 100 * wall;
+static double score(const uf_probe *p, const uf_probe *start) {
+    double wall = fmax(share(p, start, CIEDE2000) - 1.03, 0) + fmax(share(p, start, FLICKER) - 1.1, 0);
+    return share(p, start, HISTOGRAM) + share(p, start, FEATURE) + distance(p) / distance(start) + 100 * wall;
 }
+
+static void tell(const uf_probe *p, char *to, size_t size) {
+    snprintf(to, size, "CIEDE2000 %.2f, feature loss %.4f, histogram %.3f away from the photographs', colourfulness %.0f %% of theirs, flicker %.1f %%",
+             p->value[CIEDE2000], p->value[FEATURE], p->value[HISTOGRAM], 100 * p->value[COLORFULNESS], 100 * p->value[FLICKER]);
+}
+
+const uf_prober uf_probe_color = {
+    .column = {"ciede2000", "feature", "histogram", "colorfulness", "flicker"},
+    .n = N_MEASURES,
+    .take = take,
+    .score = score,
+    .tell = tell,
+};

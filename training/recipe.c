@@ -173,10 +173,9 @@ static int check_losses(uf_ctx *ctx, const char *path, const uf_recipe *r, const
 
 static int check_finish(uf_ctx *ctx, const char *path, const uf_recipe *r, const uf_model *m) {
     const uf_finish *f = r->finish;
-    if (strcmp(r->model, "color") || !r->features)
-        return uf_fail(ctx, UF_EINVAL, "recipe '%s': a finish is for model 'color', and needs 'features: WEIGHTS' to measure "
-                       "by", path);
-    UF_TRY(range(ctx, path, "finish: size", f->size, m->multiple, 1024));
+    if (!m->rate && (strcmp(r->model, "color") || !r->features))
+        return uf_fail(ctx, UF_EINVAL, "recipe '%s': a finish is for model 'color', with 'features: WEIGHTS' to measure by, and for those of sound", path);
+    UF_TRY(m->rate ? range(ctx, path, "finish: size", f->size, 16384, 60 * m->rate) : range(ctx, path, "finish: size", f->size, m->multiple, 1024));
     if (f->size % m->multiple)
         return uf_fail(ctx, UF_EINVAL, "recipe '%s': size %d of the finish is not a multiple of %d", path, f->size, m->multiple);
     UF_TRY(range(ctx, path, "finish: batch", f->batch, 1, 4096));
@@ -196,6 +195,7 @@ static int check_finish(uf_ctx *ctx, const char *path, const uf_recipe *r, const
 static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     const uf_model *m = uf_model_find(r->model);
     if (!m) return uf_fail(ctx, UF_EINVAL, "recipe '%s': there is no model '%s'; 'unfade models' lists them", path, r->model);
+    if (!m->file) return uf_fail(ctx, UF_EINVAL, "recipe '%s': model '%s' only learns beside another, in a 'finish'", path, m->name);
     for (unsigned i = 0; i < r->stages_count; i++) {
         const uf_stage *s = &r->stages[i];
         UF_TRY(m->rate ? range(ctx, path, "size", s->size, 4096, 60 * m->rate) : range(ctx, path, "size", s->size, m->multiple, 1024));

@@ -227,7 +227,7 @@ int uf_run_open(uf_run *u, const char *recipe) {
     u->valid_loss = u->valid_step + u->n_steps + 16;
     UF_TRY(open_data(u));
     UF_TRY(uf_params_open(&u->params, u->ctx, u->r->seed));
-    if (u->finish || uf_losses_look(u->r->losses)) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
+    if ((u->finish && !uf_model_find(u->r->model)->rate) || uf_losses_look(u->r->losses)) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
     UF_TRY(load_start(u));
     for (unsigned i = 0; i < u->r->stages_count; i++) {
         UF_TRY(choose_batch(u, &u->r->stages[i]));

@@ -32,7 +32,7 @@ typedef struct uf_stage { /* a stretch of the run at one picture size */
     float smallest; /* least share of the picture that a crop takes, 0.05..1 */
 } uf_stage;
 
-/* The short adversarial finish ("NoGAN": Antic et al., DeOldify): the critic learns alone, then both learn for a while,
+/* The short adversarial finish of colours or speech ("NoGAN": Antic et al., DeOldify): the critic learns alone, then both learn for a while,
  * with fixed norms, until the held-out measures turn. */
 typedef struct uf_finish {
     int size, batch;
@@ -58,7 +58,7 @@ typedef struct uf_recipe {
     unsigned noises_count, valid_noises_count;
     uf_stage *stages;
     unsigned stages_count;
-    uf_finish *finish;     /* color; NULL: none */
+    uf_finish *finish;     /* color, speech; NULL: none */
     float losses[UF_MAX_LOSSES]; /* weight of each loss, by its place in uf_losses[] */
     float *feature_layers; /* weights of the frozen network's stages 0, 1, 2, ... */
     unsigned feature_layers_count;
