@@ -137,7 +137,8 @@ typedef struct uf_merge_options {
     const char *reference; /* the input whose clock, timbre and level the result has; NULL: the one that serves best */
     const char *into;      /* a film among the inputs, or one more: the result is that film with the merged sound; NULL: a sound file */
     const char *stems;     /* folder for every input as a 24-bit wave file, aligned, on one clock, with its own channels; NULL: none */
-    const char *report;    /* JSON file: places, clocks, steps, scores, what was refused and why; NULL: none */
+    const char *report;    /* JSON file: places, clocks, steps, scores, what was refused and why, and of a mix every second's
+                            * share of each input (the energy that it brings to the voice's band, 200 to 4000 Hz; they add to 1); NULL: none */
     bool align_only;       /* nothing is mixed: `out`, which may then be NULL, gets a channel for every input */
     bool keep_room;        /* the room stays in the voice */
     bool music;            /* levels and timbres are matched and mixed, and nothing is taken for noise */

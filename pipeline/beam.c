@@ -2,6 +2,7 @@
 
 #include "beam_chunk.h"
 #include "beam_mix.h"
+#include "beam_share.h"
 #include "sound_fifo.h"
 #include "sound_reader.h"
 #include "voice.h"
@@ -29,6 +30,7 @@ struct uf_beam {
     uf_beam_mix *mix;       /* mix_only: this, and nothing else */
     uf_voice_net net;
     uf_beam_chunk *chunk;
+    uf_beam_share share;
     mic mic[MOST];
     uf_fifo there[MOST];    /* a HOP each: 1, or 0 where a microphone was away in any part of it */
     uf_fifo result;         /* at the stream's rate */
@@ -124,6 +126,16 @@ static void fetch(uf_beam *b, int64_t first, int size)
     }
 }
 
+/* Who has brought the n samples from `first` on, frame by frame. */
+static int tell_shares(uf_beam *b, int64_t first, int n)
+{
+    const float *share = uf_beam_chunk_share(b->chunk) + AROUND / HOP * b->o.n_mics;
+    for (int at = 0; at < n; at += HOP, share += b->o.n_mics)
+        UF_TRY(uf_beam_share_add(&b->share, b->ctx, b->o.n_mics, (double)(first + at) / RATE, (double)(first + (n - at < HOP ? n : at + HOP)) / RATE, share,
+                                 uf_beam_chunk_reference(b->chunk)));
+    return UF_OK;
+}
+
 /* Stretch number b->n_chunk: its kept samples [first, first + n), with the seam before it; from b->y + AROUND - FADE on, or without seam + AROUND.
  * Returns how many are finished. */
 static int run_chunk(uf_beam *b, int64_t first, int n, bool last)
@@ -133,6 +145,7 @@ static int run_chunk(uf_beam *b, int64_t first, int n, bool last)
     for (int m = 0; m < b->o.n_mics; m++) there[m] = b->mic[m].there;
     fetch(b, first - AROUND, size);
     UF_TRY(uf_beam_chunk_run(b->chunk, b->xs, there, size, AROUND / UNIT, (AROUND + n + UNIT - 1) / UNIT, b->y));
+    UF_TRY(tell_shares(b, first, n));
     float *y = b->y + AROUND;
     for (int i = 0; i < 2 * before; i++) {
         float t = ((float)i + .5f) / (2 * FADE);
@@ -253,6 +266,16 @@ int uf_beam_pull(uf_beam *b, float *y, int most)
     return n;
 }
 
+float uf_beam_weight(const uf_beam *b, int which, int64_t second) { return uf_beam_share_of(&b->share, which, second); }
+
+int uf_beam_leader(const uf_beam *b)
+{
+    int best = 0;
+    for (int m = 1; m < b->o.n_mics; m++)
+        if (b->share.led[m] > b->share.led[best]) best = m;
+    return best;
+}
+
 int uf_beam_reference(const uf_beam *b)
 {
     return b->mix ? uf_beam_mix_reference(b->mix) : b->voice ? 0 : uf_beam_chunk_reference(b->chunk);
@@ -293,7 +316,7 @@ int uf_beam_open(uf_beam **out, uf_ctx *ctx, const uf_beam_options *o)
     if (o->n_mics < 1 || o->n_mics > MOST || o->rate < 1000 || o->reference >= o->n_mics || o->home >= o->n_mics)
         err = uf_fail(ctx, UF_EUNSUPPORTED, "%d microphones with %d samples a second cannot be merged; up to %d can", o->n_mics, o->rate, MOST);
     else if (o->mix_only || (o->n_mics == 1 && o->keep_room)) /* alone and as it is: a mixture of one */
-        err = uf_beam_mix_open(&b->mix, ctx, o->n_mics, o->rate, o->reference);
+        err = uf_beam_mix_open(&b->mix, ctx, o->n_mics, o->rate, o->reference, &b->share);
     else if (o->n_mics == 1)
         err = uf_voice_open(&b->voice, ctx, &(uf_voice_options){ .weights = o->weights, .weights_dir = o->weights_dir, .rate = o->rate, .channels = 1,
                                                                  .most = o->most, .wet = 1, .float32 = o->float32 });
@@ -312,6 +335,7 @@ void uf_beam_close(uf_beam **pb)
     uf_beam_mix_close(&b->mix);
     uf_beam_chunk_close(&b->chunk);
     uf_voice_net_close(&b->net);
+    uf_beam_share_close(&b->share);
     swr_free(&b->down);
     swr_free(&b->up);
     for (int m = 0; m < MOST; m++) {

@@ -22,6 +22,10 @@ void uf_beam_close(uf_beam **b);
 int uf_beam_push(uf_beam *b, const float *const *x, const float *weight, int n);
 /* Mono, as many in all as were pushed, at their places; returns how many. */
 int uf_beam_pull(uf_beam *b, float *y, int most);
+/* How much of second `second` of the result microphone `mic` has brought, 0 to 1, as beam_share.h says; after the end. One microphone alone that
+ * goes through the network is not asked. */
+float uf_beam_weight(const uf_beam *b, int mic, int64_t second);
+int uf_beam_leader(const uf_beam *b); /* the microphone that was the reference for the longest */
 int uf_beam_reference(const uf_beam *b); /* the microphone that decides timbre and level at what was last computed */
 
 #endif

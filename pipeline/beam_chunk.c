@@ -26,11 +26,13 @@ struct uf_beam_chunk {
     double *both;      /* (mics, mics): power of the voice at the first while the second was there too, when that was last so */
     double *hop;       /* frames: scratch of compare() */
     double loud;       /* root mean square of the voice at `home`, when that last decided */
+    float *share;      /* (frames, mics): how much of the result each has brought */
     double gain;       /* of the result: when another reference takes over, the voice stays as loud as it was */
     int frames, reference, home; /* home: the reference unless something is wrong with it; -1: nobody yet */
 };
 
 int uf_beam_chunk_reference(const uf_beam_chunk *c) { return c->reference; }
+const float *uf_beam_chunk_share(const uf_beam_chunk *c) { return c->share; }
 double uf_beam_chunk_quality(const uf_beam_chunk *c, int mic) { return c->quality[mic]; }
 
 /* ---- spectra ---------------------------------------------------------------------------------------------------------------- */
@@ -191,6 +193,14 @@ static void look(uf_beam_chunk *c)
 
 /* ---- one stretch ----------------------------------------------------------------------------------------------------------------- */
 
+/* In frame t the reference alone has taken over so much of the result. In silence there are no shares. */
+static void lead(uf_beam_chunk *c, int t, double alone)
+{
+    float *share = c->share + (size_t)t * (size_t)c->o.n_mics, sum = 0;
+    for (int m = 0; m < c->o.n_mics; m++) sum += share[m];
+    for (int m = 0; sum > 0 && m < c->o.n_mics; m++) share[m] = (float)((1 - alone) * (double)share[m] + (m == c->reference ? alone : 0));
+}
+
 /* Where the network thinks less of the result than of the reference alone, the reference alone takes over: what comes out is never worse
  * than that. Looked at over a second. */
 static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float *y)
@@ -208,6 +218,7 @@ static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float
         if (!at) before = share;
         for (int i = at; i < at + size; i++) {
             double s = before + (share - before) * fmin((i - at) / (.25 * size), 1), single = (double)voice[i] + c->o.least * ((double)x[i] - (double)voice[i]);
+            if (i % HOP == HOP / 2) lead(c, i / HOP, s);
             c->in[i] = (float)(s * (single - ((double)y[i] + c->o.least * ((double)beam[i] - (double)y[i]))));
         }
     }
@@ -226,6 +237,7 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
     float *beam = voice_of(c, c->o.n_mics);
     for (int round = 0; round < ROUNDS; round++) {
         job.learn = round == ROUNDS - 1;
+        job.share = job.learn ? c->share : NULL;
         uf_beam_filter_run(c->filter, &job, c->one);
         synthesise(c, c->one, beam);
         UF_TRY(hear(c, beam, y));
@@ -265,9 +277,10 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, cons
     c->quality = uf_alloc(ctx, mics, sizeof(double));
     c->both = uf_alloc(ctx, mics * mics, sizeof(double));
     c->hop = uf_alloc(ctx, frames, sizeof(double));
+    c->share = uf_alloc(ctx, frames * mics, sizeof(float));
     c->gain = 1;
     c->home = o->reference >= 0 ? o->reference : o->home;
-    int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->both && c->hop
+    int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->both && c->hop && c->share
                   ? uf_beam_filter_open(&c->filter, ctx, &(uf_beam_filter_options){.n_mics = o->n_mics, .frames = (int)frames, .keep_room = o->keep_room})
                   : uf_fail(ctx, UF_ENOMEM, "out of memory for %d microphones; merge fewer", o->n_mics);
     if (err < 0) uf_beam_chunk_close(&c);
@@ -287,6 +300,7 @@ void uf_beam_chunk_close(uf_beam_chunk **pc)
     free(c->quality);
     free(c->both);
     free(c->hop);
+    free(c->share);
     free(c);
     *pc = NULL;
 }

@@ -19,6 +19,7 @@ void uf_beam_chunk_close(uf_beam_chunk **c);
  * the blocks [from, to) counts for the stretches that follow. y, n samples: the result; it has the reference's level. */
 int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *there, int n, int from, int to, float *y);
 int uf_beam_chunk_reference(const uf_beam_chunk *c);
+const float *uf_beam_chunk_share(const uf_beam_chunk *c); /* (frames, mics): how much of the last stretch each has brought, as beam_share.h says */
 double uf_beam_chunk_quality(const uf_beam_chunk *c, int mic); /* voice over the rest in the last stretch, power, as the network hears it; 0: not there */
 
 #endif

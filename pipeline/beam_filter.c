@@ -1,6 +1,7 @@
 #include "beam_filter.h"
 
 #include "beam_chunk.h"
+#include "beam_share.h"
 #include "mvdr.h"
 
 #include <math.h>
@@ -8,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BINS = UF_BEAM_BINS, BLOCK = UF_BEAM_BLOCK };
+enum { BINS = UF_BEAM_BINS, BLOCK = UF_BEAM_BLOCK, FIRST = (UF_SHARE_FROM * UF_BEAM_FFT + 15999) / 16000, LAST = UF_SHARE_TO * UF_BEAM_FFT / 16000,
+       TOLD = LAST - FIRST + 1 }; /* bins that tell shares */
 
 typedef struct scratch { /* of one thread */
     uf_complex *speech, *noise; /* (blocks, mics, mics) */
@@ -30,6 +32,7 @@ struct uf_beam_filter {
     int *there, *n_there;       /* (blocks, mics): who is there all through a block and its neighbours */
     int *reference;             /* (blocks): whose voice comes out */
     double *gain;               /* (blocks): ... and what it is made louder by, where it is not the reference */
+    float *share;               /* (TOLD, frames, mics) */
 };
 
 void uf_beam_look(const float *heard, size_t step, const float *voice, int frames, float share, float level, float *power, float *mask)
@@ -152,22 +155,43 @@ static void dry(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s
     for (size_t i = 0; i < all; i++) s->x[i] = share * s->x[i] + (1 - share) * s->wet[i];
 }
 
-/* y = w^H x, from the middle of one block to the middle of the next with a share of both blocks' w. */
+/* Of microphone m in frame t: from the middle of one block to the middle of the next a share of both blocks' w. */
+static uf_complex weight_at(const scratch *s, int n, int blocks, int m, int t)
+{
+    double at = (t + .5) / BLOCK - .5, share = at - floor(at);
+    int k = (int)floor(at), a = k < 0 ? 0 : k, z = k + 1 < blocks ? k + 1 : blocks - 1;
+    return (1 - share) * s->w[a * n + m] + share * s->w[z * n + m];
+}
+
+/* y = w^H x. */
 static void apply(const uf_beam_filter *f, const uf_beam_filter_job *j, const scratch *s, float *y)
 {
     int n = f->o.n_mics, frames = j->frames, blocks = frames / BLOCK;
     memset(y, 0, (size_t)(2 * frames) * sizeof(*y));
     for (int t = 0; t < frames; t++) {
-        double at = (t + .5) / BLOCK - .5, share = at - floor(at);
-        int k = (int)floor(at), a = k < 0 ? 0 : k, z = k + 1 < blocks ? k + 1 : blocks - 1;
         uf_complex sum = 0;
         for (int m = 0; m < n; m++) {
             const float *x = s->x + (size_t)(2 * m) * (size_t)frames + t;
-            uf_complex w = (1 - share) * s->w[a * n + m] + share * s->w[z * n + m];
-            sum += conj(w) * ((double)x[0] + I * (double)x[frames]);
+            sum += conj(weight_at(s, n, blocks, m, t)) * ((double)x[0] + I * (double)x[frames]);
         }
         y[t] = (float)creal(sum);
         y[frames + t] = (float)cimag(sum);
+    }
+}
+
+/* Of what goes into that sum, each microphone's share of the energy, frame by frame; all 0 in silence. to: (frames, mics) */
+static void tell_shares(const uf_beam_filter *f, const uf_beam_filter_job *j, const scratch *s, float *to)
+{
+    int n = f->o.n_mics, frames = j->frames;
+    for (int t = 0; t < frames; t++, to += n) {
+        double energy[64], sum = 0;
+        for (int m = 0; m < n; m++) {
+            const float *x = s->x + (size_t)(2 * m) * (size_t)frames + t;
+            uf_complex w = weight_at(s, n, frames / BLOCK, m, t);
+            energy[m] = (creal(w) * creal(w) + cimag(w) * cimag(w)) * ((double)x[0] * (double)x[0] + (double)x[frames] * (double)x[frames]);
+            sum += energy[m];
+        }
+        for (int m = 0; m < n; m++) to[m] = sum > 0 ? (float)(energy[m] / sum) : 0.f;
     }
 }
 
@@ -185,6 +209,7 @@ static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, 
         for (int m = 0; m < n; m++) s->w[k * n + m] *= f->gain[k];
     }
     apply(f, j, s, y);
+    if (j->share && b >= FIRST && b <= LAST) tell_shares(f, j, s, f->share + (size_t)(b - FIRST) * (size_t)(j->frames * n));
 }
 
 /* ---- all of them ------------------------------------------------------------------------------------------------------------------ */
@@ -223,11 +248,25 @@ static void count(uf_beam_filter *f, const uf_beam_filter_job *j)
     }
 }
 
+/* The mean over the bins that say anything, in their order: the same for any number of threads. */
+static void mean_shares(const uf_beam_filter *f, const uf_beam_filter_job *j)
+{
+    int n = f->o.n_mics, all = j->frames * n;
+    for (int k = 0; k < all; k += n) {
+        double mean[64] = {0}, sum = 0;
+        for (int b = 0; b < TOLD; b++)
+            for (int m = 0; m < n; m++) mean[m] += (double)f->share[b * all + k + m];
+        for (int m = 0; m < n; m++) sum += mean[m];
+        for (int m = 0; m < n; m++) j->share[k + m] = sum > 0 ? (float)(mean[m] / sum) : 0.f;
+    }
+}
+
 void uf_beam_filter_run(uf_beam_filter *f, const uf_beam_filter_job *j, float *y)
 {
     count(f, j);
 #pragma omp parallel for schedule(static) num_threads(f->n_threads)
     for (int b = 0; b < BINS; b++) run_bin(f, j, &f->scratch[omp_get_thread_num()], b, y + (size_t)(2 * b) * (size_t)j->frames);
+    if (j->share) mean_shares(f, j);
 }
 
 static bool scratch_open(uf_ctx *ctx, scratch *s, const uf_beam_filter_options *o)
@@ -263,7 +302,8 @@ int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_
     f->n_there = uf_alloc(ctx, blocks, sizeof(int));
     f->reference = uf_alloc(ctx, blocks, sizeof(int));
     f->gain = uf_alloc(ctx, blocks, sizeof(double));
-    bool all = f->scratch && f->speech && f->noise && f->loud && f->there && f->n_there && f->reference && f->gain;
+    f->share = uf_alloc(ctx, TOLD * (size_t)o->frames * n, sizeof(float));
+    bool all = f->scratch && f->speech && f->noise && f->loud && f->there && f->n_there && f->reference && f->gain && f->share;
     for (int i = 0; all && i < f->n_threads; i++) all = scratch_open(ctx, &f->scratch[i], o);
     if (!all) {
         uf_beam_filter_close(&f);
@@ -290,6 +330,7 @@ void uf_beam_filter_close(uf_beam_filter **pf)
     free(f->n_there);
     free(f->reference);
     free(f->gain);
+    free(f->share);
     free(f);
     *pf = NULL;
 }

@@ -27,6 +27,7 @@ typedef struct uf_beam_filter_job {
                                   as loud as it */
     int from, to;              /* blocks of this stretch alone: earlier ones have been learnt from before, later ones will be */
     bool learn;                /* from them, for the stretches that follow */
+    float *share;              /* (frames, mics): how much of the result each brings, as beam_share.h says; NULL: nobody asks */
 } uf_beam_filter_job;
 void uf_beam_filter_run(uf_beam_filter *f, const uf_beam_filter_job *j, float *y); /* y: (BINS, 2, frames) */
 

@@ -13,6 +13,7 @@ enum { MOST = 32, FRAMES = 256, BANDS = 40 };
 struct uf_beam_mix {
     uf_ctx *ctx;
     int n_mics, rate, reference, size, hop; /* samples of a frame, and from one to the next: 64 and 16 ms */
+    uf_beam_share *share;                   /* borrowed */
     bool fixed;                             /* somebody chose the reference */
     uf_fft fft;
     float *window, *spectrum;               /* (mics, FRAMES, bins, 2) */
@@ -117,10 +118,37 @@ static void weights(const uf_beam_mix *x, int t, int k, float *w)
     for (int m = 0; m < x->n_mics; m++) w[m] = sum > 0 ? w[m] / sum : 0;
 }
 
+/* What each microphone brings into frame t, whose own time is the hop in its middle. */
+static int tell_shares(const uf_beam_mix *x, int t, float w[BANDS][MOST])
+{
+    double energy[MOST][BANDS] = {{0}}, wide[BANDS] = {0};
+    float share[MOST] = {0};
+    for (int b = (UF_SHARE_FROM * x->size + x->rate - 1) / x->rate; b <= UF_SHARE_TO * x->size / x->rate && b < bins(x); b++) {
+        int k = x->band_of[b];
+        wide[k]++;
+        for (int m = 0; m < x->n_mics; m++) {
+            double re = (double)frame_of(x, m, t)[2 * b], im = (double)frame_of(x, m, t)[2 * b + 1];
+            energy[m][k] += (double)(w[k][m] * w[k][m]) * (re * re + im * im);
+        }
+    }
+    for (int k = 0; k < BANDS; k++) {
+        double sum = 0;
+        for (int m = 0; m < x->n_mics; m++) sum += energy[m][k];
+        for (int m = 0; sum > 0 && m < x->n_mics; m++) share[m] += (float)(wide[k] * energy[m][k] / sum);
+    }
+    float all = 0;
+    for (int m = 0; m < x->n_mics; m++) all += share[m];
+    for (int m = 0; all > 0 && m < x->n_mics; m++) share[m] /= all;
+    int64_t from = x->in[0].start + (int64_t)t * x->hop - (x->size - x->hop) / 2, to = from + x->hop; /* half of the padding before the first sample */
+    if (to > x->n_in) to = x->n_in;
+    return from >= 0 && to > from ? uf_beam_share_add(x->share, x->ctx, x->n_mics, (double)from / x->rate, (double)to / x->rate, share, x->reference) : UF_OK;
+}
+
 static int mix(uf_beam_mix *x, int t)
 {
     float w[BANDS][MOST];
     for (int k = 0; k < BANDS; k++) weights(x, t, k, w[k]);
+    UF_TRY(tell_shares(x, t, w));
     memset(x->fft.bins, 0, (size_t)bins(x) * sizeof *x->fft.bins);
     for (int m = 0; m < x->n_mics; m++) {
         const float *a = frame_of(x, m, t);
@@ -200,13 +228,14 @@ int uf_beam_mix_pull(uf_beam_mix *x, float *y, int most)
     return n;
 }
 
-int uf_beam_mix_open(uf_beam_mix **out, uf_ctx *ctx, int n_mics, int rate, int reference)
+int uf_beam_mix_open(uf_beam_mix **out, uf_ctx *ctx, int n_mics, int rate, int reference, uf_beam_share *share)
 {
     uf_beam_mix *x = uf_alloc(ctx, 1, sizeof *x);
     if (!x) return UF_ENOMEM;
     x->ctx = ctx;
     x->n_mics = n_mics;
     x->rate = rate;
+    x->share = share;
     x->fixed = reference >= 0;
     x->reference = reference >= 0 ? reference : 0;
     x->hop = 16 * rate / 1000 / 2 * 2;

@@ -19,6 +19,7 @@ typedef struct job {
     uf_ctx *ctx;
     const uf_merge_options *o;
     const char *out, *weights_dir;
+    char **found;
     uf_take take[UF_MERGE_MOST];
     int n;
     const uf_take *placed[UF_MERGE_MOST]; /* n_placed of them */
@@ -26,7 +27,7 @@ typedef struct job {
     int rate;
     double from;                          /* s, common time of the result's beginning */
     int64_t length;                       /* its samples */
-    float *weight[UF_MERGE_MOST];         /* a take, a second */
+    float *weight[UF_MERGE_MOST];         /* a take, a second: its share of the mix */
     uf_sound_writer *writer, *stem[UF_MERGE_MOST];
     uf_beam *beam;
     FILE *mixed;                          /* float samples, in a file without a name: what waits for its loudness, or for the film's pictures; NULL: nothing waits */
@@ -91,7 +92,7 @@ static char *folder_of(uf_ctx *ctx, const char *path)
     return slash ? uf_format(ctx, "%.*s", slash == path ? 1 : (int)(slash - path), path) : uf_strdup(ctx, ".");
 }
 
-static bool same_file(const char *a, const char *b)
+bool uf_same_file(const char *a, const char *b)
 {
     struct stat x, y;
     return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
@@ -101,7 +102,7 @@ static bool same_file(const char *a, const char *b)
 static int spare_inputs(const job *j, const char *path)
 {
     for (int i = 0; i < j->n; i++)
-        if (same_file(path, j->take[i].path))
+        if (uf_same_file(path, j->take[i].path))
             return uf_fail(j->ctx, UF_EINVAL, "'%s' is one of the recordings, and would be replaced; give another name or folder", path);
     return UF_OK;
 }
@@ -112,7 +113,7 @@ static int gather(job *j, const char *const *in, int n)
     for (int i = 0; i < n; i++) {
         bool again = false;
         for (int k = 0; k < j->n; k++)
-            if (same_file(in[i], j->take[k].path)) {
+            if (uf_same_file(in[i], j->take[k].path)) {
                 uf_log(j->ctx, UF_LOG_WARN, "'%s' is given twice: once is enough", in[i]);
                 again = true;
             }
@@ -121,8 +122,8 @@ static int gather(job *j, const char *const *in, int n)
         j->take[j->n++].path = in[i];
     }
     for (int i = 0; i < j->n; i++) {
-        if (j->o->into && same_file(j->o->into, j->take[i].path)) j->film = i;
-        if (j->o->reference && same_file(j->o->reference, j->take[i].path)) j->reference = i;
+        if (j->o->into && uf_same_file(j->o->into, j->take[i].path)) j->film = i;
+        if (j->o->reference && uf_same_file(j->o->reference, j->take[i].path)) j->reference = i;
     }
     if (j->o->into && j->film < 0) {
         if (j->n == UF_MERGE_MOST) return uf_fail(j->ctx, UF_EINVAL, "more than %d recordings with the film; merge some of them first", UF_MERGE_MOST);
@@ -250,16 +251,6 @@ static int open_stems(job *j)
     return UF_OK;
 }
 
-/* How much of each second a recording has. */
-static void note_weights(job *j, const uf_tracks *t, int64_t at, int n)
-{
-    for (int i = 0; i < j->n_placed; i++) {
-        float *w = j->weight[j->placed[i] - j->take];
-        const uint8_t *there = uf_tracks_there(t, i);
-        for (int k = 0; k < n; k++) w[(at + k) / j->rate] += there[k] / (float)j->rate;
-    }
-}
-
 /* ---- the result ------------------------------------------------------------------------------------------------------------------------ */
 
 /* n samples of the mix to where they belong. */
@@ -330,7 +321,6 @@ static int run(job *j)
         if (uf_ctx_cancelled(j->ctx)) err = uf_fail(j->ctx, UF_EINTR, "stopped; nothing was written");
         else if ((err = uf_tracks_next(t, n)) == UF_OK) err = write_aligned(j, t, n);
         if (err < 0) break;
-        note_weights(j, t, at, n);
         j->done += (double)n / j->rate;
         tell(j, false);
     }
@@ -461,23 +451,40 @@ static int clean_one(job *j)
                           .overwrite = o->overwrite, .float32 = o->float32, .progress = o->progress, .user = o->user }, j->weights_dir);
 }
 
+static int tell_found(job *j)
+{
+    bool mixed = j->beam != NULL;
+    const uf_take *leader = mixed ? j->placed[uf_beam_leader(j->beam)] : j->n_placed == 1 ? j->placed[0] : NULL;
+    int seconds = (int)((j->length + j->rate - 1) / j->rate);
+    for (int i = 0; mixed && i < j->n; i++)
+        if (!(j->weight[i] = uf_alloc(j->ctx, (size_t)seconds + 1, sizeof(float)))) return UF_ENOMEM;
+    for (int i = 0; mixed && i < j->n_placed; i++)
+        for (int s = 0; s < seconds; s++) j->weight[j->placed[i] - j->take][s] = uf_beam_weight(j->beam, i, s);
+    char *text = uf_merge_report_text(&(uf_merge_report){ .take = j->take, .n = j->n, .rate = j->rate, .from = j->from, .seconds = (double)j->length / j->rate,
+                                      .out = j->out, .reference = leader ? leader->path : NULL, .weight = mixed ? j->weight : NULL });
+    if (!text) return uf_fail(j->ctx, UF_ENOMEM, "out of memory for the report");
+    int err = j->o->report ? uf_merge_report_write(j->ctx, j->o->report, j->o->overwrite, text) : UF_OK;
+    if (err == UF_OK && j->found) *j->found = text;
+    else free(text);
+    return err;
+}
+
 static int merge(job *j)
 {
     const uf_merge_options *o = j->o;
     if (!(o->most >= 0 && o->loudness > -70 && o->loudness <= 0))
         return uf_fail(j->ctx, UF_EINVAL, "the attenuation is a number of dB, and loudness one of LUFS, from -70 to 0");
-    if (!j->out && !(o->align_only && (o->stems || o->report))) return uf_fail(j->ctx, UF_EINVAL, "there is no place for the result; give a name for it");
+    if (!j->out && !(o->align_only && (o->stems || o->report || j->found))) return uf_fail(j->ctx, UF_EINVAL, "there is no place for the result; give a name for it");
     if (!j->n) return uf_fail(j->ctx, UF_EINVAL, "there are no recordings; give some");
     if (j->out) UF_TRY(spare_inputs(j, j->out));
     if (j->out) UF_TRY(uf_sound_writer_open(&j->writer, j->ctx, j->out, o->overwrite)); /* says at once what cannot be written */
+    if (o->report) UF_TRY(spare_inputs(j, o->report));
     if (o->report) UF_TRY(uf_whole_check(j->ctx, o->report, o->overwrite));
     UF_TRY(listen_to_all(j));
     for (int i = 0; i < j->n; i++) say_quality(j, j->take + i);
     UF_TRY(place_all(j));
     choose_span(j);
     say_places(j);
-    for (int i = 0; i < j->n; i++)
-        if (!(j->weight[i] = uf_alloc(j->ctx, (size_t)(j->length / j->rate) + 2, sizeof(float)))) return UF_ENOMEM;
     if (j->n_placed == 1) {
         UF_TRY(clean_one(j));
     } else {
@@ -488,16 +495,14 @@ static int merge(job *j)
         UF_TRY(finish(j));
         tell(j, true);
     }
-    if (!o->report) return UF_OK;
-    return uf_merge_report_write(j->ctx, o->report, o->overwrite, &(uf_merge_report){ .take = j->take, .n = j->n, .rate = j->rate, .from = j->from,
-                                 .seconds = (double)j->length / j->rate, .out = j->out, .weight = j->n_placed > 1 ? j->weight : NULL });
+    return o->report || j->found ? tell_found(j) : UF_OK;
 }
 
-int uf_sound_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *o, const char *weights_dir)
+int uf_sound_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *o, const char *weights_dir, char **found)
 {
     job *j = uf_alloc(ctx, 1, sizeof(*j));
     if (!j) return UF_ENOMEM;
-    *j = (job){ .ctx = ctx, .o = o, .out = out, .weights_dir = weights_dir, .film = -1, .reference = -1, .started = uf_now() };
+    *j = (job){ .ctx = ctx, .o = o, .out = out, .weights_dir = weights_dir, .found = found, .film = -1, .reference = -1, .started = uf_now() };
     int err = gather(j, in, n);
     if (err == UF_OK) err = merge(j);
     for (int i = 0; i < j->n; i++) {
@@ -515,5 +520,5 @@ int uf_sound_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, c
 
 int uf_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *options)
 {
-    return uf_sound_merge(ctx, in, n, out, options ? options : &(uf_merge_options){ 0 }, NULL);
+    return uf_sound_merge(ctx, in, n, out, options ? options : &(uf_merge_options){ 0 }, NULL, NULL);
 }

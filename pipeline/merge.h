@@ -181,9 +181,10 @@ typedef struct uf_merge_report {
     const uf_take *take;
     int n, rate;
     double from, seconds;           /* of the result, common time */
-    const char *out;
-    float *const *weight;           /* of each recording, one a second: how much of the second it has; NULL: of none */
+    const char *out, *reference;    /* reference: the recording that decided timbre and level for the longest; NULL: nothing was mixed */
+    float *const *weight;           /* of each recording, one a second: its share of the mix, as beam_share.h says; NULL: nothing was mixed */
 } uf_merge_report;
-int uf_merge_report_write(uf_ctx *ctx, const char *path, bool overwrite, const uf_merge_report *r);
+char *uf_merge_report_text(const uf_merge_report *r); /* JSON, new memory; NULL: out of it */
+int uf_merge_report_write(uf_ctx *ctx, const char *path, bool overwrite, const char *text);
 
 #endif

@@ -27,6 +27,16 @@ static json_t *steps(const uf_take *t, double from)
     return all;
 }
 
+/* Where it has no sound for a while, or repeats itself: from, to. */
+static json_t *drops(const uf_take *t, double from)
+{
+    json_t *all = json_array();
+    for (int i = 0; i < t->quality.n_drops; i++)
+        json_array_append_new(all, json_pack("[f,f]", rounded(uf_clock_inverse(&t->clock, (double)t->drop[i].from / t->rate) - from, 1e-3),
+                                             rounded(uf_clock_inverse(&t->clock, (double)t->drop[i].to / t->rate) - from, 1e-3)));
+    return all;
+}
+
 /* By how much its time is more than the result's: for each stretch between steps, places between which lines hold. */
 static json_t *lags(const uf_take *t, double from)
 {
@@ -42,7 +52,7 @@ static json_t *lags(const uf_take *t, double from)
 static json_t *weights(const float *w, int n)
 {
     json_t *all = json_array();
-    for (int i = 0; w && i < n; i++) json_array_append_new(all, json_real(rounded((double)w[i], .01)));
+    for (int i = 0; w && i < n; i++) json_array_append_new(all, json_real(rounded((double)w[i], 1e-3)));
     return all;
 }
 
@@ -56,6 +66,8 @@ static json_t *describe(const uf_merge_report *r, int i)
         return o;
     }
     json_object_set_new(o, "offset", json_real(rounded(uf_clock_inverse(&t->clock, 0) - r->from, 1e-6)));
+    json_object_set_new(o, "end", json_real(rounded(uf_clock_inverse(&t->clock, (double)t->n / t->rate) - r->from, 1e-6)));
+    json_object_set_new(o, "drops", drops(t, r->from));
     json_object_set_new(o, "ppm", json_real(rounded(uf_clock_ppm(&t->clock), 1e-3)));
     json_object_set_new(o, "ppm_error", json_real(rounded(t->error_ppm, 1e-3)));
     json_object_set_new(o, "scatter_us", json_real(rounded(1e6 * t->scatter, .1)));
@@ -68,18 +80,23 @@ static json_t *describe(const uf_merge_report *r, int i)
     return o;
 }
 
-int uf_merge_report_write(uf_ctx *ctx, const char *path, bool overwrite, const uf_merge_report *r)
+char *uf_merge_report_text(const uf_merge_report *r)
+{
+    json_t *all = json_pack("{s:s?,s:f,s:i,s:s?,s:[]}", "output", r->out, "seconds", rounded(r->seconds, 1e-6), "rate", r->rate, "reference", r->reference, "inputs");
+    for (int i = 0; i < r->n; i++) json_array_append_new(json_object_get(all, "inputs"), describe(r, i));
+    char *text = json_dumps(all, JSON_INDENT(1) | JSON_REAL_PRECISION(10));
+    json_decref(all);
+    return text;
+}
+
+int uf_merge_report_write(uf_ctx *ctx, const char *path, bool overwrite, const char *text)
 {
     uf_whole *w = NULL;
-    json_t *all = json_pack("{s:s?,s:f,s:i,s:[]}", "output", r->out, "seconds", rounded(r->seconds, 1e-6), "rate", r->rate, "inputs");
-    for (int i = 0; i < r->n; i++) json_array_append_new(json_object_get(all, "inputs"), describe(r, i));
     int err = uf_whole_open(&w, ctx, path, overwrite);
     FILE *f = err == UF_OK ? uf_whole_file(w) : NULL;
     if (err == UF_OK && !f) err = UF_EIO;
-    if (f && (json_dumpf(all, f, JSON_INDENT(1) | JSON_REAL_PRECISION(10)) < 0 || fputc('\n', f) == EOF))
-        err = uf_fail(ctx, UF_EIO, "cannot write '%s': is the disk full?", path);
+    if (f && fprintf(f, "%s\n", text) < 0) err = uf_fail(ctx, UF_EIO, "cannot write '%s': is the disk full?", path);
     if (err == UF_OK) err = uf_whole_commit(w);
     uf_whole_close(&w);
-    json_decref(all);
     return err;
 }

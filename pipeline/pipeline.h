@@ -175,8 +175,9 @@ typedef struct uf_pipe_sound {
  * nobody takes what is left. UF_EINVAL: an option that looks ahead. */
 int uf_sound_clean_pipe(uf_ctx *ctx, int from, int to, const uf_pipe_sound *p, const uf_clean_options *o, const char *weights_dir);
 
-/* uf_merge() of unfade.h; weights_dir as above. */
-int uf_sound_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *o, const char *weights_dir);
+/* uf_merge() of unfade.h; weights_dir as above. *found: what options->report gets, JSON, new memory; NULL: nobody asks. */
+int uf_sound_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *o, const char *weights_dir, char **found);
+bool uf_same_file(const char *a, const char *b); /* by name, or where both are there: one file by two names */
 
 typedef struct uf_sound_look {
     double seconds;

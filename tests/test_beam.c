@@ -146,6 +146,9 @@ static const char *weights(uf_ctx *ctx) {
     return path;
 }
 
+static float *told; /* (mics, n_told): shares of seconds, when somebody asks */
+static int n_told;
+
 /* n samples of each, pushed `block` by block; microphone 1 is away from gone[0] to gone[1]. */
 static int beam(uf_ctx *ctx, uf_beam_options o, int block, float *const *x, float *y, int n, const int *gone) {
     uf_beam *b = NULL;
@@ -171,6 +174,8 @@ static int beam(uf_ctx *ctx, uf_beam_options o, int block, float *const *x, floa
     assert_int_equal(done, n);
     assert_int_equal(uf_beam_pull(b, y, 1), 0);
     int reference = uf_beam_reference(b);
+    for (int m = 0; told && m < o.n_mics; m++)
+        for (int s = 0; s < n_told; s++) told[m * n_told + s] = uf_beam_weight(b, m, s);
     uf_beam_close(&b);
     return reference;
 }
@@ -288,6 +293,41 @@ static void test_late_reference(void **state) {
     for (int m = 0; m < 2; m++) free(x[m]);
     free(y);
     uf_ctx_close(&ctx);
+}
+
+/* Who has brought what: shares add to 1, are 0 where a microphone is away, and most with the one that hears the voice best and is the reference; the
+ * same for any number of threads and whatever the pieces. */
+static void test_shares(void **state) {
+    (void)state;
+    enum { N = 140000, SECONDS = 9 };
+    static const int gone[] = {48000, 96000}, threads[] = {1, 2}, block[] = {N, 999};
+    float *x[3], *y = sound(N), first[3][SECONDS];
+    for (int m = 0; m < 3; m++) {
+        x[m] = sound(N);
+        for (int i = 0; i < N; i++) x[m][i] = speak(i / 16000.) + (m == 1 ? .002f : .05f) * uf_gaussian(4, (uint64_t)m, (uint64_t)i);
+    }
+    for (int mix = 0; mix < 2; mix++)
+        for (int k = 0; k < 2; k++) {
+            uf_ctx *ctx = open_ctx();
+            uf_ctx_set_threads(ctx, threads[k]);
+            float share[3][SECONDS];
+            told = &share[0][0];
+            n_told = SECONDS;
+            beam(ctx, (uf_beam_options){.n_mics = 3, .rate = 16000, .reference = 1, .mix_only = mix}, block[k], x, y, N, gone);
+            told = NULL;
+            for (int s = 0; s < SECONDS; s++) {
+                double sum = (double)share[0][s] + (double)share[1][s] + (double)share[2][s];
+                if (!(fabs(sum - 1) < 1e-4)) fail_msg("shares of second %d add to %g", s, sum);
+                if ((s < 2 || s > 6) && !(share[1][s] > share[0][s] && share[1][s] > share[2][s])) fail_msg("the reference has %g of second %d", (double)share[1][s], s);
+                if (s > 2 && s < 6 && share[1][s] != 0) fail_msg("away, and yet %g of second %d", (double)share[1][s], s);
+            }
+            for (int s = 0; s < SECONDS; s++) printf("%d %d: %.3f %.3f %.3f\n", mix, s, (double)share[0][s], (double)share[1][s], (double)share[2][s]);
+            if (k) assert_memory_equal(first, share, sizeof share);
+            memcpy(first, share, sizeof share);
+            uf_ctx_close(&ctx);
+        }
+    for (int m = 0; m < 3; m++) free(x[m]);
+    free(y);
 }
 
 /* Alike, all silent, and as many as there may be; and what is asked for cannot be more. */
@@ -462,7 +502,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cholesky), cmocka_unit_test(test_mvdr),   cmocka_unit_test(test_wpe),         cmocka_unit_test(test_places),
         cmocka_unit_test(test_pieces),   cmocka_unit_test(test_counts), cmocka_unit_test(test_never_worse), cmocka_unit_test(test_mix),
-        cmocka_unit_test(test_highs), cmocka_unit_test(test_reference), cmocka_unit_test(test_follows), cmocka_unit_test(test_reference_away), cmocka_unit_test(test_late_reference),
+        cmocka_unit_test(test_highs), cmocka_unit_test(test_reference), cmocka_unit_test(test_follows), cmocka_unit_test(test_reference_away), cmocka_unit_test(test_shares), cmocka_unit_test(test_late_reference),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -90,7 +90,7 @@ static int run(uf_app *app, int argc, char **argv) {
     a.o.progress = progress;
     a.o.user = app;
     double start = uf_now();
-    UF_TRY(uf_sound_merge(app->ctx, a.in, a.n, a.out, &a.o, UNFADE_WEIGHTS_DIR));
+    UF_TRY(uf_sound_merge(app->ctx, a.in, a.n, a.out, &a.o, UNFADE_WEIGHTS_DIR, NULL));
     uf_report_end(app);
     uf_report_event(app, "done", json_pack("{s:i,s:s?,s:s?,s:f,s:i}", "inputs", a.n, "output", a.out, "stems", a.o.stems, "seconds", uf_now() - start, "warnings",
                                            app->n_warnings));
