@@ -28,7 +28,7 @@ struct uf_beam {
     uf_beam_options o;
     uf_voice *voice;        /* one microphone: this, and nothing else */
     uf_beam_mix *mix;       /* mix_only: this, and nothing else */
-    uf_voice_net net;
+    uf_voice_net net, room; /* room: keep_room, for weights that can */
     uf_beam_chunk *chunk;
     uf_beam_share share;
     mic mic[MOST];
@@ -283,14 +283,30 @@ int uf_beam_reference(const uf_beam *b)
 
 /* ---- opening ---------------------------------------------------------------------------------------------------------------------- */
 
+/* The network again, with the output that keeps the room. */
+static int open_room(uf_beam *b, const char *path)
+{
+    uf_weights *w = NULL;
+    UF_TRY(uf_weights_open(&w, b->ctx, path));
+    bool can = uf_speech_has_room(w);
+    uf_weights_close(&w);
+    if (!can) {
+        uf_log(b->ctx, UF_LOG_WARN, "the weights '%s' were not trained to keep the room: what the microphones together leave of the noise stays", path);
+        return UF_OK;
+    }
+    char *weights = uf_strdup(b->ctx, path);
+    return weights ? uf_voice_net_open(&b->room, b->ctx, weights, b->o.float32, true) : UF_ENOMEM;
+}
+
 static int beam_open(uf_beam *b)
 {
     const uf_beam_options *o = &b->o;
     char *weights = NULL;
     UF_TRY(uf_weights_choose(b->ctx, o->weights, uf_model_speech.file, o->weights_dir, &weights));
     UF_TRY(uf_voice_net_open(&b->net, b->ctx, weights, o->float32, false));
+    if (o->keep_room) UF_TRY(open_room(b, b->net.weights));
     UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->net,
-                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .keep_room = o->keep_room,
+                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .keep_room = o->keep_room, .room = b->room.plan ? &b->room : NULL,
                                                         .least = o->most > 0 ? pow(10, -o->most / 20) : 0, .most = CHUNK + UNIT }));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->down, o->n_mics, o->rate, RATE, PRECISION));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->up, is_wide(b) ? o->n_mics + 1 : 1, RATE, o->rate, PRECISION));
@@ -335,6 +351,7 @@ void uf_beam_close(uf_beam **pb)
     uf_beam_mix_close(&b->mix);
     uf_beam_chunk_close(&b->chunk);
     uf_voice_net_close(&b->net);
+    uf_voice_net_close(&b->room);
     uf_beam_share_close(&b->share);
     swr_free(&b->down);
     swr_free(&b->up);

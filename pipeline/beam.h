@@ -10,7 +10,7 @@ typedef struct uf_beam_options {
     int n_mics, rate;                  /* rate: of all channels, Hz */
     int reference;                     /* microphone that decides timbre and level; -1: `home` does, but where another hears a voice far better */
     int home;                          /* as of uf_reference_best(); -1: the first that hears a voice well */
-    bool keep_room;                    /* no dereverberation, no network on the result's room */
+    bool keep_room;                    /* no dereverberation; the network takes noise alone, if the weights have learnt that, else nothing */
     bool mix_only;                     /* music: match and mix, no masks */
     double most;                       /* dB, floor of the post-filter; 0: as far as the network says */
     bool float32;

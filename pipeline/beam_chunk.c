@@ -100,12 +100,14 @@ static bool any(const bool *there, int n)
     return false;
 }
 
-/* c->in through the network; what it makes of it. */
-static int hear(uf_beam_chunk *c, const float *x, float *y)
+/* What a network makes of a stretch. */
+static int hear_by(uf_beam_chunk *c, uf_voice_net *net, const float *x, float *y)
 {
     memcpy(c->in, x, (size_t)c->frames * HOP * sizeof(*x));
-    return uf_voice_net_hear(c->net, c->in, y);
+    return uf_voice_net_hear(net, c->in, y);
 }
+
+static int hear(uf_beam_chunk *c, const float *x, float *y) { return hear_by(c, c->net, x, y); }
 
 static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
 {
@@ -225,6 +227,22 @@ static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float
     for (int i = 0; i < n; i++) y[i] += (float)c->o.least * (beam[i] - y[i]) + c->in[i];
 }
 
+/* The filter's result as it leaves: y, the voice in it, or the same in its room. */
+static int end_room(uf_beam_chunk *c, const float *x, const float *beam, float *y)
+{
+    if (c->o.keep_room && !c->o.room) {
+        memcpy(y, beam, (size_t)c->frames * HOP * sizeof(*y));
+        return UF_OK;
+    }
+    if (c->o.keep_room) {
+        UF_TRY(uf_voice_net_resize(c->o.room, c->frames * HOP));
+        UF_TRY(hear_by(c, c->o.room, x, voice_of(c, c->reference)));
+        UF_TRY(hear_by(c, c->o.room, beam, y));
+    }
+    fall_back(c, x, beam, y);
+    return UF_OK;
+}
+
 int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *there, int n, int from, int to, float *y)
 {
     c->frames = n / HOP;
@@ -247,8 +265,7 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
         memset(c->mask, 0, (size_t)BINS * (size_t)c->frames * sizeof(float));
         uf_beam_look(c->one, 2 * (size_t)c->frames, c->two, c->frames, 1, 1, c->power, c->mask);
     }
-    if (c->o.keep_room) memcpy(y, beam, (size_t)n * sizeof(*y));
-    else fall_back(c, x[c->reference], beam, y);
+    UF_TRY(end_room(c, x[c->reference], beam, y));
     for (int i = 0; i < n; i++) y[i] *= (float)c->gain;
     return UF_OK;
 }

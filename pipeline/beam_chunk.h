@@ -9,6 +9,7 @@ enum { UF_BEAM_FFT = 1024, UF_BEAM_HOP = 256, UF_BEAM_BINS = UF_BEAM_FFT / 2 + 1
 typedef struct uf_beam_chunk_options {
     int n_mics, reference, home; /* as in uf_beam_options */
     bool keep_room;
+    uf_voice_net *room;    /* keep_room: what takes noise alone; borrowed; NULL: noise that the filter leaves stays */
     double least;          /* amplitude that noise keeps */
     int most;              /* samples of the longest stretch, a multiple of HOP * BLOCK */
 } uf_beam_chunk_options;

@@ -447,7 +447,7 @@ static int clean_one(job *j)
     if (o->align_only || o->music) return uf_fail(j->ctx, UF_EINVAL, "'%s' alone cannot be aligned or mixed; give two recordings or more", j->placed[0]->path);
     uf_log(j->ctx, UF_LOG_INFO, "only one recording: it is cleaned, as by 'unfade clean'");
     uf_sound_writer_close(&j->writer);
-    return uf_sound_clean(j->ctx, j->placed[0]->path, j->out, &(uf_clean_options){ .weights = o->weights, .most = o->most, .loudness = o->loudness,
+    return uf_sound_clean(j->ctx, j->placed[0]->path, j->out, &(uf_clean_options){ .weights = o->weights, .most = o->most, .keep_room = o->keep_room, .loudness = o->loudness,
                           .overwrite = o->overwrite, .float32 = o->float32, .progress = o->progress, .user = o->user }, j->weights_dir);
 }
 

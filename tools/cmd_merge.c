@@ -10,7 +10,7 @@ static const struct argp_option options[] = {
     {"into", INTO, "FILM", 0, "The result is this film with the merged sound, its pictures copied; FILM's own sound is one of the recordings", 0},
     {"stems", STEMS, "DIR", 0, "Also write every recording there as a wave file of its own, aligned and on one clock, to mix by hand", 0},
     {"align-only", ALIGN_ONLY, 0, 0, "Mix nothing: OUT, which may be left out then, gets a channel for every recording", 0},
-    {"room", ROOM, "KIND", 0, "keep: the room stays in the voice; dry: it goes (default)", 0},
+    {"room", ROOM, "KIND", 0, "keep: the noise goes and the room stays in the voice; dry: both go (default)", 0},
     {"music", MUSIC, 0, 0, "Match levels and timbres and mix; take nothing for noise", 0},
     {"report-json", REPORT, "FILE", 0, "Write what was found: places, clocks, steps, scores, what was left out and why", 0},
     {"max-atten", MOST, "DB", 0, "Make noise quieter by so much at most, 1 to 100 (default: all that is found)", 0},
