@@ -1,4 +1,5 @@
 /* Cleaning the sound of a recording or a film: read, network, write; everything else is copied. */
+#include "declip.h"
 #include "highs.h"
 #include "sound_filter.h"
 #include "sound_reader.h"
@@ -13,7 +14,8 @@ typedef struct job {
     uf_sound_reader *reader;
     uf_sound_writer *writer;
     uf_voice *voice;
-    uf_sound_filter *mend; /* classical stages before the network, or NULL */
+    uf_declip *declip;     /* what the network is to hear mended goes through these two, or NULL */
+    uf_sound_filter *mend;
     uf_highs *highs;       /* behind it, or NULL */
     double rolloff;        /* of the recording, Hz; 0: not measured */
     int rate;              /* of the result */
@@ -84,24 +86,37 @@ static int write_ready(job *j)
     return n;
 }
 
-/* n samples to the network, through what mends them; n 0: the end. */
+/* n samples to the network; n 0: the end. */
+static int hear(job *j, const float *const *x, int n)
+{
+    UF_TRY(uf_voice_push(j->voice, x, n));
+    return write_ready(j);
+}
+
+/* The same, after clicks and hum. */
+static int mend(job *j, const float *const *x, int n)
+{
+    bool end = !n;
+    if (!j->mend) return hear(j, x, n);
+    UF_TRY(uf_sound_filter_push(j->mend, x, n));
+    do {
+        UF_TRY(uf_sound_filter_pull(j->mend, &x, &n));
+        if (n) UF_TRY(hear(j, x, n));
+    } while (n);
+    return end ? hear(j, NULL, 0) : UF_OK;
+}
+
+/* The same, after clipped peaks. */
 static int take(job *j, const float *const *x, int n)
 {
-    if (!j->mend) {
-        UF_TRY(uf_voice_push(j->voice, x, n));
-        return write_ready(j);
-    }
-    UF_TRY(uf_sound_filter_push(j->mend, x, n));
-    for (;;) {
-        int ready;
-        UF_TRY(uf_sound_filter_pull(j->mend, &x, &ready));
-        if (!ready) break;
-        UF_TRY(uf_voice_push(j->voice, x, ready));
-        UF_TRY(write_ready(j));
-    }
-    if (n) return UF_OK;
-    UF_TRY(uf_voice_push(j->voice, NULL, 0));
-    return write_ready(j);
+    bool end = !n;
+    if (!j->declip) return mend(j, x, n);
+    UF_TRY(uf_declip_push(j->declip, x, n));
+    do {
+        UF_TRY(uf_declip_pull(j->declip, &x, &n));
+        if (n) UF_TRY(mend(j, x, n));
+    } while (n);
+    return end ? mend(j, NULL, 0) : UF_OK;
 }
 
 static int run(job *j)
@@ -127,15 +142,14 @@ static int run(job *j)
     return UF_OK;
 }
 
-/* Clicks and clipped peaks by FFmpeg's autoregressive filters, whose usual way of joining windows changes all samples by -26 dB (m=s does
- * not); hum by notches at the mains' frequency and its harmonics. */
+/* Clicks by FFmpeg's autoregressive filter, whose usual way of joining windows changes all samples by -26 dB (m=s does not); hum by notches at the mains' frequency and its harmonics. */
 static int open_mend(job *j, int rate, int channels)
 {
     enum { HARMONICS = 12 };
     char list[64 * (HARMONICS + 2)];
     int at = 0;
     const uf_clean_options *o = j->o;
-    if (o->clips) at += snprintf(list + at, sizeof(list) - (size_t)at, ",adeclip=m=s");
+    if (o->clips) UF_TRY(uf_declip_open(&j->declip, j->ctx, rate, channels));
     if (o->clicks) at += snprintf(list + at, sizeof(list) - (size_t)at, ",adeclick=m=s");
     for (int k = 1; o->hum > 0 && k <= HARMONICS && k * o->hum < .45 * rate; k++)
         at += snprintf(list + at, sizeof(list) - (size_t)at, ",bandreject=f=%g:t=h:w=%g", k * o->hum, 2. + .5 * k);
@@ -196,6 +210,7 @@ static void close_sound(job *j)
     free(j->y);
     j->y = NULL;
     uf_sound_filter_close(&j->last);
+    uf_declip_close(&j->declip);
     uf_sound_filter_close(&j->mend);
     uf_highs_close(&j->highs);
     uf_voice_close(&j->voice);

@@ -432,6 +432,8 @@ int uf_take_listen(uf_take *t, uf_ctx *ctx, const char *folder, const uf_merge_w
     return err;
 }
 
+bool uf_take_clips(const uf_take *t) { return t->quality.n_clipped > 20 * ((double)t->n / t->rate / 60) + 5; }
+
 void uf_take_close(uf_take *t)
 {
     if (t->low) fclose(t->low);

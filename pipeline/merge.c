@@ -63,10 +63,10 @@ static void heard(void *user, double seconds)
 static void say_quality(const job *j, const uf_take *t)
 {
     const uf_quality *q = &t->quality;
-    double minutes = (double)t->n / t->rate / 60;
     if (q->n_dead) uf_log(j->ctx, UF_LOG_WARN, "%d of the %d channels of '%s' hold nothing: they are left out", q->n_dead, t->channels, t->path);
     if (q->n_flipped) uf_log(j->ctx, UF_LOG_WARN, "%d of the %d channels of '%s' are upside down: they are turned", q->n_flipped, t->channels, t->path);
-    if (q->n_clipped > 20 * minutes + 5) uf_log(j->ctx, UF_LOG_WARN, "'%s' is too loud for its recorder in %d places", t->path, q->n_clipped);
+    if (uf_take_clips(t))
+        uf_log(j->ctx, UF_LOG_WARN, "'%s' is too loud for its recorder in %d places%s", t->path, q->n_clipped, j->o->align_only ? "" : ": its peaks are made anew");
     if (q->n_drops) uf_log(j->ctx, UF_LOG_INFO, "'%s' has %d holes, %.2f s in all: the others fill them", t->path, q->n_drops, q->dropped);
 }
 
@@ -200,12 +200,12 @@ static void choose_span(job *j)
 
 /* ---- second pass --------------------------------------------------------------------------------------------------------------------- */
 
-/* What the writer is told to write: a sound of its own kind. NULL: out of memory. */
-static AVCodecContext *kind(int rate, int channels)
+/* What the writer is told to write: a sound of its own kind; beyond: it may go beyond full scale. NULL: out of memory. */
+static AVCodecContext *kind(int rate, int channels, bool beyond)
 {
     AVCodecContext *c = avcodec_alloc_context3(NULL);
     if (!c) return NULL;
-    c->codec_id = AV_CODEC_ID_PCM_S24LE;
+    c->codec_id = beyond ? AV_CODEC_ID_PCM_F32LE : AV_CODEC_ID_PCM_S24LE;
     c->sample_rate = rate;
     c->bits_per_raw_sample = 24;
     c->ch_layout = (AVChannelLayout){ .order = AV_CHANNEL_ORDER_UNSPEC, .nb_channels = channels };
@@ -213,9 +213,9 @@ static AVCodecContext *kind(int rate, int channels)
     return c;
 }
 
-static int start_writer(job *j, uf_sound_writer *w, int channels)
+static int start_writer(job *j, uf_sound_writer *w, int channels, bool beyond)
 {
-    AVCodecContext *c = kind(j->rate, channels);
+    AVCodecContext *c = kind(j->rate, channels, beyond);
     if (!c) return UF_ENOMEM;
     int err = uf_sound_writer_start(w, NULL, NULL, -1, c, j->rate);
     avcodec_free_context(&c);
@@ -245,7 +245,7 @@ static int open_stems(job *j)
         int err = spare_inputs(j, path);
         if (err == UF_OK) err = uf_sound_writer_open(&j->stem[i], j->ctx, path, j->o->overwrite);
         free(path);
-        if (err == UF_OK) err = start_writer(j, j->stem[i], j->placed[i]->channels);
+        if (err == UF_OK) err = start_writer(j, j->stem[i], j->placed[i]->channels, !j->o->align_only && uf_take_clips(j->placed[i]));
         UF_TRY(err);
     }
     return UF_OK;
@@ -314,7 +314,7 @@ static int run(job *j)
 {
     uf_tracks *t = NULL;
     UF_TRY(uf_tracks_open(&t, j->ctx, &(uf_tracks_options){ .take = j->placed, .n = j->n_placed, .rate = j->rate, .from = j->from,
-                          .channels = j->o->stems != NULL, .most = AT_ONCE }));
+                          .channels = j->o->stems != NULL, .declip = !j->o->align_only, .most = AT_ONCE }));
     int err = UF_OK;
     for (int64_t at = 0; at < j->length && err == UF_OK; at += AT_ONCE) {
         int n = j->length - at < AT_ONCE ? (int)(j->length - at) : AT_ONCE;
@@ -340,7 +340,7 @@ static int open_beam(job *j)
                         .reference = reference, .home = home, .keep_room = j->o->keep_room, .mix_only = j->o->music, .most = j->o->most, .float32 = j->o->float32 }));
     j->gain = 1;
     if (j->o->loudness < 0) UF_TRY(uf_sound_filter_open(&j->last, j->ctx, "ebur128=metadata=1:peak=true", j->rate, 1));
-    if (j->o->loudness >= 0 && j->film < 0) return start_writer(j, j->writer, 1);
+    if (j->o->loudness >= 0 && j->film < 0) return start_writer(j, j->writer, 1, false);
     char *folder = folder_of(j->ctx, j->out);
     j->mixed = folder ? uf_nameless_file(j->ctx, folder) : NULL;
     free(folder);
@@ -413,12 +413,12 @@ static int write_waiting(job *j)
     rewind(j->mixed);
     UF_TRY(choose_gain(j));
     if (j->film < 0) {
-        UF_TRY(start_writer(j, j->writer, 1));
+        UF_TRY(start_writer(j, j->writer, 1, false));
         UF_TRY(write_mixed(j, j->length, 0));
         return write_mixed(j, 0, 0);
     }
     UF_TRY(uf_sound_reader_open(&r, j->ctx, j->take[j->film].path));
-    AVCodecContext *c = kind(j->rate, 1);
+    AVCodecContext *c = kind(j->rate, 1, false);
     int err = c ? UF_OK : UF_ENOMEM;
     if (c) c->codec_id = uf_sound_reader_codec(r)->codec_id;
     if (err == UF_OK)
@@ -490,7 +490,7 @@ static int merge(job *j)
     } else {
         UF_TRY(open_stems(j));
         if (!o->align_only) UF_TRY(open_beam(j));
-        else if (j->writer) UF_TRY(start_writer(j, j->writer, j->n_placed));
+        else if (j->writer) UF_TRY(start_writer(j, j->writer, j->n_placed, false));
         UF_TRY(run(j));
         UF_TRY(finish(j));
         tell(j, true);

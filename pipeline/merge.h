@@ -67,6 +67,7 @@ enum { UF_FLUX_HOP = UF_MERGE_RATE / UF_MERGE_FLUX };
 /* Reads t->path; `folder`: where the file without a name goes. UF_EDATA: no sound in it. */
 int uf_take_listen(uf_take *t, uf_ctx *ctx, const char *folder, const uf_merge_watch *watch);
 void uf_take_close(uf_take *t);
+bool uf_take_clips(const uf_take *t); /* so often that it is heard */
 /* A file for writing and reading that is gone when it is closed, or when the program ends however that may be. NULL after uf_fail. */
 FILE *uf_nameless_file(uf_ctx *ctx, const char *folder);
 /* n samples of `low` from sample `from` on, which may lie outside: silence is there. */
@@ -164,6 +165,7 @@ typedef struct uf_tracks_options {
     int n, rate;                    /* of the result */
     double from;                    /* s, common: where the result begins */
     bool channels;                  /* every channel of its own, not their mean */
+    bool declip;                    /* peaks that a recorder has cut off are made anew, in recordings that have many */
     int most;                       /* samples at once */
 } uf_tracks_options;
 int uf_tracks_open(uf_tracks **out, uf_ctx *ctx, const uf_tracks_options *o);

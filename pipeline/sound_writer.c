@@ -22,6 +22,7 @@ struct uf_sound_writer {
     AVPacket *packet;
     uf_sayings says;
     int *map, rate, delay; /* delay: samples by which packets are told later than they are */
+    int64_t n_cut;        /* samples beyond what the encoder's format can hold */
     int64_t pts;          /* of the next frame, in samples of the encoder */
     bool placed;
 };
@@ -263,8 +264,18 @@ static int convert(uf_sound_writer *w, const float *const *x, int n)
     return got < 0 ? uf_av_fail(w->ctx, "convert sound for", w->path, got) : got;
 }
 
+/* Whole numbers hold nothing beyond full scale. */
+static void count_cut(uf_sound_writer *w, const float *const *x, int n)
+{
+    enum AVSampleFormat f = av_get_packed_sample_fmt(w->enc->sample_fmt);
+    if (f == AV_SAMPLE_FMT_FLT || f == AV_SAMPLE_FMT_DBL) return;
+    for (int c = 0; c < w->enc->ch_layout.nb_channels; c++)
+        for (int i = 0; i < n; i++) w->n_cut += fabsf(x[c][i]) > 1.f;
+}
+
 int uf_sound_writer_write(uf_sound_writer *w, const float *const *x, int n, double start)
 {
+    count_cut(w, x, n);
     if (!w->placed) w->pts = av_rescale_q((int64_t)(start * AV_TIME_BASE + (start < 0 ? -.5 : .5)), AV_TIME_BASE_Q, w->enc->time_base);
     w->placed = true;
     int got = convert(w, x, n);
@@ -293,6 +304,8 @@ int uf_sound_writer_finish(uf_sound_writer *w)
     UF_TRY(send(w, NULL));
     if ((err = av_write_trailer(w->oc)) < 0) return uf_av_fail(w->ctx, "finish", w->path, err);
     if ((err = avio_closep(&w->oc->pb)) < 0) return uf_av_fail(w->ctx, "finish", w->path, err);
+    if (w->n_cut)
+        uf_log(w->ctx, UF_LOG_WARN, "'%s' cannot hold how loud its sound is: %lld samples were cut off; --loudness -16 makes room for them", w->path, (long long)w->n_cut);
     if (w->chunks_from) UF_TRY(uf_wave_chunks_copy(w->ctx, w->chunks_from, uf_whole_path(w->whole), w->path));
     return uf_whole_commit(w->whole);
 }

@@ -1,4 +1,5 @@
 /* The second pass over the recordings: each is read once more and resampled to the common clock, all in step. */
+#include "declip.h"
 #include "merge.h"
 #include "sound_reader.h"
 
@@ -9,6 +10,7 @@
 typedef struct track {
     const uf_take *t;
     uf_sound_reader *reader;
+    uf_declip *declip; /* NULL: nothing to mend */
     uf_drift *drift;
     float **y, *mono, *mixed; /* y: drift's channels, `most` of each; mixed: what goes into drift, when it is one channel */
     uint8_t *there;
@@ -36,6 +38,7 @@ static int open_track(uf_tracks *all, track *k, const uf_take *t)
     UF_TRY(uf_sound_reader_open(&k->reader, all->ctx, t->path));
     if (uf_sound_reader_rate(k->reader) != t->rate || uf_sound_reader_channels(k->reader) != t->channels)
         return uf_fail(all->ctx, UF_EDATA, "'%s' was changed meanwhile; let it rest and try again", t->path);
+    if (all->o.declip && uf_take_clips(t)) UF_TRY(uf_declip_open(&k->declip, all->ctx, t->rate, t->channels));
     return uf_drift_open(&k->drift, all->ctx, &(uf_drift_options){ .channels = k->channels, .from_rate = t->rate, .to_rate = all->o.rate,
                          .clock = &t->clock, .from = all->o.from });
 }
@@ -64,6 +67,7 @@ void uf_tracks_close(uf_tracks **pt)
         free(k->mixed);
         free(k->there);
         uf_sound_reader_close(&k->reader);
+        uf_declip_close(&k->declip);
         uf_drift_close(&k->drift);
     }
     free(t->track);
@@ -71,7 +75,32 @@ void uf_tracks_close(uf_tracks **pt)
     *pt = NULL;
 }
 
-/* One more piece of the recording to where it is resampled. */
+/* n samples to where they are resampled. */
+static int give(uf_tracks *all, track *k, float *const *x, int n)
+{
+    if (all->o.channels) return uf_drift_push(k->drift, (const float *const *)x, n);
+    if (n > k->room) {
+        free(k->mixed);
+        if (!(k->mixed = uf_alloc(all->ctx, (size_t)n, sizeof(float)))) return UF_ENOMEM;
+        k->room = n;
+    }
+    uf_take_mono(k->t, x, n, k->mixed);
+    return uf_drift_push(k->drift, (const float *const *)&k->mixed, n);
+}
+
+/* x NULL: the end. */
+static int give_declipped(uf_tracks *all, track *k, float *const *x, int n)
+{
+    const float *const *y;
+    UF_TRY(uf_declip_push(k->declip, (const float *const *)x, n));
+    do {
+        UF_TRY(uf_declip_pull(k->declip, &y, &n));
+        if (n) UF_TRY(give(all, k, (float *const *)(uintptr_t)y, n));
+    } while (n);
+    return UF_OK;
+}
+
+/* One more piece of the recording. */
 static int feed(uf_tracks *all, track *k)
 {
     uf_sound_item item;
@@ -80,17 +109,11 @@ static int feed(uf_tracks *all, track *k)
     while (err == UF_OK && (item.packet || !item.n));
     if (err == UF_EOF) {
         k->ended = true;
+        if (k->declip) UF_TRY(give_declipped(all, k, NULL, 0));
         return uf_drift_push(k->drift, NULL, 0);
     }
     UF_TRY(err);
-    if (all->o.channels) return uf_drift_push(k->drift, (const float *const *)item.x, item.n);
-    if (item.n > k->room) {
-        free(k->mixed);
-        if (!(k->mixed = uf_alloc(all->ctx, (size_t)item.n, sizeof(float)))) return UF_ENOMEM;
-        k->room = item.n;
-    }
-    uf_take_mono(k->t, item.x, item.n, k->mixed);
-    return uf_drift_push(k->drift, (const float *const *)&k->mixed, item.n);
+    return k->declip ? give_declipped(all, k, item.x, item.n) : give(all, k, item.x, item.n);
 }
 
 /* Where samples are silence for lost ones, or repeat the last, the recording has none. */

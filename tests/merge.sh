@@ -94,6 +94,18 @@ ok "a truncated file" "$(from r.json "abs(i['truncated.wav']['offset'] - .5) < 1
 ok "given twice" "$(grep -c "is given twice" err)" 1
 ok "a copy" "$(grep -c "'copy.wav' is left out: it holds the same samples as 'a.wav'" err)" 1
 
+# Peaks that were cut off are made anew, but for those who asked for copies. Vowels of a wandering pitch, with bursts of hiss, 24 s.
+vowels="max(0,sin(2.2*t)+sin(5.7*t)+sin(8.6*t)-1)*(sin(900*t+40*sin(2*t))+0.8*sin(1800*t+80*sin(2*t))+0.6*sin(2700*t+120*sin(2*t))+0.4*sin(4500*t+200*sin(2*t)))"
+hiss="max(0,sin(3*t)+sin(4.3*t)+sin(7.13*t)+sin(11.9*t)+sin(0.31*t*t)-0.9)*(random(0)-0.5)"
+make -f lavfi -i "aevalsrc='0.08*$vowels+0.06*$hiss':s=16000:d=24" -c:a pcm_f32le vowels.wav
+make -i vowels.wav -af "volume=6" -c:a pcm_s16le loud.wav
+merge vowels.wav loud.wav -o mended.wav --music --stems mended
+ok "the loud one is named" "$(grep -c "'loud.wav' is too loud.*made anew" err)" 1
+merge vowels.wav loud.wav --align-only --stems copies
+ok "of copies nothing is said" "$(grep -c "made anew" err)" 0
+sdr() { "$unfade" score vowels.wav "$1" --json -q | python3 -c "import json, sys; print(json.loads(sys.stdin.readline())['si_sdr'])"; }
+ok "cut peaks" "$(python3 -c "print($(sdr mended/loud.wav) > $(sdr copies/loud.wav) + 3 or '$(sdr mended/loud.wav) $(sdr copies/loud.wav)')")" True
+
 # Stopped when it has begun: nothing is left.
 make -stream_loop 20 -i a.wav long.wav
 "$unfade" merge -q long.wav a.wav -o refused.wav 2>err &

@@ -107,6 +107,16 @@ ok "samples with --clicks" "$(samples b.wav)" "$(samples crackle.wav)"
 make -f lavfi -i "aevalsrc='0.2*sin(2*PI*300*t)':s=44100:d=4" -c:a pcm_f32le tone.wav
 ok "clicks" "$("$unfade" score tone.wav b.wav | awk 'NR == 2 {print ($1 > 30) ? "gone" : $1}')" gone
 
+# Peaks that were cut off, of 16 bit, whose lowest sample lies farther out than the highest: what a float file can hold, others say that they cannot.
+make -f lavfi -i "aevalsrc='0.25*(sin(900*t+40*sin(2*t))+0.8*sin(1800*t+80*sin(2*t))+0.6*sin(2700*t+120*sin(2*t)))*(0.6+0.4*sin(3*t))':s=16000:d=6" -c:a pcm_f32le free.wav
+make -i free.wav -af volume=2.5 -c:a pcm_s16le cut.wav
+make -i cut.wav -c:a pcm_f32le float.wav
+clean --wet 0.001 --clips float.wav b.wav
+sdr() { "$unfade" score free.wav "$1" | awk 'NR == 2 {print $1}'; }
+ok "clipped peaks" "$(awk "BEGIN {print ($(sdr b.wav) > $(sdr cut.wav) + 3) ? \"anew\" : \"$(sdr cut.wav) $(sdr b.wav)\"}")" anew
+"$unfade" clean -q --overwrite --wet 0.001 --clips cut.wav c.wav 2>err
+ok "no room for them" "$(grep -c "samples were cut off; --loudness" err)" 1
+
 # Highs where there are none, at a rate that holds them; a recording that has them stays to the bit.
 make -f lavfi -i "$voice:s=8000:d=3" phone.wav
 clean --wet 0.001 --highs phone.wav b.wav
