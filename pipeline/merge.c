@@ -67,7 +67,8 @@ static void say_quality(const job *j, const uf_take *t)
     if (q->n_flipped) uf_log(j->ctx, UF_LOG_WARN, "%d of the %d channels of '%s' are upside down: they are turned", q->n_flipped, t->channels, t->path);
     if (uf_take_clips(t))
         uf_log(j->ctx, UF_LOG_WARN, "'%s' is too loud for its recorder in %d places%s", t->path, q->n_clipped, j->o->align_only ? "" : ": its peaks are made anew");
-    if (q->n_drops) uf_log(j->ctx, UF_LOG_INFO, "'%s' has %d holes, %.2f s in all: the others fill them", t->path, q->n_drops, q->dropped);
+    if (q->n_drops) uf_log(j->ctx, UF_LOG_INFO, "'%s' has %d hole%s, %.2f s in all: the others fill %s", t->path, q->n_drops,
+                           q->n_drops == 1 ? "" : "s", q->dropped, q->n_drops == 1 ? "it" : "them");
 }
 
 static void say_places(const job *j)

@@ -1,4 +1,4 @@
-#include "app.h"
+#include "page.h"
 #include "base.h"
 #include "engine.h"
 #include "pipeline.h"
@@ -178,14 +178,6 @@ static void keep(void *user, const uf_progress *p) {
     uf_report_progress(t->app, "frames", p->n_done, p->n_total, p->fps, p->seconds, NULL);
 }
 
-/* From here on the page remembers what is said; that it can be written is known before minutes are spent. */
-static int open_notes(uf_app *app, int argc, char **argv, const char *page, bool overwrite, char **said, size_t *n_said) {
-    UF_TRY(uf_whole_check(app->ctx, page, overwrite));
-    if (!(app->notes = open_memstream(said, n_said))) return uf_fail(app->ctx, UF_ENOMEM, "out of memory for the page '%s'", page);
-    for (int i = 0; i < argc; i++) fprintf(app->notes, i + 1 < argc ? "%s " : "%s\n", argv[i]);
-    return UF_OK;
-}
-
 /* err: how the job ended; only of a finished one there is a page. */
 static int close_notes(uf_app *app, const args *a, int err, char **said) {
     fclose(app->notes);
@@ -209,7 +201,7 @@ static int run(uf_app *app, int argc, char **argv) {
     double start = uf_now();
     char *table = NULL, *said = NULL;
     size_t n_said = 0;
-    if (a.page) UF_TRY(open_notes(app, argc, argv, a.page, a.o.overwrite, &said, &n_said));
+    if (a.page) UF_TRY(uf_page_listen(app, argc, argv, a.page, a.o.overwrite, &said, &n_said));
     int err = a.n_refs ? uf_references_learn(app, a.in, a.out, &film, a.refs, a.n_refs, &table) : UF_OK;
     if (table) film.colorize.scenes = table;
     if (err == UF_OK) err = uf_film_colorize(app->ctx, a.in, a.out, &film);

@@ -1,16 +1,14 @@
 /* One HTML page that shows a film beside what was made of it: no other file, no network, one small script of its own. */
-#include "app.h"
+#include "page.h"
 #include "base.h"
 #include "pipeline.h"
 #include "training.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-enum { MASKS = 0x100, OVERWRITE, PAIRS = 'n', MOST_SCENES = 48, LARGEST_PLAYER = 16 << 20, SOUND_W = 1200, SOUND_H = 320 };
+enum { MASKS = 0x100, OVERWRITE, PAIRS = 'n', MOST_SCENES = 48 };
 
 static const struct argp_option options[] = {
     {"count", PAIRS, "N", 0, "How many frames to show before and after (default 8)", 0},
@@ -60,21 +58,6 @@ static const struct argp argp = {
 };
 
 /* ---- parts ------------------------------------------------------------------------------------------------------------ */
-
-static const char style[] =
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:#222;background:#fff}\n"
-    "h1,h3,li{overflow-wrap:anywhere}h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2rem}\n"
-    ".pair{position:relative;max-width:40rem;margin:1rem 0}.pair img{display:block;width:100%;height:auto}\n"
-    ".wave.pair{max-width:none}audio{width:100%}\n"
-    ".pair .after{position:absolute;top:0;left:0;clip-path:inset(0 0 0 50%)}\n"
-    ".pair input{width:100%;margin:.4rem 0;height:2rem}figcaption{font-size:.9rem;color:#555}figure{margin:0}\n"
-    ".strip{display:flex;flex-wrap:wrap;gap:.5rem}.strip figure{width:9rem}.strip img{width:100%;height:auto;display:block}\n"
-    ".wide{overflow-x:auto}table{border-collapse:collapse}td,th{padding:.2rem .6rem;text-align:left}th{border-bottom:1px solid #888}\n"
-    ".bad{color:#b00020;font-weight:bold}video{max-width:100%;height:auto}\n";
-
-static const char script[] =
-    "document.querySelectorAll('.pair').forEach(function(p){var r=p.querySelector('input'),a=p.querySelector('.after');"
-    "r.addEventListener('input',function(){a.style.clipPath='inset(0 0 0 '+r.value+'%)'})})";
 
 static int picture(void *user, uf_compare_kind kind, int64_t frame, double seconds, int w, int h, const uint8_t *jpeg, size_t n) {
     args *a = user;
@@ -167,68 +150,18 @@ static int mended(args *a, FILE *f) {
     return UF_OK;
 }
 
-/* What was asked for and what the program said of it. */
-static void notes(FILE *f, const char *lines) {
-    if (!lines || !*lines) return;
-    fputs("<h2>What was done</h2>\n<ul>\n", f);
-    while (*lines) {
-        size_t n = strcspn(lines, "\n");
-        char line[1024];
-        snprintf(line, sizeof line, "%.*s", (int)(n < sizeof line ? n : sizeof line - 1), lines);
-        fprintf(f, "<li%s>", strncmp(line, "warning: ", 9) ? "" : " class=\"bad\"");
-        uf_html_text(f, line);
-        fputs("</li>\n", f);
-        lines += n + (lines[n] == '\n');
-    }
-    fputs("</ul>\n", f);
-}
-
-static const char *player_type(const char *path) {
-    static const char *const types[][2] = {{".mp4", "video/mp4"}, {".webm", "video/webm"}, {".wav", "audio/wav"}, {".mp3", "audio/mpeg"}, {".flac", "audio/flac"},
-                                           {".ogg", "audio/ogg"}, {".opus", "audio/ogg"}, {".m4a", "audio/mp4"}};
-    const char *dot = strrchr(path, '.');
-    for (int i = 0; dot && i < UF_LEN(types); i++)
-        if (!strcmp(dot, types[i][0])) return types[i][1];
-    return NULL;
-}
-
-static int player(args *a, FILE *f, const char *path, const char *title) {
-    const char *type = player_type(path);
-    struct stat st;
-    if (!type || stat(path, &st) != 0 || st.st_size > LARGEST_PLAYER) return UF_OK;
-    uint8_t *bytes = uf_alloc(a->app->ctx, (size_t)st.st_size + 1, 1);
-    FILE *media = bytes ? fopen(path, "rb") : NULL;
-    int err = UF_OK;
-    if (media && fread(bytes, 1, (size_t)st.st_size, media) == (size_t)st.st_size) {
-        fprintf(f, "<h2>%s</h2>\n<%.5s controls preload=\"metadata\" src=\"data:%s;base64,", title, type, type);
-        err = uf_html_base64(a->app->ctx, f, bytes, (size_t)st.st_size);
-        fprintf(f, "\"></%.5s>\n", type);
-    }
-    if (media) fclose(media);
-    free(bytes);
-    return err;
-}
-
 static int foot(args *a, FILE *f) {
-    notes(f, a->o.notes);
+    uf_page_notes(f, a->o.notes);
     fputs("<h2>Files</h2>\n", f);
     UF_TRY(streams(a, f, a->before));
     UF_TRY(streams(a, f, a->after));
-    fprintf(f, "<p>unfade %s</p>\n<script>%s</script>\n</body></html>\n", UF_VERSION, script);
+    uf_page_foot(f);
     return UF_OK;
 }
 
 static int head(args *a, FILE *f) {
-    unsigned char sum[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
-    if (!EVP_Digest(script, sizeof script - 1, sum, &n, EVP_sha256(), NULL)) return uf_fail(a->app->ctx, UF_ENOMEM, "cannot compute a checksum");
-    fputs("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
-          "script-src 'sha256-", f);
-    UF_TRY(uf_html_base64(a->app->ctx, f, sum, n));
-    fprintf(f, "'\">\n<title>unfade report</title>\n<style>\n%s</style></head><body>\n<h1>", style);
-    uf_html_text(f, a->after);
-    fputs("</h1>\n<h2>Before and after</h2>\n<p>Move the sliders, with the mouse, a finger or the arrow keys.</p>\n", f);
+    UF_TRY(uf_page_head(a->app->ctx, f, a->after));
+    fputs("<h2>Before and after</h2>\n<p>Move the sliders, with the mouse, a finger or the arrow keys.</p>\n", f);
     return UF_OK;
 }
 
@@ -244,42 +177,17 @@ static int is_recording(uf_ctx *ctx, const char *path, bool *yes) {
     return UF_OK;
 }
 
-static int spectrogram(args *a, FILE *f, bool after, uf_sound_look *look) {
-    uf_sheet *sheet = NULL;
-    char *png = NULL;
-    size_t n = 0;
-    uint8_t *rgb = uf_alloc(a->app->ctx, 3 * SOUND_W * SOUND_H, 1);
-    FILE *memory = open_memstream(&png, &n);
-    int err = rgb && memory ? uf_spectrogram(a->app->ctx, after ? a->after : a->before, SOUND_W, SOUND_H, rgb, look) : UF_ENOMEM;
-    if (err == UF_OK) err = uf_sheet_open(&sheet, a->app->ctx, 1, 1, SOUND_W, SOUND_H);
-    if (err == UF_OK) {
-        uf_sheet_put(sheet, 0, 0, SOUND_W, SOUND_H, rgb);
-        err = uf_sheet_print(sheet, memory);
-    }
-    if (memory) fclose(memory);
-    if (err == UF_OK) {
-        fprintf(f, "<img%s width=\"%d\" height=\"%d\" alt=\"spectrogram %s\" src=\"data:image/png;base64,", after ? " class=\"after\"" : "", SOUND_W, SOUND_H,
-                after ? "after" : "before");
-        err = uf_html_base64(a->app->ctx, f, (const uint8_t *)png, n);
-        fputs("\">", f);
-    }
-    uf_sheet_close(&sheet);
-    free(png);
-    free(rgb);
-    return err;
-}
-
 static int write_sound(args *a, FILE *f) {
     uf_sound_look before, after;
     UF_TRY(head(a, f));
     fputs("<figure class=\"wave pair\">", f);
-    UF_TRY(spectrogram(a, f, false, &before));
-    UF_TRY(spectrogram(a, f, true, &after));
+    UF_TRY(uf_page_spectrogram(a->app, f, a->before, "before", NULL, &before));
+    UF_TRY(uf_page_spectrogram(a->app, f, a->after, "after", NULL, &after));
     fprintf(f, "<input type=\"range\" min=\"0\" max=\"100\" value=\"50\" aria-label=\"how much of the spectrogram is as before\">"
                "<figcaption>%.1f s to the right; up to %d Hz before and %d Hz after; brighter is louder</figcaption></figure>\n",
             after.seconds, before.rate / 2, after.rate / 2);
-    UF_TRY(player(a, f, a->before, "Before"));
-    UF_TRY(player(a, f, a->after, "After"));
+    UF_TRY(uf_page_player(a->app, f, a->before, "Before", a->page));
+    UF_TRY(uf_page_player(a->app, f, a->after, "After", a->page));
     fputs("<h2>Measured</h2>\n<div class=\"wide\"><table><tr><th>what</th><th>before</th><th>after</th></tr>\n", f);
     fprintf(f, "<tr><td>seconds</td><td>%.3f</td><td>%.3f</td></tr>\n", before.seconds, after.seconds);
     fprintf(f, "<tr><td>level, dB below full scale</td><td>%.1f</td><td>%.1f</td></tr>\n", before.level, after.level);
@@ -292,7 +200,7 @@ static int write_sound(args *a, FILE *f) {
 static int write_page(args *a, FILE *f, const uf_comparison *c) {
     UF_TRY(head(a, f));
     fwrite(a->text[0], 1, a->size[0], f);
-    UF_TRY(player(a, f, a->after, "The film"));
+    UF_TRY(uf_page_player(a->app, f, a->after, "The film", a->page));
     fprintf(f, "<h2>Scenes</h2>\n%s<div class=\"strip\">\n", c->n_scenes > MOST_SCENES ? "<p>The first of them.</p>\n" : "");
     fwrite(a->text[1], 1, a->size[1], f);
     fputs("</div>\n", f);

@@ -1,6 +1,8 @@
 /* Contact sheets and learning curves, drawn by cairo. */
 #include "training.h"
 
+#include "chart.h"
+
 #include <cairo-svg.h>
 #include <cairo.h>
 #include <math.h>
@@ -148,9 +150,8 @@ static void smooth(int n, const double *y, double *to) {
     }
 }
 
-/* `draw` gets the drawing and its own argument. */
-static int print_svg(FILE *to, void (*draw)(cairo_t *cr, const void *arg), const void *arg) {
-    cairo_surface_t *s = cairo_svg_surface_create_for_stream(to_file, to, WIDTH, HEIGHT);
+int uf_svg_print(FILE *to, int w, int h, void (*draw)(cairo_t *cr, const void *arg), const void *arg) {
+    cairo_surface_t *s = cairo_svg_surface_create_for_stream(to_file, to, w, h);
     cairo_t *cr = cairo_create(s);
     draw(cr, arg);
     cairo_surface_finish(s);
@@ -166,7 +167,7 @@ static int write_svg(uf_ctx *ctx, const char *path, void (*draw)(cairo_t *cr, co
     int err = uf_whole_open(&w, ctx, path, true);
     FILE *f = err == UF_OK ? uf_whole_file(w) : NULL;
     if (err == UF_OK && !f) err = UF_EIO;
-    if (err == UF_OK && print_svg(f, draw, arg) < 0) err = uf_fail(ctx, UF_EIO, "cannot write '%s'; is the disk full?", path);
+    if (err == UF_OK && uf_svg_print(f, WIDTH, HEIGHT, draw, arg) < 0) err = uf_fail(ctx, UF_EIO, "cannot write '%s'; is the disk full?", path);
     if (err == UF_OK) err = uf_whole_commit(w);
     uf_whole_close(&w);
     return err;
@@ -219,7 +220,7 @@ int uf_curve_print(uf_ctx *ctx, FILE *to, const char *title, int n, const double
     double *mean = uf_alloc(ctx, (size_t)n, sizeof *mean);
     if (!mean) return UF_ENOMEM;
     curve c = curve_of(title, n, step, y, 0, NULL, NULL, mean);
-    int err = print_svg(to, draw_curve, &c);
+    int err = uf_svg_print(to, WIDTH, HEIGHT, draw_curve, &c);
     free(mean);
     return err;
 }
@@ -259,7 +260,7 @@ int uf_rates_print(uf_ctx *ctx, FILE *to, const uf_lr_found *f) {
     }
     double first = f->loss[0], room = fmax(first - least, 1e-6); /* the rise at the end leaves the picture */
     rates r = {f, {power[0], power[f->n - 1], least - .1 * room, first + .5 * room}, power};
-    int err = print_svg(to, draw_rates, &r);
+    int err = uf_svg_print(to, WIDTH, HEIGHT, draw_rates, &r);
     free(power);
     return err < 0 ? uf_fail(ctx, UF_EIO, "cannot write the plot; is the disk full?") : UF_OK;
 }
