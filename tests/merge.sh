@@ -105,6 +105,41 @@ merge vowels.wav loud.wav --align-only --stems copies
 ok "of copies nothing is said" "$(grep -c "made anew" err)" 0
 sdr() { "$unfade" score vowels.wav "$1" --json -q | python3 -c "import json, sys; print(json.loads(sys.stdin.readline())['si_sdr'])"; }
 ok "cut peaks" "$(python3 -c "print($(sdr mended/loud.wav) > $(sdr copies/loud.wav) + 3 or '$(sdr mended/loud.wav) $(sdr copies/loud.wav)')")" True
+# The page: of recordings with names that a browser must not take for anything else; one of them hears nothing for three seconds.
+mkdir page && hostile='page/a<b>&"c.wav'
+make -i a.wav -f lavfi -i "anoisesrc=d=24:r=48000:a=0.004:seed=3" -filter_complex "[0:a][1:a]amix=inputs=2:normalize=0" "$hostile"
+make -ss 1 -i "$hostile" -f lavfi -i "anoisesrc=d=23:r=48000:a=0.002:seed=4" -filter_complex "[0:a][1:a]amix=inputs=2:normalize=0,volume=0:enable='between(t,9,12)'" page/hole.wav
+# page_of FILE EXPRESSION: of the page p, and the report r with its inputs i
+page_of() { python3 -c "
+import json, os, re, sys
+p = open(sys.argv[1]).read()
+r = json.load(open(sys.argv[1] + '.json'))
+i = {os.path.basename(x['path']): x for x in r['inputs']}
+w = [x['weights'] for x in r['inputs'] if x['used'] and 'weights' in x]
+print(eval(sys.argv[2]))" "$1" "$2"; }
+told() {
+    kind=$1
+    shift
+    merge "$hostile" page/hole.wav other.wav --report p.html --report-json p.html.json "$@"
+    ok "names on the page ($kind)" "$(page_of p.html "'a&lt;b>&amp;&quot;c.wav' in p, 'a<b>' in p, 'hole.wav' in p, 'left out: ' in p")" "(True, False, True, True)"
+    ok "nothing from elsewhere ($kind)" "$(page_of p.html "set(re.findall('(?:src|srcset|href)=.(.{5})', p)), re.findall('https?:..|url[(]|@import', p)")" "({'data:'}, [])"
+    ok "players and pictures ($kind)" "$(page_of p.html "p.count('<audio '), p.count('alt=\"spectrogram'), p.count('class=\"chart\"'), p.endswith('</html>\n')")" "(2, 2, 5, True)"
+    ok "what was said is told ($kind)" "$(page_of p.html "'<li class=\"bad\">warning: \'other.wav\' is left out' in p, '<li>unfade merge' in p")" "(True, True)"
+    ok "shares ($kind)" "$(page_of p.html "len(w) == 2 and {len(x) for x in w} == {24} and max(abs(a + b - 1) for a, b in zip(*w)) < .01 and min(map(min, w)) >= 0 or w")" True
+    ok "shares while one is away ($kind)" "$(page_of p.html "[i['hole.wav']['weights'][s] for s in (10, 11, 12)], max(i['hole.wav']['weights'][13:]) > .02")" "([0.0, 0.0, 0.0], True)"
+    ok "when it was away ($kind)" "$(page_of p.html "[[round(x, 1) for x in d] for d in i['hole.wav']['drops']], '1 dropout, 3.0' in p")" "([[10.0, 13.0]], True)"
+    ok "the best one ($kind)" "$(page_of p.html "r['reference'] in ('page/hole.wav', '$hostile')")" True
+}
+told mixed -o mix.wav --music
+merge a.wav agc.wav --align-only --report aligned.html
+ok "a page alone" "$(grep -c '</html>' aligned.html), $(grep -c '<audio' aligned.html)" "1, 0"
+refused 1 "cannot write 'nowhere/refused.html'" a.wav agc.wav -o refused.wav --report nowhere/refused.html
+refused 1 "pass --overwrite" a.wav agc.wav -o refused.wav --report p.html
+refused 64 "give it a name of its own" a.wav agc.wav -o refused.wav --report refused.wav
+cp a.wav guarded.wav
+refused 64 "give it a name of its own" guarded.wav agc.wav -o refused.wav --report ./guarded.wav --overwrite
+refused 64 "would be replaced" guarded.wav agc.wav -o refused.wav --report-json guarded.wav --overwrite
+ok "a recording is no page" "$(cmp a.wav guarded.wav && echo same)" same
 
 # Stopped when it has begun: nothing is left.
 make -stream_loop 20 -i a.wav long.wav
@@ -131,8 +166,10 @@ if [ -f "$source/models/weights/speech.safetensors" ]; then
     sum() { ffmpeg -v error -i "$1" -map 0:v -c copy -f md5 -; }
     ok "pictures of the film" "$(sum into.mp4)" "$(sum film.mp4)"
     ok "length of the film's sound" "$(python3 -c "print(abs($(about into.mp4 duration) - $(about film.mp4 duration)) < .05)")" True
-    merge a.wav -o one.wav
+    told beam -o beam.wav
+    merge a.wav -o one.wav --report one.html
     "$unfade" clean -q a.wav clean.wav
+    ok "and has a page" "$(grep -c '<audio' one.html), $(grep -c 'How the clocks ran' one.html)" "2, 0"
     ok "one recording is cleaned" "$(ffmpeg -v error -i one.wav -f md5 -)" "$(ffmpeg -v error -i clean.wav -f md5 -)"
 fi
 echo "$passed passed, $failed failed"

@@ -71,6 +71,26 @@ def sound(b, page):
     check(ready == '2.0 2.0', 'the recordings do not play: ' + ready)
 
 
+def merged(b, page):
+    common(b, page)
+    for e in b.find_elements(By.CSS_SELECTOR, 'picture img'):
+        check(b.execute_script('return arguments[0].getBoundingClientRect().height > 15', e), 'a chart is flat: ' + e.get_attribute('alt'))
+    wide = b.execute_script('return innerWidth > 34 * 16')
+    small = b.execute_script('return document.querySelector("picture img").currentSrc == document.querySelector("source").srcset')
+    check(small != wide, 'the charts are not those for this width')
+    takes = [e.text for e in b.find_elements(By.CSS_SELECTOR, '.takes li')]
+    check(len(takes) == 2 and '<i>one&.wav' in takes[0], 'the recordings are not named: ' + ' '.join(takes))
+    slider = b.find_element(By.CSS_SELECTOR, '.wave input')
+    slider.send_keys(Keys.END)
+    check('100%' in b.execute_script('return getComputedStyle(document.querySelector(".wave .after")).clipPath'), 'the slider does not move the spectrogram')
+    ready = b.execute_async_script('var done=arguments[0],a=document.querySelector("audio"),f=()=>done(a.duration.toFixed(0));a.onerror=()=>done("error");a.readyState?f():a.onloadedmetadata=f')
+    check(ready == '24', 'the result does not play: ' + ready)
+    b.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': [{'name': 'prefers-color-scheme', 'value': 'dark'}]})
+    dark = b.execute_script('return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector(".chart")).filter]')
+    check(dark[0] == 'rgb(22, 22, 22)' and 'invert' in dark[1], 'no dark page for dark rooms: ' + ' '.join(dark))
+    b.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': []})
+
+
 with tempfile.TemporaryDirectory() as d:
     grey, colour, page = (os.path.join(d, n) for n in ('grey.mkv', '<b>colour.mp4', 'report.html'))
     subprocess.run(['ffmpeg', '-v', 'error', '-f', 'lavfi', '-i', 'testsrc2=s=320x240:r=25:d=1', '-pix_fmt', 'gray', '-c:v', 'ffv1', grey], check=True)
@@ -83,6 +103,11 @@ with tempfile.TemporaryDirectory() as d:
     for name, loud in (('noisy.wav', '0.3'), ('clean.wav', '0.01')):
         subprocess.run(['ffmpeg', '-v', 'error', '-f', 'lavfi', '-i', f'anoisesrc=d=2:r=16000:a={loud}', os.path.join(d, name)], check=True)
     subprocess.run([UNFADE, 'report', '-q', os.path.join(d, 'noisy.wav'), os.path.join(d, 'clean.wav'), heard], check=True)
+    one, two, told_merge = (os.path.join(d, n) for n in ('<i>one&.wav', 'two.wav', 'merge.html'))
+    bursts = "aevalsrc='0.5*(random(0)-0.5)*(0.02+max(0,sin(3*t)+sin(4.3*t)+sin(7.13*t)+sin(11.9*t)+sin(0.31*t*t)-0.9))':s=16000:d=24"
+    subprocess.run(['ffmpeg', '-v', 'error', '-f', 'lavfi', '-i', bursts, one], check=True)
+    subprocess.run(['ffmpeg', '-v', 'error', '-ss', '1', '-i', one, two], check=True)
+    subprocess.run([UNFADE, 'merge', '-q', '--music', one, two, '-o', os.path.join(d, 'merged.wav'), '--report', told_merge], check=True)
     for w, h in ((1200, 900), (400, 800)):
         b = open_browser(w, h)
         try:
@@ -94,6 +119,9 @@ with tempfile.TemporaryDirectory() as d:
             sound(b, heard)
             wide = b.execute_script('return document.documentElement.scrollWidth - document.documentElement.clientWidth')
             check(wide <= 0, f'the page of sound is {wide} pixels too wide for {w}')
+            merged(b, told_merge)
+            wide = b.execute_script('return document.documentElement.scrollWidth - document.documentElement.clientWidth')
+            check(wide <= 0, f'the page of merge is {wide} pixels too wide for {w}')
             common(b, told)
             check('--deflicker' in b.find_element(By.TAG_NAME, 'ul').text, 'what was asked for is not told')
             common(b, seen)
@@ -101,4 +129,4 @@ with tempfile.TemporaryDirectory() as d:
             check(wide <= 0, f'the page of inspect is {wide} pixels too wide for {w}')
         finally:
             b.quit()
-print('the pages of report and inspect: pictures, sliders, keys, nothing from elsewhere, fit for a phone')
+print('the pages of report, merge and inspect: pictures, sliders, keys, nothing from elsewhere, fit for a phone')

@@ -79,7 +79,7 @@ static const struct argp argp = {
            "IN are sound files or films, of any rates and channels, by recorders that know nothing of each other: telephones on a table, cameras, a "
            "laptop. When each was started does not matter, nor how its clock runs, nor whether it lost something on the way: all that is found out "
            "from what they heard. A recording of something else is left out, by name. The result is mono, from the first beginning to the last end.\n\n"
-           "The page of --report needs no other file and no network; recordings up to 16 MiB are in it, to be played. The share of a recording, there and in the "
+           "The page of --report needs no network and no other file: what is to be played is in it up to 16 MiB, and beyond that is played from beside it. The share of a recording, there and in the "
            "report, is the energy that it brings into the sum, over that of all of them, frequency by frequency from 200 to 4000 Hz: 0 to 1, 1 together, 0 where it is "
            "away.\n\n"
            "Examples:\n  unfade merge phone.m4a laptop.wav camera.mp4 -o talk.wav\n  unfade merge *.wav -o talk.mp4 --into camera.mp4\n"

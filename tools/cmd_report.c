@@ -52,7 +52,7 @@ static const struct argp argp = {
     .doc = "Write one page to look at, to keep or to send: a film beside what was made of it, its scenes, and what was measured. Of recordings: their "
            "spectrograms, to be listened to.\v"
            "The page needs no other file and no network. AFTER is in it too (of recordings BEFORE as well), to be played, when it is smaller than 16 MiB "
-           "and a browser can play it (.mp4, .webm; .wav, .mp3, .flac, .ogg, .opus, .m4a).\n\nExamples:\n"
+           "and a browser can play it (.mp4, .webm; .wav, .mp3, .flac, .ogg, .opus, .m4a); what is larger is played from beside the page.\n\nExamples:\n"
            "  unfade report reel.mp4 reel-colour.mp4 reel.html\n  unfade report talk.wav talk-clean.wav talk.html",
     .children = children,
 };
