@@ -232,6 +232,19 @@ static void stand_in(uf_beam_filter *f, const uf_beam_filter_job *j, int k)
     if (here > 0 && wanted > 0) f->gain[k] = fmin(fmax(sqrt(wanted / here), .25), 4);
 }
 
+/* Nobody is there all the time: who is there for most of block k, of equals the one that hears the voice better, is better than nobody. */
+static void make_do(uf_beam_filter *f, const uf_beam_filter_job *j, int k)
+{
+    int most = 0, best = -1;
+    for (int m = 0; m < f->o.n_mics; m++) {
+        const bool *present = j->present + (size_t)m * (size_t)j->frames + (size_t)k * BLOCK;
+        int frames = 0;
+        for (int t = 0; t < BLOCK; t++) frames += present[t];
+        if (frames > most || (frames && frames == most && j->quality[m] > j->quality[best])) most = frames, best = m;
+    }
+    if (best >= 0) f->there[k * f->o.n_mics + f->n_there[k]++] = best;
+}
+
 /* Who is there in all of a block and its neighbours, whose filters reach into it. */
 static void count(uf_beam_filter *f, const uf_beam_filter_job *j)
 {
@@ -244,6 +257,7 @@ static void count(uf_beam_filter *f, const uf_beam_filter_job *j)
                 if (t >= 0 && t < j->frames) here = here && j->present[(size_t)m * (size_t)j->frames + (size_t)t];
             if (here) f->there[k * n + f->n_there[k]++] = m;
         }
+        if (!f->n_there[k]) make_do(f, j, k);
         stand_in(f, j, k);
     }
 }
