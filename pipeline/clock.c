@@ -7,12 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_KNOTS = 200, MOST_LEVELS = 8, MOST = MOST_KNOTS + 1 + MOST_LEVELS + UF_FIT_STEPS, FEWEST = 4 };
+enum { MOST = UF_FIT_KNOTS + 1 + UF_FIT_LEVELS + UF_FIT_STEPS, FEWEST = 4 };
 static const double knot_every = 30;      /* s */
 static const double wander = 2e-6;        /* by which a wandering clock's rate may change from knot to knot */
 static const double steady = 1e-9;       /* and another's */
 static const double noise = 40e-6;        /* s, of one window */
-static const double step_least = .025;    /* s, of steps that single windows show; less may be a talker's other seat */
 static const double level_apart = .4e-3;  /* s, between talkers that count as two */
 
 /* ---- least squares -------------------------------------------------------------------------------------------------------------- */
@@ -100,8 +99,8 @@ typedef struct work {
     int n, n_knots;
     double from, spacing, base; /* base: s that all lags are less here */
     equations e;
-    double c[MOST_KNOTS + 1]; /* the curve at the knots */
-    double level[MOST_LEVELS];
+    double c[UF_FIT_KNOTS + 1]; /* the curve at the knots */
+    double level[UF_FIT_LEVELS];
     int n_levels, most_levels;
     uf_fit *fit;
 } work;
@@ -157,71 +156,6 @@ static double mode_of_slopes(const work *w, double around, double limit, double 
 }
 
 /* ---- steps -------------------------------------------------------------------------------------------------------------------------- */
-
-/* Median of y, less the slope, over windows of [from, to). */
-static double middle(work *w, double slope, double from, double to, int *n)
-{
-    *n = 0;
-    for (int k = 0; k < w->n; k++)
-        if (w->lag[k].at >= from && w->lag[k].at < to) w->scratch[(*n)++] = w->y[k] - slope * w->lag[k].at;
-    return median(w->scratch, *n);
-}
-
-/* Share of [from, to) that lies within `near` of `value`. */
-static double share_near(const work *w, double slope, double from, double to, double value, double near)
-{
-    int n = 0, in = 0;
-    for (int k = 0; k < w->n; k++)
-        if (w->lag[k].at >= from && w->lag[k].at < to) {
-            n++;
-            in += fabs(w->y[k] - slope * w->lag[k].at - value) < near;
-        }
-    return n ? (double)in / n : 0;
-}
-
-/* Between which windows it lies: where the sum of distances is least. */
-static double split(const work *w, double slope, double at, double reach, double before, double after)
-{
-    double sum = 0, least = 0, best = at;
-    for (int k = 0; k + 1 < w->n; k++) {
-        double y = w->y[k] - slope * w->lag[k].at, limit = fabs(after - before);
-        if (w->lag[k].at < at - reach || w->lag[k].at > at + reach) continue;
-        sum += fmin(fabs(y - before), limit) - fmin(fabs(y - after), limit);
-        if (sum < least) least = sum, best = .5 * (w->lag[k].at + w->lag[k + 1].at);
-    }
-    return best;
-}
-
-/* A recorder that has lost something stays late; a talker's place is left and taken again. */
-static bool find_step(work *w, double slope)
-{
-    static const double side = 20;
-    double most = step_least, where = 0, before = 0, after = 0;
-    double first = w->lag[0].at, last = w->lag[w->n - 1].at;
-    for (double at = first + 1; at < last - 1; at += 1) {
-        int n[2];
-        double a = middle(w, slope, at - side, at, &n[0]), b = middle(w, slope, at, at + side, &n[1]);
-        if (n[0] < 5 || n[1] < 5 || fabs(b - a) <= most) continue;
-        double near = .4 * fabs(b - a), from = first, to = last + 1;
-        for (int i = 0; i < w->fit->n_steps; i++) { /* as far as the next known ones */
-            if (w->fit->step[i].at <= at - 1) from = fmax(from, w->fit->step[i].at);
-            if (w->fit->step[i].at > at + 1) to = fmin(to, w->fit->step[i].at);
-        }
-        if (share_near(w, slope, at + 1, fmin(to, at + 120), a, near) > .15 || share_near(w, slope, fmax(from, at - 120), at - 1, b, near) > .15) continue;
-        if (share_near(w, slope, at, at + side, b, near) < .5 || share_near(w, slope, at - side, at, a, near) < .5) continue;
-        most = fabs(b - a);
-        where = at;
-        before = a;
-        after = b;
-    }
-    if (most <= step_least || w->fit->n_steps == UF_FIT_STEPS) return false;
-    double at = split(w, slope, where, side, before, after), by = after - before;
-    w->fit->step[w->fit->n_steps].at = at;
-    w->fit->step[w->fit->n_steps++].by = by;
-    for (int k = 0; k < w->n; k++)
-        if (w->lag[k].at > at) w->y[k] -= by;
-    return true;
-}
 
 static void know_steps(work *w, const uf_jump *steps, int n)
 {
@@ -375,7 +309,7 @@ static int begin(work *w)
     w->n = kept;
     if (kept < FEWEST) return UF_EOF;
     duration = w->lag[kept - 1].at - w->lag[0].at;
-    w->n_knots = 1 + (int)fmax(1, fmin(MOST_KNOTS - 1, floor(duration / knot_every)));
+    w->n_knots = 1 + (int)fmax(1, fmin(UF_FIT_KNOTS - 1, floor(duration / knot_every)));
     w->from = w->lag[0].at;
     w->spacing = fmax(duration, 1e-3) / (w->n_knots - 1);
     w->y = uf_alloc(w->ctx, 3 * (size_t)kept, sizeof(double));
@@ -412,18 +346,17 @@ static int finish(work *w)
     return f->agree > 0 ? UF_OK : UF_EOF;
 }
 
-int uf_clock_fit(uf_ctx *ctx, uf_lag *lag, int n, const uf_jump *steps, int n_steps, uf_fit *out)
+int uf_clock_fit(uf_ctx *ctx, uf_lag *lag, int n, const uf_jump *steps, int n_steps, int n_levels, uf_fit *out)
 {
     work *w = uf_alloc(ctx, 1, sizeof(*w));
     if (!w) return UF_ENOMEM;
     *out = (uf_fit){ 0 };
-    *w = (work){ .ctx = ctx, .lag = lag, .n = n, .fit = out, .most_levels = steps ? 1 : MOST_LEVELS };
+    *w = (work){ .ctx = ctx, .lag = lag, .n = n, .fit = out, .most_levels = n_levels };
     int err = begin(w);
     if (err == UF_OK) {
-        if (steps) know_steps(w, steps, n_steps);
+        know_steps(w, steps, n_steps);
         double slope = mode_of_slopes(w, 0, 1500e-6, 15e-6);
         slope = mode_of_slopes(w, slope, 100e-6, 2e-6);
-        while (!steps && find_step(w, slope)) slope = mode_of_slopes(w, slope, 100e-6, 2e-6);
         slope = mode_of_slopes(w, slope, 20e-6, .5e-6);
         fit_curve(w, slope, steady);
         double straight = out->scatter, agree = out->agree;

@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum { FFT = 4096, BINS = FFT / 2 + 1, ROUNDS = 3, LOW = 200 * FFT / UF_MERGE_RATE, HIGH = 3600 * FFT / UF_MERGE_RATE };
-static const double near_reach = .003, far_reach = .11; /* s: what a clock does between two stretches; what a dropout does */
+static const double near_reach = .003; /* s: what a clock does between two stretches */
 static const double found = 6;                           /* deviations */
 
 typedef float bins[BINS][2];
@@ -78,37 +78,16 @@ static double compare(pattern *p, bins x, double around, double reach, double *h
 
 /* ---- from stretch to stretch ---------------------------------------------------------------------------------------------------------- */
 
-/* Do the next stretches say so too? A dropout stays; a wrong peak does not. */
-static bool lasts(pattern *p, int k, int way, double far, double near)
-{
-    int yes = 0, looked = 0;
-    for (int i = 1; i <= 3 && k + way * i >= 0 && k + way * i < p->n; i++) {
-        double there, here;
-        compare(p, p->s[k + way * i], far, near_reach, &there);
-        compare(p, p->s[k + way * i], near, near_reach, &here);
-        looked++;
-        yes += there > found && there > 1.2 * here;
-    }
-    return looked > 0 && yes * 3 >= looked * 2;
-}
-
 /* From a stretch that is placed to the others on one side of it. */
-static void follow(pattern *p, int start, int way, uf_jump *jump, int *n_jumps)
+static void follow(pattern *p, int start, int way)
 {
-    double last = p->moved[start], rate = 0, height, far_height;
+    double last = p->moved[start], rate = 0, height;
     for (int k = start + way; k >= 0 && k < p->n; k += way) {
-        double guess = last + rate * (p->stretch[k].at - p->stretch[k - way].at);
-        double near = compare(p, p->s[k], guess, near_reach, &height), far = compare(p, p->s[k], guess, far_reach, &far_height);
-        bool jumps = fabs(far - guess) > near_reach && far_height > found && far_height > 1.3 * height && *n_jumps < UF_FIT_STEPS && lasts(p, k, way, far, guess);
-        if (jumps) {
-            jump[(*n_jumps)++] = (uf_jump){ .5 * (p->stretch[k].at + p->stretch[k - way].at), way * (far - guess) };
-            near = far;
-            height = far_height;
-        }
+        double guess = last + rate * (p->stretch[k].at - p->stretch[k - way].at), near = compare(p, p->s[k], guess, near_reach, &height);
         p->moved[k] = height > .5 * found ? near : guess;
         p->share[k] = height > .5 * found ? 1 : 0;
         if (p->share[k] > 0) add(p, p->s[k], p->moved[k], 1);
-        if (!jumps && p->share[k] > 0 && abs(k - start) > 3) rate += .2 * ((p->moved[k] - last) / (p->stretch[k].at - p->stretch[k - way].at) - rate);
+        if (p->share[k] > 0 && abs(k - start) > 3) rate += .2 * ((p->moved[k] - last) / (p->stretch[k].at - p->stretch[k - way].at) - rate);
         last = p->moved[k];
     }
 }
@@ -198,12 +177,10 @@ static double onsets(const pattern *p, const uf_guess *onset, int n)
     return used ? fmax(fmin(late[used / 2], .1), -.1) : 0;
 }
 
-int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, const uf_guess *onset, int n_onset, uf_lag *lag, uf_jump *jump, int *n_jumps, double *late,
-                       double *polarity)
+int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, const uf_guess *onset, int n_onset, uf_lag *lag, double *late, double *polarity)
 {
     pattern *p = uf_alloc(ctx, 1, sizeof(*p));
     if (!p) return UF_ENOMEM;
-    *n_jumps = 0;
     p->stretch = s;
     p->n = n;
     p->s = uf_alloc(ctx, (size_t)n, sizeof(*p->s));
@@ -221,8 +198,8 @@ int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, const uf_guess *
         }
         p->share[start] = 1;
         add(p, p->s[start], 0, 1);
-        follow(p, start, 1, jump, n_jumps);
-        follow(p, start, -1, jump, n_jumps);
+        follow(p, start, 1);
+        follow(p, start, -1);
         refine(p, lag);
         find_voice(p, onsets(p, onset, n_onset), late, polarity);
     }

@@ -8,7 +8,6 @@
 
 enum { N = 8192, MARGIN = 40 };
 static const double low_hz = 200, high_hz = 3600;
-static const double enough = 5; /* deviations over noise that a window must have */
 
 typedef struct tracker { /* a thread's */
     uf_ctx *ctx;
@@ -65,8 +64,10 @@ static int fetch(tracker *t, const uf_take *take, double from, double to)
     double first = from * UF_MERGE_RATE, step = (to - from) * UF_MERGE_RATE / t->n;
     int64_t base = (int64_t)floor(first) - MARGIN;
     if (first < 0 || to * UF_MERGE_RATE > (double)take->n_low || !(step > .99 && step < 1.01)) return UF_EOF;
-    int n_raw = (int)ceil(step * t->n) + 2 * MARGIN;
+    int n_raw = (int)ceil(step * t->n) + 2 * MARGIN, n_silent = 0;
     UF_TRY(uf_take_read(take, t->ctx, base, n_raw, t->raw));
+    for (int i = 0; i < n_raw; i++) n_silent += t->raw[i] == 0.f;
+    if (n_silent * 4 > n_raw) return UF_EOF; /* a dropout says nothing, and its edges would */
     uf_sinc_line(&t->sinc, t->raw, n_raw, first - (double)base, step, t->fft.time, t->n);
     for (int i = 0; i < t->n; i++) t->fft.time[i] *= t->window[i];
     uf_fft_forward(&t->fft);
@@ -105,98 +106,14 @@ static void whiten(tracker *t, int low, int high)
     }
 }
 
-/* Value and two derivatives of the correlation at a lag between samples. */
-static void derivatives(const tracker *t, int low, int high, double lag, double d[3])
-{
-    double w = 2 * M_PI / t->n, re = cos(w * low * lag), im = sin(w * low * lag), c = cos(w * lag), s = sin(w * lag);
-    d[0] = d[1] = d[2] = 0;
-    for (int k = low; k <= high; k++) {
-        double x = (double)t->other[k][0], y = (double)t->other[k][1], value = x * re - y * im, turned = -x * im - y * re, next = re * c - im * s;
-        d[0] += 2 * value;
-        d[1] += 2 * w * k * turned;
-        d[2] -= 2 * w * k * w * k * value;
-        im = re * s + im * c;
-        re = next;
-    }
-}
-
-/* The window's best lag around `late` within the reach; q 0: nothing there. */
-static int measure(tracker *t, double from, double late, uf_lag *out)
-{
-    int low = (int)(low_hz * t->n / UF_MERGE_RATE), high = (int)(high_hz * t->n / UF_MERGE_RATE);
-    int reach = (int)(t->o->reach * UF_MERGE_RATE), best = 0;
-    double unit = sqrt(2. * (high - low + 1)), d[3];
-    UF_TRY(fetch_both(t, from, late));
-    whiten(t, low, high);
-    uf_fft_inverse(&t->fft);
-    const float *r = t->fft.time;
-    for (int l = -reach; l <= reach; l++)
-        if (fabsf(r[(l + t->n) % t->n]) > fabsf(r[(best + t->n) % t->n])) best = l;
-    double lag = best;
-    derivatives(t, low, high, lag, d);
-    for (int round = 0; round < 3 && d[0] * d[2] < 0; round++) {
-        double move = -d[1] / d[2];
-        if (fabs(lag + move - best) > 1) break;
-        lag += move;
-        derivatives(t, low, high, lag, d);
-    }
-    *out = (uf_lag){ .at = from + .5 * t->n / UF_MERGE_RATE, .q = d[0] / unit, .level = -1 };
-    out->lag = late + .5 * t->bend + lag / UF_MERGE_RATE; /* in the middle */
-    return UF_OK;
-}
-
-/* Where neighbours of the guess contradict each other (a dropout lies between), both are tried. */
-static int measure_any(tracker *t, double from, uf_lag *best)
-{
-    const uf_lag_options *o = t->o;
-    double middle = from + .5 * t->n / UF_MERGE_RATE, try[3] = { guess_at(o, from) };
-    int n = 1, i = 0, err = UF_EOF;
-    while (i + 2 < o->n_guess && o->guess[i + 1].at <= middle) i++;
-    if (o->n_guess > 1 && fabs(o->guess[i + 1].lag - o->guess[i].lag) > o->reach) {
-        try[n++] = o->guess[i].lag;
-        try[n++] = o->guess[i + 1].lag;
-    }
-    *best = (uf_lag){ 0 };
-    for (int k = 0; k < n; k++) {
-        uf_lag one = { 0 };
-        int got = measure(t, from, try[k], &one);
-        if (got == UF_OK && fabs(one.q) > fabs(best->q)) *best = one;
-        if (got != UF_EOF) err = got;
-    }
-    return err;
-}
-
-int uf_lag_track(uf_ctx *ctx, const uf_lag_options *o, uf_lag **out, int *n_out)
+void uf_lag_span(const uf_lag_options *o, double *from, double *to)
 {
     const uf_clock *c = &o->parent->clock;
-    double from = fmax(uf_clock_inverse(c, 0), -guess_at(o, 0)), to = fmin(uf_clock_inverse(c, (double)o->parent->n_low / UF_MERGE_RATE), 1e9);
-    double end = (double)o->take->n_low / UF_MERGE_RATE - guess_at(o, to);
-    for (int i = 0; i < o->n_guess; i++) from = fmin(from, o->guess[i].at), end = fmax(end, o->guess[i].at);
-    if (end < to) to = end;
-    int n = (int)((to - from) / o->hop) + 1, failed = UF_OK;
-    uf_lag *all = uf_alloc(ctx, (size_t)(n > 0 ? n : 1), sizeof(*all));
-    if (!all) return UF_ENOMEM;
-#pragma omp parallel num_threads(uf_ctx_threads(ctx))
-    {
-        tracker t;
-        int err = tracker_open(&t, ctx, o, N);
-#pragma omp for schedule(dynamic, 16)
-        for (int i = 0; i < n; i++)
-            if (err >= UF_OK && !uf_ctx_cancelled(ctx)) {
-                int got = measure_any(&t, from + i * o->hop, &all[i]);
-                if (got != UF_EOF && got < 0) err = got;
-            }
-#pragma omp critical
-        if (err < 0) failed = err;
-        tracker_close(&t);
-    }
-    if (uf_ctx_cancelled(ctx)) failed = uf_fail(ctx, UF_EINTR, "stopped; nothing was written");
-    *n_out = 0;
-    for (int i = 0; i < n; i++)
-        if (fabs(all[i].q) >= enough) all[(*n_out)++] = all[i];
-    if (failed < 0) free(all);
-    else *out = all;
-    return failed;
+    *from = fmax(uf_clock_inverse(c, 0), -guess_at(o, 0));
+    *to = fmin(uf_clock_inverse(c, (double)o->parent->n_low / UF_MERGE_RATE), 1e9);
+    double end = (double)o->take->n_low / UF_MERGE_RATE - guess_at(o, *to);
+    for (int i = 0; i < o->n_guess; i++) *from = fmin(*from, o->guess[i].at), end = fmax(end, o->guess[i].at);
+    *to = fmin(*to, end);
 }
 
 /* ---- stretches of windows ------------------------------------------------------------------------------------------------------------- */
@@ -265,7 +182,7 @@ int uf_lag_step(uf_ctx *ctx, const uf_lag_options *o, double from, double to, do
 {
     enum { SHORT = 512, HOP = 64 };
     tracker t;
-    double sum = 0, best = 0;
+    double sum = 0, best = 0, last = from;
     *is = .5 * (from + to);
     UF_TRY(tracker_open(&t, ctx, o, SHORT));
     for (int i = 0; i * HOP < (to - from) * UF_MERGE_RATE; i++) {
@@ -283,9 +200,10 @@ int uf_lag_step(uf_ctx *ctx, const uf_lag_options *o, double from, double to, do
         sum += score[0] - score[1]; /* before the step the first lag is right */
         if (sum > best || !i) {
             best = sum;
-            *is = own + .5 * (SHORT + HOP) / UF_MERGE_RATE;
-        }
+            *is = last = own + .5 * (SHORT + HOP) / UF_MERGE_RATE;
+        } else if (sum >= best) last += (double)HOP / UF_MERGE_RATE; /* nothing is heard: it may be anywhere in there */
     }
+    *is = .5 * (*is + last);
     tracker_close(&t);
     return UF_OK;
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BANDS = 20, FLUX_FFT = 256, ROLL_FFT = 2048, BACK = 8192, STRIDE = 32, LEVELS = 240, PIECE = 4096 };
+enum { ROLL_FFT = 2048, BACK = 8192, STRIDE = 32, LEVELS = 240, PIECE = 4096 };
 static const int repeats[] = { 128, 160, 192, 240, 256, 320, 441, 480, 512, 640, 882, 960, 1024, 1920, 2048, 4096 }; /* buffers of recorders, samples */
 static const uf_knot same_knots[] = { { 0, 0, true }, { 1, 1, false } };
 static const uf_clock same_clock = { .knot = (uf_knot *)(uintptr_t)same_knots, .n = 2 };
@@ -26,7 +26,7 @@ typedef struct listener {
     uf_span *repeat;
     int n_repeat, room_repeat, room_drop;
     /* what lies where */
-    uf_fft roll, small;
+    uf_fft roll;
     double power[ROLL_FFT / 2 + 1];
     float roll_wait[ROLL_FFT];
     int n_roll;
@@ -34,12 +34,7 @@ typedef struct listener {
     int64_t level[LEVELS];   /* half decibels */
     double frame_energy, all_energy, peak;
     int n_frame;
-    /* flux */
-    float window[FLUX_FFT], *wait; /* of `low` */
-    int n_wait;
-    float mean[BANDS], past[4][BANDS];
-    int edge[BANDS + 1];
-    size_t room_flux;
+    uf_envelope *envelope;
 } listener;
 
 static int grow(uf_ctx *ctx, void **at, size_t n, size_t size)
@@ -223,79 +218,6 @@ static void sum_up_levels(listener *l)
     q->rolloff = (double)k * l->t->rate / ROLL_FFT;
 }
 
-/* ---- flux ------------------------------------------------------------------------------------------------------------------ */
-
-static void make_bands(listener *l)
-{
-    const double low = 1127 * log(1 + 150 / 700.), high = 1127 * log(1 + 3600 / 700.); /* mel */
-    for (int b = 0; b <= BANDS; b++) {
-        double hz = 700 * (exp((low + (high - low) * b / BANDS) / 1127) - 1);
-        l->edge[b] = (int)lround(hz * FLUX_FFT / UF_MERGE_RATE);
-        if (b && l->edge[b] <= l->edge[b - 1]) l->edge[b] = l->edge[b - 1] + 1;
-    }
-}
-
-/* How much louder the bands have become in 10 ms: onsets survive rooms, gains, equalisers and codecs. (Spectral flux: Dixon 2006, Proc. DAFx.) */
-static float flux_of(listener *l, const float *x, bool first)
-{
-    float sum = 0;
-    for (int i = 0; i < FLUX_FFT; i++) l->small.time[i] = x[i] * l->window[i];
-    uf_fft_forward(&l->small);
-    for (int b = 0; b < BANDS; b++) {
-        float e = 1e-9f;
-        for (int k = l->edge[b]; k < l->edge[b + 1]; k++)
-            e += l->small.bins[k][0] * l->small.bins[k][0] + l->small.bins[k][1] * l->small.bins[k][1];
-        l->mean[b] = first ? e : l->mean[b] + (e - l->mean[b]) / (3 * UF_MERGE_FLUX);
-        float now = logf(e + .03f * l->mean[b]), rise = now - l->past[3][b];
-        if (!first && rise > 0) sum += rise;
-        for (int k = 3; k > 0; k--) l->past[k][b] = first ? now : l->past[k - 1][b];
-        l->past[0][b] = now;
-    }
-    return sum;
-}
-
-static int take_flux(listener *l, const float *x, int n)
-{
-    memcpy(l->wait + l->n_wait, x, (size_t)n * sizeof(*x));
-    l->n_wait += n;
-    int at = 0;
-    for (; at + FLUX_FFT <= l->n_wait; at += UF_FLUX_HOP) {
-        if ((size_t)l->t->n_flux == l->room_flux) {
-            l->room_flux = 2 * l->room_flux + 65536;
-            UF_TRY(grow(l->ctx, (void **)&l->t->flux, l->room_flux, sizeof(float)));
-        }
-        l->t->flux[l->t->n_flux] = flux_of(l, l->wait + at, !l->t->n_flux);
-        l->t->n_flux++;
-    }
-    memmove(l->wait, l->wait + at, (size_t)(l->n_wait - at) * sizeof(float));
-    l->n_wait -= at;
-    return UF_OK;
-}
-
-/* Without its local mean, and with outliers cut: a door must not outweigh an hour of speech. */
-static int level_flux(listener *l)
-{
-    enum { SIDE = UF_MERGE_FLUX / 2 };
-    uf_take *t = l->t;
-    int64_t n = t->n_flux;
-    float *y = uf_alloc(l->ctx, (size_t)n + 1, sizeof(float));
-    double sum = 0, square = 0;
-    if (!y) return UF_ENOMEM;
-    for (int64_t i = 0; i < SIDE && i < n; i++) sum += (double)t->flux[i];
-    for (int64_t i = 0; i < n; i++) {
-        if (i + SIDE < n) sum += (double)t->flux[i + SIDE];
-        if (i - SIDE - 1 >= 0) sum -= (double)t->flux[i - SIDE - 1];
-        int64_t count = (i + SIDE < n ? SIDE : n - 1 - i) + (i < SIDE ? i : SIDE) + 1;
-        y[i] = t->flux[i] - (float)(sum / (double)count);
-        square += (double)y[i] * (double)y[i];
-    }
-    float most = 4 * (float)sqrt(square / (double)(n ? n : 1));
-    for (int64_t i = 0; i < n; i++) y[i] = fminf(y[i], most);
-    free(t->flux);
-    t->flux = y;
-    return UF_OK;
-}
-
 /* ---- all of it ------------------------------------------------------------------------------------------------------------- */
 
 static int keep(listener *l, const float *y, int n)
@@ -309,7 +231,7 @@ static int keep(listener *l, const float *y, int n)
     if (fwrite(low, sizeof(*low), (size_t)n, l->t->low) != (size_t)n)
         return uf_fail(l->ctx, UF_EIO, "no room for what is remembered of '%s' (60 MB an hour) beside the result; make room there", l->t->path);
     l->t->n_low += n;
-    return take_flux(l, y, n);
+    return uf_envelope_push(l->envelope, y, n);
 }
 
 static int drain(listener *l)
@@ -362,11 +284,9 @@ static int listener_open(listener *l, const char *folder)
     l->energy = uf_alloc(l->ctx, (size_t)t->channels, sizeof(double));
     l->cross = uf_alloc(l->ctx, (size_t)t->channels, sizeof(double));
     t->gain = uf_alloc(l->ctx, (size_t)t->channels, sizeof(float));
-    l->wait = uf_alloc(l->ctx, FLUX_FFT + PIECE, sizeof(float));
-    if (!l->energy || !l->cross || !t->gain || !l->wait) return UF_ENOMEM;
-    if (!uf_fft_open(&l->roll, ROLL_FFT) || !uf_fft_open(&l->small, FLUX_FFT)) return uf_fail(l->ctx, UF_ENOMEM, "out of memory for spectra");
-    uf_fft_window(FLUX_FFT, l->window);
-    make_bands(l);
+    if (!l->energy || !l->cross || !t->gain) return UF_ENOMEM;
+    if (!uf_fft_open(&l->roll, ROLL_FFT)) return uf_fail(l->ctx, UF_ENOMEM, "out of memory for spectra");
+    UF_TRY(uf_envelope_open(&l->envelope, l->ctx));
     if (!(t->low = uf_nameless_file(l->ctx, folder))) return UF_EIO;
     return uf_drift_open(&l->down, l->ctx, &(uf_drift_options){ .channels = 1, .from_rate = t->rate, .to_rate = UF_MERGE_RATE, .clock = &same_clock, .half = 16 });
 }
@@ -403,7 +323,7 @@ static int run(listener *l, uf_sound_reader *r, const uf_merge_watch *watch)
     if (fflush(l->t->low) || hash_of(l->t) < 0) return uf_fail(l->ctx, UF_EIO, "no room for what is remembered of '%s' beside the result; make room there", l->t->path);
     sum_up_levels(l);
     UF_TRY(sum_up_drops(l));
-    return level_flux(l);
+    return uf_envelope_finish(l->envelope, &l->t->flux, &l->t->n_flux, &l->t->bands, &l->t->n_bands);
 }
 
 int uf_take_listen(uf_take *t, uf_ctx *ctx, const char *folder, const uf_merge_watch *watch)
@@ -422,11 +342,10 @@ int uf_take_listen(uf_take *t, uf_ctx *ctx, const char *folder, const uf_merge_w
     uf_sound_reader_close(&r);
     uf_drift_close(&l->down);
     uf_fft_close(&l->roll);
-    uf_fft_close(&l->small);
+    uf_envelope_close(&l->envelope);
     free(l->energy);
     free(l->cross);
     free(l->mono);
-    free(l->wait);
     free(l->repeat);
     free(l);
     return err;
@@ -440,6 +359,7 @@ void uf_take_close(uf_take *t)
     free(t->gain);
     free(t->drop);
     free(t->flux);
+    free(t->bands);
     free(t->clock.knot);
     *t = (uf_take){ 0 };
 }

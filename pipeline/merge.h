@@ -1,7 +1,8 @@
 /* Several recordings of the same event: what each is worth, and where it lies on the common time line. Internal to the pipeline room.
  *
- * listen.c reads each once and keeps what the rest needs; match.c finds which belong together and where, to a hundredth of a second; lag.c
- * measures how far two are apart, window by window; coherence.c how that moves; clock.c makes a clock of it; place.c puts it together. */
+ * listen.c reads each once and keeps what the rest needs, envelope.c how loud its bands were; match.c finds which
+ * belong together and where, to a hundredth of a second; lag.c measures how far two are apart, window by window; steps.c where that jumps; coherence.c how
+ * it moves otherwise; clock.c makes a clock of it; place.c puts it together. course.c serves match.c and steps.c. */
 #ifndef UF_MERGE_H
 #define UF_MERGE_H
 
@@ -14,7 +15,9 @@ enum {
     UF_MERGE_MOST = UF_MERGE_INPUTS, /* recordings */
     UF_MERGE_RATE = 8000, /* Hz, of what is kept of the sound; speech that places it lies below 4 kHz */
     UF_MERGE_FLUX = 400,  /* Hz, of the spectral flux */
-    UF_MERGE_COARSE = 100 /* Hz, of the flux that is compared over all lags */
+    UF_MERGE_COARSE = 100, /* Hz, of the bands' levels */
+    UF_MERGE_BANDS = 12,
+    UF_MERGE_ANCHORS = 512 /* of a match, at most */
 };
 
 typedef struct uf_span { int64_t from, to; } uf_span; /* samples of a recording; to: the first behind it */
@@ -39,8 +42,10 @@ typedef struct uf_take { /* one of the recordings */
     uf_span *drop;         /* quality.n_drops of them, in order */
     FILE *low;             /* the mono sound at UF_MERGE_RATE, int16, in a file without a name */
     int64_t n_low;
-    float *flux;           /* n_flux at UF_MERGE_FLUX, mean 0; its centre lies UF_FLUX_LATE samples of `low` later */
+    float *flux;           /* n_flux at UF_MERGE_FLUX, mean 0, deviation 1 */
     int64_t n_flux;
+    float *bands;          /* (UF_MERGE_BANDS, n_bands) at UF_MERGE_COARSE: log of their powers, mean 0, deviation 1 */
+    int64_t n_bands;
     uint64_t hash;         /* of `low` */
     /* place.c: */
     int same_as;           /* an earlier recording with the same samples; -1: none */
@@ -56,6 +61,10 @@ typedef struct uf_take { /* one of the recordings */
     char refused[160];     /* why it was left out; "" when it was not */
 } uf_take;
 
+typedef struct uf_jump {
+    double at, by, slack;  /* s; by so much a lag jumps; so far the jump may lie to either side */
+} uf_jump;
+
 typedef struct uf_merge_watch { /* progress */
     void (*tell)(void *user, double seconds); /* of sound, more since the last call; one at a time */
     void *user;
@@ -63,7 +72,6 @@ typedef struct uf_merge_watch { /* progress */
 
 /* ---- listen.c ----- */
 
-enum { UF_FLUX_HOP = UF_MERGE_RATE / UF_MERGE_FLUX };
 /* Reads t->path; `folder`: where the file without a name goes. UF_EDATA: no sound in it. */
 int uf_take_listen(uf_take *t, uf_ctx *ctx, const char *folder, const uf_merge_watch *watch);
 void uf_take_close(uf_take *t);
@@ -75,19 +83,42 @@ int uf_take_read(const uf_take *t, uf_ctx *ctx, int64_t from, int n, float *to);
 /* n samples of each channel to one. */
 void uf_take_mono(const uf_take *t, float *const *x, int n, float *y);
 
+/* ---- envelope.c ----- */
+
+typedef struct uf_envelope uf_envelope;
+int uf_envelope_open(uf_envelope **out, uf_ctx *ctx);
+void uf_envelope_close(uf_envelope **e);
+int uf_envelope_push(uf_envelope *e, const float *x, int n); /* n more samples at UF_MERGE_RATE */
+int uf_envelope_finish(uf_envelope *e, float **flux, int64_t *n_flux, float **bands, int64_t *n_bands); /* new memory, as in uf_take */
+
+/* ---- course.c ----- */
+
+typedef struct uf_course {
+    const int *place;      /* n_states, ascending: where each is */
+    int n_states;
+    float creep, jump, leap; /* what it costs to go to the next place (places that differ by 1); to one that is near; to any other */
+    int least, near;       /* places that a jump spans; within which it is near, or, by how they fall, twice as many */
+} uf_course;
+/* The score of a correlation of z deviations, where `strength` is expected at the right place; log odds. */
+double uf_course_worth(double z, double strength);
+/* score (n, n_states): for being there at that moment. state[n] gets the best course. UF_ENOMEM. */
+int uf_course_find(uf_ctx *ctx, const uf_course *c, const float *score, int n, int *state);
+
 /* ---- match.c ----- */
 
 typedef struct uf_anchor { /* a minute (or less) of a that was found in b */
     double at, lag;        /* s: its middle in a; how much later b's time is */
-    double z;              /* of its correlation among those at other lags */
+    double z;              /* of its correlation among those at other lags; 1: by its neighbours only */
 } uf_anchor;
 typedef struct uf_match {
     int a, b;
-    double z;              /* of all anchors together, calibrated: what chance alone reaches once in Q(z) pairs; 0: nothing in common */
+    double z;              /* of all pieces together: deviations of other lags, less what the next best place has; about 4 by chance */
     uf_anchor *anchor;     /* n, by time */
-    int n, n_looked;       /* pieces of a that were found in b at times which agree; of so many that could have been */
+    int n;                 /* pieces of a that were found in b; 0 below UF_MERGE_ENOUGH */
+    uf_jump *jump;         /* n_jumps, by time, s of a: from there on b's time is later by so much more, to some hundredths of a second */
+    int n_jumps;
 } uf_match;
-enum { UF_MERGE_ENOUGH = 6 }; /* z of a match that counts */
+enum { UF_MERGE_ENOUGH = 7 }; /* z of a match that counts: hundreds of unrelated pairs reach 5.4 */
 /* All pairs. match: room for n*(n-1)/2; ends with uf_matches_close. */
 int uf_match_all(uf_ctx *ctx, const uf_take *take, int n, uf_match *match);
 void uf_matches_close(uf_match *match, int n);
@@ -105,13 +136,12 @@ typedef struct uf_lag_options {
     const uf_take *parent, *take;  /* whose clock is known; whose is not */
     const uf_guess *guess;
     int n_guess;
-    double reach;                  /* s, around the guess */
     double hop;                    /* s, between windows */
 } uf_lag_options;
-/* The windows in which something was heard, by time: *out new memory. Generalised cross-correlation with phase transform. */
-int uf_lag_track(uf_ctx *ctx, const uf_lag_options *o, uf_lag **out, int *n);
+/* Common time that both have, by the guess. */
+void uf_lag_span(const uf_lag_options *o, double *from, double *to);
 enum { UF_STRETCH_SIDE = 1023, UF_STRETCH_LAGS = 2 * UF_STRETCH_SIDE + 1 }; /* samples at UF_MERGE_RATE */
-typedef struct uf_stretch { /* the sum of some windows' correlations, around the guess */
+typedef struct uf_stretch { /* the sum of some windows' correlations (generalised, with phase transform), around the guess */
     double at, seconds;    /* mean of the windows' middles; length */
     int n, n_loud, n_quiet;
     float all[UF_STRETCH_LAGS], loud[UF_STRETCH_LAGS], quiet[UF_STRETCH_LAGS]; /* loud, quiet: those in which the parent hears more, or nothing but its floor */
@@ -121,17 +151,21 @@ int uf_lag_stretches(uf_ctx *ctx, const uf_lag_options *o, double from, double t
 /* Where between from and to (its own time) the recording passes from one lag to another: its own time. */
 int uf_lag_step(uf_ctx *ctx, const uf_lag_options *o, double from, double to, double lag_before, double lag_after, double *is);
 
+/* ---- steps.c ----- */
+
+/* Windows (stretches of one hop each): where their lags jump, and what they move by, seen from the clearest of them: lag (room for n, those that
+ * speak for their places), jump (room for UF_FIT_STEPS, 3 ms and more; some ms may be another talker's place). UF_EOF: too few. */
+int uf_steps_find(uf_ctx *ctx, const uf_stretch *w, int n, uf_lag *lag, int *n_lags, uf_jump *jump, int *n_jumps);
+
 /* ---- coherence.c ----- */
 
-typedef struct uf_jump { double at, by; } uf_jump; /* s, common; by so much the lag jumps */
-/* Stretches against what all others have in common: lag[n] gets what the pattern has moved by from the guess (s), with q; jump: room for UF_FIT_STEPS.
+/* Stretches against what all others have in common: lag[n] gets what the pattern has moved by from the guess (s), with q.
  * `late`: where in that pattern the voice's direct sound lies, s, near the lags of `onset`, which say so to a few milliseconds; polarity by its sign. */
-int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, const uf_guess *onset, int n_onset, uf_lag *lag, uf_jump *jump, int *n_jumps, double *late,
-                       double *polarity);
+int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, const uf_guess *onset, int n_onset, uf_lag *lag, double *late, double *polarity);
 
 /* ---- clock.c ----- */
 
-enum { UF_FIT_STEPS = 64 };
+enum { UF_FIT_STEPS = 64, UF_FIT_LEVELS = 8, UF_FIT_KNOTS = 200 };
 typedef struct uf_fit { /* the lag as a curve: lines between n knots, and what was added at the steps before */
     double *at, *lag;      /* n each, in one piece of new memory: free(at) */
     int n;
@@ -139,9 +173,9 @@ typedef struct uf_fit { /* the lag as a curve: lines between n knots, and what w
     int n_steps, n_levels;
     double polarity, scatter, error_ppm, agree; /* as in uf_take */
 } uf_fit;
-/* A smooth clock through windows, some of which are wrong, others of another talker, who sits elsewhere and is always late by the same. Steps are
- * found, and talkers told apart, unless `steps` (n_steps, by time) says where the steps are: then there is one distance. UF_EOF: they say nothing. */
-int uf_clock_fit(uf_ctx *ctx, uf_lag *lag, int n, const uf_jump *steps, int n_steps, uf_fit *out);
+/* A smooth clock through windows, with known steps (n_steps, by time), some windows wrong, others of another talker, who sits elsewhere and is always late by
+ * the same: of up to n_levels places. UF_EOF: they say nothing. */
+int uf_clock_fit(uf_ctx *ctx, uf_lag *lag, int n, const uf_jump *steps, int n_steps, int n_levels, uf_fit *out);
 double uf_fit_lag(const uf_fit *f, double at, bool steps); /* steps: those before `at` included */
 
 /* ---- place.c ----- */

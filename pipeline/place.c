@@ -119,6 +119,12 @@ static int by_time(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static int by_place(const void *a, const void *b)
+{
+    double x = ((const uf_jump *)a)->at, y = ((const uf_jump *)b)->at;
+    return (x > y) - (x < y);
+}
+
 /* What the anchors say, in the common time, which the parent's clock knows. */
 static int onsets_from(const placer *p, const uf_match *m, int parent, uf_guess *g)
 {
@@ -132,20 +138,46 @@ static int onsets_from(const placer *p, const uf_match *m, int parent, uf_guess 
     return m->n;
 }
 
-/* A line, where they lie on one. */
-static int guess_from(const placer *p, const uf_match *m, int parent, uf_guess *g)
+/* The pair's jumps likewise. */
+static int jumps_from(const placer *p, const uf_match *m, int parent, uf_jump *jump)
 {
-    double at = 0, lag = 0, aa = 0, al = 0, worst = 0;
-    int n = onsets_from(p, m, parent, g);
+    const uf_clock *c = &p->take[parent].clock;
+    for (int i = 0; i < m->n_jumps; i++) {
+        double a = m->jump[i].at, lag = m->anchor[0].lag;
+        for (int k = 0; k < m->n && m->anchor[k].at < a; k++) lag = m->anchor[k].lag;
+        jump[i] = m->a == parent ? (uf_jump){ .at = uf_clock_inverse(c, a), .by = m->jump[i].by } :
+                                     (uf_jump){ .at = uf_clock_inverse(c, a + lag + .5 * m->jump[i].by), .by = -m->jump[i].by };
+    }
+    qsort(jump, (size_t)m->n_jumps, sizeof(*jump), by_place);
+    return m->n_jumps;
+}
+
+/* A line between the jumps through what the anchors say; and, over minutes, what small losses add up to. Of short recordings the clock is known better
+ * without the anchors. */
+static int rough_fit(const placer *p, const uf_match *m, int parent, uf_fit *f)
+{
+    static const double spacing = 60, off_s = .015, off_rate = 200e-6; /* s; what an anchor errs by, and a clock */
+    uf_guess g[UF_MERGE_ANCHORS];
+    double at = 0, lag = 0, aa = off_s * off_s / (off_rate * off_rate), al = 0;
+    int n = onsets_from(p, m, parent, g), n_knots = (int)fmin(fmax((g[n - 1].at - g[0].at) / spacing, 2), UF_FIT_KNOTS);
+    *f = (uf_fit){ .at = uf_alloc(p->ctx, 2 * (size_t)n_knots, sizeof(double)), .polarity = 1 };
+    if (!f->at) return UF_ENOMEM;
+    f->lag = f->at + n_knots;
+    f->n_steps = jumps_from(p, m, parent, f->step);
+    for (int i = 0; i < n; i++) g[i].lag -= uf_fit_lag(f, g[i].at, true); /* of the jumps alone */
     for (int i = 0; i < n; i++) at += g[i].at / n, lag += g[i].lag / n;
     for (int i = 0; i < n; i++) aa += (g[i].at - at) * (g[i].at - at), al += (g[i].at - at) * (g[i].lag - lag);
-    if (n < 2 || aa <= 0) return n;
-    for (int i = 0; i < n; i++) worst = fmax(worst, fabs(lag + (g[i].at - at) * al / aa - g[i].lag));
-    if (worst > .015) return n;
-    double from = g[0].at, to = g[n - 1].at;
-    g[0] = (uf_guess){ from, lag + (from - at) * al / aa };
-    g[1] = (uf_guess){ to, lag + (to - at) * al / aa };
-    return 2;
+    f->n = n_knots;
+    for (int k = 0; k < n_knots; k++) {
+        double left = 0;
+        int near = 0;
+        f->at[k] = g[0].at + fmax(g[n - 1].at - g[0].at, 1) * k / (n_knots - 1);
+        f->lag[k] = lag + (f->at[k] - at) * al / aa;
+        for (int i = 0; i < n && n_knots > 2; i++)
+            if (fabs(g[i].at - f->at[k]) < spacing) left += g[i].lag - lag - (g[i].at - at) * al / aa, near++;
+        if (near) f->lag[k] += left / near;
+    }
+    return UF_OK;
 }
 
 static int guess_from_fit(const uf_fit *f, uf_guess *g)
@@ -173,7 +205,8 @@ static int clock_from(placer *p, const uf_lag_options *o, const uf_fit *f, uf_cl
         if (s < f->n_steps) {
             before = uf_fit_lag(f, f->step[s].at, false) + add;
             after = before + f->step[s].by;
-            int err = uf_lag_step(p->ctx, o, f->step[s].at + before - 3, f->step[s].at + before + 3, before, after, &own);
+            double slack = f->step[s].slack, at = f->step[s].at;
+            int err = uf_lag_step(p->ctx, o, at + fmin(before, after) - slack, at + fmax(before, after) + slack, before, after, &own);
             if (err < 0) {
                 free(k);
                 return err;
@@ -203,117 +236,141 @@ static int clock_from(placer *p, const uf_lag_options *o, const uf_fit *f, uf_cl
     return UF_OK;
 }
 
-/* Windows said nothing (too short, too far apart): the anchors' line, good to a few milliseconds. */
-static int clock_from_guess(placer *p, const uf_guess *g, int n, uf_clock *out)
+/* Steps that were known, and those that were found beside them: within a window of each other they are one, which may be none. Some ms belong to the step
+ * nearby that was known to some hundredths only; where there is none, to another talker. */
+static int join_steps(const uf_fit *known, uf_jump *jump, int n)
 {
-    uf_knot *k = uf_alloc(p->ctx, (size_t)n + 1, sizeof(*k));
-    if (!k) return UF_ENOMEM;
-    for (int i = 0; i < n; i++) k[i] = (uf_knot){ g[i].at, g[i].at + g[i].lag, i == 0 };
-    if (n == 1) k[n++] = (uf_knot){ g[0].at + 1, g[0].at + 1 + g[0].lag, false };
-    *out = (uf_clock){ .knot = k, .n = n };
-    return UF_OK;
-}
-
-static int by_place(const void *a, const void *b)
-{
-    double x = ((const uf_jump *)a)->at, y = ((const uf_jump *)b)->at;
-    return (x > y) - (x < y);
-}
-
-/* Steps that windows showed, and those that were left: near each other they are one, which may be none. */
-static int join_steps(const uf_fit *first, uf_jump *jump, int n, double near)
-{
-    for (int i = 0; i < first->n_steps && n < UF_FIT_STEPS; i++) jump[n++] = first->step[i];
-    qsort(jump, (size_t)n, sizeof(*jump), by_place);
+    static const double near = .3, nearby = 2.5, none = .003, least = .012; /* s */
     int kept = 0;
+    for (int i = 0; i < known->n_steps && n < UF_FIT_STEPS; i++) jump[n++] = known->step[i];
+    qsort(jump, (size_t)n, sizeof(*jump), by_place);
     for (int i = 0; i < n; i++) {
         if (kept && jump[i].at - jump[kept - 1].at < near) jump[kept - 1].by += jump[i].by;
         else jump[kept++] = jump[i];
     }
+    for (int i = 0; i < kept; i++) {
+        int best = -1;
+        if (fabs(jump[i].by) >= least) continue;
+        for (int k = 0; k < kept && fabs(jump[i].by) > none; k++)
+            if (fabs(jump[k].by) >= least && (best < 0 || fabs(jump[k].at - jump[i].at) < fabs(jump[best].at - jump[i].at))) best = k;
+        if (best >= 0 && fabs(jump[best].at - jump[i].at) < nearby) jump[best].by += jump[i].by;
+    }
     n = kept;
     kept = 0;
     for (int i = 0; i < n; i++)
-        if (fabs(jump[i].by) > .002) jump[kept++] = jump[i];
+        if (fabs(jump[i].by) >= least) jump[kept++] = jump[i];
     return kept;
 }
 
-/* Single windows first, wherever their highest peaks may be, for what the clock does roughly; then how the whole pattern moves. */
-static int measure_windows(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit)
+/* A step lies between the windows that say what was before it and what after. */
+static void pin_down(uf_fit *f, const uf_lag *lag, int n)
 {
-    uf_lag *lag = NULL;
-    int n = 0;
-    UF_TRY(uf_lag_track(p->ctx, o, &lag, &n));
-    int err = uf_clock_fit(p->ctx, lag, n, NULL, 0, fit);
+    static const double blur = .1, longest = 3; /* s: a window's own; a pause */
+    for (int i = 0; i < f->n_steps; i++) {
+        uf_jump *s = f->step + i;
+        double from = s->at - longest, to = s->at + longest;
+        for (int k = 0; k < n; k++) {
+            if (lag[k].at < s->at) from = fmax(from, lag[k].at - blur);
+            else to = fmin(to, lag[k].at + blur);
+        }
+        s->at = .5 * (from + to);
+        s->slack = .5 * (to - from);
+    }
+}
+
+static void replace(uf_fit *fit, uf_fit *next, uf_lag_options *o, uf_guess *g)
+{
+    free(fit->at);
+    *fit = *next;
+    o->n_guess = guess_from_fit(fit, g);
+}
+
+/* Where all of the pattern jumps, and what the clock does roughly. */
+static int measure_steps(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit)
+{
+    uf_jump jump[UF_FIT_STEPS];
+    uf_stretch *s = NULL;
+    uf_fit next;
+    double from, to;
+    int n = 0, n_lags = 0, n_jumps = 0;
+    uf_lag_span(o, &from, &to);
+    UF_TRY(uf_lag_stretches(p->ctx, o, from, to, o->hop, &s, &n));
+    uf_lag *lag = uf_alloc(p->ctx, (size_t)n + 1, sizeof(*lag));
+    int err = lag ? uf_steps_find(p->ctx, s, n, lag, &n_lags, jump, &n_jumps) : UF_ENOMEM;
+    free(s);
+    for (int i = 0; i < n_lags && err == UF_OK; i++) lag[i].lag += uf_fit_lag(fit, lag[i].at, true);
+    if (err == UF_OK) {
+        n_jumps = join_steps(fit, jump, n_jumps);
+        err = uf_clock_fit(p->ctx, lag, n_lags, jump, n_jumps, UF_FIT_LEVELS, &next);
+    }
+    if (err == UF_OK) pin_down(&next, lag, n_lags);
     free(lag);
-    if (err == UF_OK) o->n_guess = guess_from_fit(fit, g);
+    if (err == UF_OK) replace(fit, &next, o, g);
     return err;
 }
 
+/* How it moves, in detail. */
 static int measure_pattern(placer *p, uf_lag_options *o, const uf_guess *onset, int n_onset, uf_guess *g, uf_fit *fit)
 {
     uf_guess residue[64];
     uf_stretch *s = NULL;
-    uf_jump jump[UF_FIT_STEPS];
-    uf_fit next = { 0 };
+    uf_fit next;
     double from = fit->at[0], to = fit->at[fit->n - 1], late = 0, polarity = 1, seconds = fmin(fmax((to - from) / 16, 1), fmax(8, (to - from) / 450));
-    int n = 0, n_jumps = 0;
+    int n = 0;
     UF_TRY(uf_lag_stretches(p->ctx, o, from - .512, to + .512, seconds, &s, &n));
     uf_lag *lag = uf_alloc(p->ctx, (size_t)n + 1, sizeof(*lag));
     int err = lag ? n ? UF_OK : UF_EOF : UF_ENOMEM;
     if (n_onset > UF_LEN(residue)) n_onset = UF_LEN(residue);
     for (int i = 0; i < n_onset; i++) residue[i] = (uf_guess){ onset[i].at, onset[i].lag - uf_fit_lag(fit, onset[i].at, true) };
-    if (err == UF_OK) err = uf_coherence_track(p->ctx, s, n, residue, n_onset, lag, jump, &n_jumps, &late, &polarity);
+    if (err == UF_OK) err = uf_coherence_track(p->ctx, s, n, residue, n_onset, lag, &late, &polarity);
     free(s);
     for (int i = 0; i < n && err == UF_OK; i++) lag[i].lag += uf_fit_lag(fit, lag[i].at, true) + late;
-    if (err == UF_OK) {
-        n_jumps = join_steps(fit, jump, n_jumps, 2 * seconds);
-        err = uf_clock_fit(p->ctx, lag, n, jump, n_jumps, &next);
-    }
+    if (err == UF_OK) err = uf_clock_fit(p->ctx, lag, n, fit->step, fit->n_steps, 1, &next);
     free(lag);
     if (err < 0) return err;
     next.polarity = polarity;
-    free(fit->at);
-    *fit = next;
-    o->n_guess = guess_from_fit(fit, g);
+    replace(fit, &next, o, g);
     return UF_OK;
 }
 
+static double drifted(const uf_fit *f) { return uf_fit_lag(f, f->at[f->n - 1], false) - uf_fit_lag(f, f->at[0], false); }
+
+/* Whatever says nothing leaves what is known already. UF_EOF: only anchors are. */
 static int measure(placer *p, uf_lag_options *o, const uf_guess *onset, int n_onset, uf_guess *g, uf_fit *fit)
 {
-    o->reach = .045;
-    UF_TRY(measure_windows(p, o, g, fit));
-    double hop = o->hop, before = uf_fit_lag(fit, fit->at[fit->n - 1], false) - uf_fit_lag(fit, fit->at[0], false), after;
+    double hop = o->hop;
+    int err = UF_OK, known = UF_EOF;
+    for (int round = 0; round < 2 && (err == UF_OK || err == UF_EOF); round++) /* again, by a pattern that is blurred no more */
+        if ((err = measure_steps(p, o, g, fit)) == UF_OK) known = UF_OK;
     o->hop = .256;
-    int err = measure_pattern(p, o, onset, n_onset, g, fit);
-    after = uf_fit_lag(fit, fit->at[fit->n - 1], false) - uf_fit_lag(fit, fit->at[0], false);
-    if (err == UF_OK && fabs(after - before) > 2e-3 * fit->n) err = measure_pattern(p, o, onset, n_onset, g, fit); /* patterns were blurred */
+    for (int round = 0; round < 2 && (err == UF_OK || err == UF_EOF); round++) {
+        double before = drifted(fit);
+        if ((err = measure_pattern(p, o, onset, n_onset, g, fit)) == UF_OK) known = UF_OK;
+        if (fabs(drifted(fit) - before) < 2e-3 * fit->n) break; /* patterns were not blurred */
+    }
     o->hop = hop;
-    return err == UF_EOF ? UF_OK : err; /* the windows' clock is what there is */
+    return err < 0 && err != UF_EOF ? err : known;
 }
 
 /* t: gets clock and all that is known of it; what it had is lost. */
 static int place(placer *p, const uf_match *m, int parent, uf_take *t)
 {
-    uf_guess g[512], onset[512];
-    uf_fit fit = { 0 };
+    uf_guess g[UF_MERGE_ANCHORS], onset[UF_MERGE_ANCHORS];
+    uf_fit fit;
     double overlap = fmin(seconds(t), seconds(p->take + parent));
-    uf_lag_options o = { .parent = p->take + parent, .take = t, .guess = g, .n_guess = guess_from(p, m, parent, g), .hop = fmin(fmax(overlap / 4000, .256), 1) };
+    UF_TRY(rough_fit(p, m, parent, &fit));
+    uf_lag_options o = { .parent = p->take + parent, .take = t, .guess = g, .n_guess = guess_from_fit(&fit, g), .hop = fmin(fmax(overlap / 4000, .256), 1) };
     int n_onset = onsets_from(p, m, parent, onset), err = measure(p, &o, onset, n_onset, g, &fit);
+    if (err == UF_EOF)
+        uf_log(p->ctx, UF_LOG_WARN, "'%s' lies on the time line to a few milliseconds only: too little of it is heard in '%s'", t->path, p->take[parent].path);
     t->parent = parent;
     t->score = m->z;
-    t->polarity = p->take[parent].polarity;
+    t->polarity = p->take[parent].polarity * fit.polarity;
     t->clock = (uf_clock){ 0 };
-    if (err == UF_OK) {
-        t->polarity *= fit.polarity;
-        t->scatter = fit.scatter;
-        t->error_ppm = fit.error_ppm;
-        t->agree = fit.agree;
-        err = clock_from(p, &o, &fit, &t->clock);
-    } else if (err == UF_EOF) {
-        uf_log(p->ctx, UF_LOG_WARN, "'%s' lies on the time line to a few milliseconds only: too little of it is heard in '%s'", t->path, p->take[parent].path);
-        o.n_guess = guess_from(p, m, parent, g);
-        err = clock_from_guess(p, g, o.n_guess, &t->clock);
-    }
+    t->scatter = fit.scatter;
+    t->error_ppm = fit.error_ppm;
+    t->agree = fit.agree;
+    if (err == UF_OK || err == UF_EOF) err = clock_from(p, &o, &fit, &t->clock);
     free(fit.at);
     return err;
 }
