@@ -8,8 +8,7 @@
 
 enum { SHORT = 256, LONG = 512, HOP = UF_MERGE_RATE / UF_MERGE_FLUX, EVERY = UF_MERGE_FLUX / UF_MERGE_COARSE, BANDS = UF_MERGE_BANDS, RISES = 20, PIECE = 4096 };
 
-static const float LEAST = 1e-9f;  /* power of silence */
-static const float MISSING = -100; /* levels above it are none of a dropout's */
+static const float LEAST = 1e-9f; /* power of silence */
 
 struct uf_envelope {
     uf_ctx *ctx;
@@ -125,16 +124,16 @@ int uf_envelope_push(uf_envelope *e, const float *x, int n)
     return UF_OK;
 }
 
-/* x less its mean within `side` samples, its outliers cut: a door must not outweigh an hour of speech. Deviation 1; 0 where there is nothing (MISSING). */
+/* x less its mean within `side` samples, its outliers cut: a door must not outweigh an hour of speech. Deviation 1. */
 static void level(const float *x, int64_t n, int side, float *y)
 {
     double sum = 0, square = 0, kept = 0;
-    int64_t count = 0;
-    for (int64_t i = -side; i < n; i++) {
-        if (i + side < n && x[i + side] > MISSING) sum += (double)x[i + side], count++;
-        if (i - side - 1 >= 0 && x[i - side - 1] > MISSING) sum -= (double)x[i - side - 1], count--;
-        if (i < 0) continue;
-        y[i] = x[i] > MISSING ? x[i] - (float)(sum / (double)count) : 0;
+    for (int64_t i = 0; i < side && i < n; i++) sum += (double)x[i];
+    for (int64_t i = 0; i < n; i++) {
+        if (i + side < n) sum += (double)x[i + side];
+        if (i - side - 1 >= 0) sum -= (double)x[i - side - 1];
+        int64_t count = (i + side < n ? side : n - 1 - i) + (i < side ? i : side) + 1;
+        y[i] = x[i] - (float)(sum / (double)count);
         square += (double)y[i] * (double)y[i];
     }
     float most = 4 * (float)sqrt(square / (double)(n ? n : 1));
@@ -149,25 +148,68 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The band's usual power, noise or not: below it nothing is to be told. */
+/* The band's usual power, noise or not: below it, or far below what it has at times, nothing is to be told. */
 static float usual(const uf_envelope *e, int band)
 {
     enum { SAMPLES = 4096 };
-    float some[SAMPLES];
+    float some[SAMPLES], sum = 0;
     int64_t step = e->n_power / SAMPLES + 1;
     int n = 0;
-    for (int64_t i = 0; i < e->n_power && n < SAMPLES; i += step) some[n++] = e->power[i * BANDS + band];
+    for (int64_t i = 0; i < e->n_power && n < SAMPLES; i += step)
+        if (e->power[i * BANDS + band] > 2 * LEAST) sum += some[n++] = e->power[i * BANDS + band];
     qsort(some, (size_t)n, sizeof(*some), by_value);
-    return n ? some[n / 2] : 1;
+    return n ? fmaxf(some[n / 2], .01f * sum / (float)n) : 1;
 }
 
-/* Exact silence: what a recorder writes for what it has lost; its edges are no events. */
-static bool is_silent(const uf_envelope *e, int64_t i)
+typedef double square[BANDS][BANDS];
+
+static void multiply(square a, square b, square to)
 {
-    enum { NEAR = LONG / (HOP * EVERY) + 1 };
-    for (int64_t k = i < NEAR ? 0 : i - NEAR; k <= i + NEAR && k < e->n_power; k++)
-        if (e->power[k * BANDS] <= 1.01f * LEAST && e->power[k * BANDS + BANDS / 2] <= 1.01f * LEAST) return true;
-    return false;
+    square y = { { 0 } };
+    for (int i = 0; i < BANDS; i++)
+        for (int k = 0; k < BANDS; k++)
+            for (int j = 0; j < BANDS; j++) y[i][j] += a[i][k] * b[k][j];
+    memcpy(to, y, sizeof(y));
+}
+
+/* c^-1/2 in place, c symmetric and positive: by Newton's and Schulz' iteration (Higham 2008, Functions of Matrices, 6.3). */
+static void inverse_root(square c)
+{
+    square z = { { 0 } }, t;
+    double trace = 0;
+    for (int i = 0; i < BANDS; i++) trace += c[i][i], z[i][i] = 1;
+    for (int i = 0; i < BANDS; i++)
+        for (int k = 0; k < BANDS; k++) c[i][k] /= trace;
+    for (int round = 0; round < 40; round++) {
+        multiply(z, c, t);
+        for (int i = 0; i < BANDS; i++)
+            for (int k = 0; k < BANDS; k++) t[i][k] = (i == k ? 1.5 : 0) - .5 * t[i][k];
+        multiply(c, t, c);
+        multiply(t, z, z);
+    }
+    for (int i = 0; i < BANDS; i++)
+        for (int k = 0; k < BANDS; k++) c[i][k] = z[i][k] / sqrt(trace);
+}
+
+/* What all bands do at once counts once, not twelve times; what they do by themselves is as good a sign. */
+static void whiten(float *x, int64_t n)
+{
+    static const double rest = .02;
+    square c = { { 0 } };
+    for (int64_t i = 0; i < n; i++)
+        for (int b = 0; b < BANDS; b++)
+            for (int k = 0; k <= b; k++) c[b][k] += (double)x[b * n + i] * (double)x[k * n + i] / (double)n;
+    for (int b = 0; b < BANDS; b++) {
+        c[b][b] += rest;
+        for (int k = 0; k < b; k++) c[k][b] = c[b][k];
+    }
+    inverse_root(c);
+    for (int64_t i = 0; i < n; i++) {
+        double y[BANDS] = { 0 };
+        for (int b = 0; b < BANDS; b++)
+            for (int k = 0; k < BANDS; k++) y[b] += c[b][k] * (double)x[k * n + i];
+        for (int b = 0; b < BANDS; b++) x[b * n + i] = (float)fmax(fmin(y[b], 4), -4);
+    }
 }
 
 int uf_envelope_finish(uf_envelope *e, float **flux, int64_t *n_flux, float **bands, int64_t *n_bands)
@@ -179,9 +221,10 @@ int uf_envelope_finish(uf_envelope *e, float **flux, int64_t *n_flux, float **ba
     if (ok) level(e->flux, e->n_flux, FLUX_SIDE, y);
     for (int b = 0; b < BANDS && ok; b++) {
         float floor = usual(e, b);
-        for (int64_t i = 0; i < e->n_power; i++) x[i] = is_silent(e, i) ? 2 * MISSING : logf(e->power[i * BANDS + b] + floor);
+        for (int64_t i = 0; i < e->n_power; i++) x[i] = logf(e->power[i * BANDS + b] + floor);
         level(x, e->n_power, SIDE, all + b * e->n_power);
     }
+    if (ok && e->n_power) whiten(all, e->n_power);
     free(x);
     if (!ok) {
         free(y);

@@ -67,7 +67,7 @@ static int fetch(tracker *t, const uf_take *take, double from, double to)
     int n_raw = (int)ceil(step * t->n) + 2 * MARGIN, n_silent = 0;
     UF_TRY(uf_take_read(take, t->ctx, base, n_raw, t->raw));
     for (int i = 0; i < n_raw; i++) n_silent += t->raw[i] == 0.f;
-    if (n_silent * 4 > n_raw) return UF_EOF; /* a dropout says nothing, and its edges would */
+    if (n_silent > .9 * n_raw) return UF_EOF; /* a dropout says nothing */
     uf_sinc_line(&t->sinc, t->raw, n_raw, first - (double)base, step, t->fft.time, t->n);
     for (int i = 0; i < t->n; i++) t->fft.time[i] *= t->window[i];
     uf_fft_forward(&t->fft);

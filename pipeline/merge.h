@@ -44,7 +44,7 @@ typedef struct uf_take { /* one of the recordings */
     int64_t n_low;
     float *flux;           /* n_flux at UF_MERGE_FLUX, mean 0, deviation 1 */
     int64_t n_flux;
-    float *bands;          /* (UF_MERGE_BANDS, n_bands) at UF_MERGE_COARSE: log of their powers, mean 0, deviation 1 */
+    float *bands;          /* (UF_MERGE_BANDS, n_bands) at UF_MERGE_COARSE: log of their powers, mean 0, uncorrelated */
     int64_t n_bands;
     uint64_t hash;         /* of `low` */
     /* place.c: */

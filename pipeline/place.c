@@ -138,18 +138,31 @@ static int onsets_from(const placer *p, const uf_match *m, int parent, uf_guess 
     return m->n;
 }
 
+/* By how much the parent itself jumps near `at`: its clock knows, and what it knows is none of the child's. */
+static double known_jump(const uf_clock *c, double at)
+{
+    static const double near = 2.5; /* s */
+    double sum = 0;
+    for (int i = 1; i < c->n; i++)
+        if (c->knot[i].opens && fabs(c->knot[i].at - at) < near) sum += (c->knot[i].is - c->knot[i - 1].is) - (c->knot[i].at - c->knot[i - 1].at);
+    return sum;
+}
+
 /* The pair's jumps likewise. */
 static int jumps_from(const placer *p, const uf_match *m, int parent, uf_jump *jump)
 {
+    static const double fine = .05; /* s, to which they are known */
     const uf_clock *c = &p->take[parent].clock;
+    int n = 0;
     for (int i = 0; i < m->n_jumps; i++) {
-        double a = m->jump[i].at, lag = m->anchor[0].lag;
+        double a = m->jump[i].at, lag = m->anchor[0].lag, by = m->a == parent ? m->jump[i].by : -m->jump[i].by;
         for (int k = 0; k < m->n && m->anchor[k].at < a; k++) lag = m->anchor[k].lag;
-        jump[i] = m->a == parent ? (uf_jump){ .at = uf_clock_inverse(c, a), .by = m->jump[i].by } :
-                                     (uf_jump){ .at = uf_clock_inverse(c, a + lag + .5 * m->jump[i].by), .by = -m->jump[i].by };
+        double at = uf_clock_inverse(c, m->a == parent ? a : a + lag + .5 * m->jump[i].by), known = known_jump(c, at);
+        if (fabs(by + known) < fine) continue;
+        jump[n++] = (uf_jump){ .at = at, .by = fabs(by + known) < fabs(by) ? by + known : by };
     }
-    qsort(jump, (size_t)m->n_jumps, sizeof(*jump), by_place);
-    return m->n_jumps;
+    qsort(jump, (size_t)n, sizeof(*jump), by_place);
+    return n;
 }
 
 /* A line between the jumps through what the anchors say; and, over minutes, what small losses add up to. Of short recordings the clock is known better
