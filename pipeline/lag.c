@@ -178,29 +178,31 @@ int uf_lag_stretches(uf_ctx *ctx, const uf_lag_options *o, double from, double t
 
 /* ---- the place of a step ---------------------------------------------------------------------------------------------------------- */
 
-int uf_lag_step(uf_ctx *ctx, const uf_lag_options *o, double from, double to, double lag_before, double lag_after, double *is)
+/* What the window has of the pattern; 0 where one of them has no sound. */
+static double likeness(tracker *t, const float *pattern, double from, double late)
 {
-    enum { SHORT = 512, HOP = 64 };
+    double sum = 0;
+    if (fetch_both(t, from, late) < 0) return 0;
+    whiten(t, (int)(low_hz * t->n / UF_MERGE_RATE), (int)(high_hz * t->n / UF_MERGE_RATE));
+    uf_fft_inverse(&t->fft);
+    for (int l = -UF_PATTERN_SIDE; l <= UF_PATTERN_SIDE; l++) sum += (double)pattern[l + UF_PATTERN_SIDE] * (double)t->fft.time[(l + t->n) % t->n];
+    return sum;
+}
+
+int uf_lag_step(uf_ctx *ctx, const uf_lag_options *o, const uf_lag_sides *s, double from, double to, double *is)
+{
+    enum { SHORT = 2048, HOP = 64 };
     tracker t;
     double sum = 0, best = 0, last = from;
     *is = .5 * (from + to);
     UF_TRY(tracker_open(&t, ctx, o, SHORT));
     for (int i = 0; i * HOP < (to - from) * UF_MERGE_RATE; i++) {
-        double own = from + (double)i * HOP / UF_MERGE_RATE, score[2] = { 0 };
-        for (int k = 0; k < 2; k++) {
-            double late = k ? lag_after : lag_before, re = 0, power = 1e-12;
-            if (fetch_both(&t, own - late, late) < 0) continue;
-            for (int b = 16; b < SHORT / 2; b++) {
-                double x = (double)t.fft.bins[b][0], y = (double)t.fft.bins[b][1], u = (double)t.other[b][0], v = (double)t.other[b][1];
-                re += x * u + y * v;
-                power += sqrt((x * x + y * y) * (u * u + v * v));
-            }
-            score[k] = fabs(re) / power * sqrt(power);
-        }
-        sum += score[0] - score[1]; /* before the step the first lag is right */
+        double own = from + ((double)i * HOP - SHORT / 2) / UF_MERGE_RATE; /* before the step the first lag is right */
+        double drifted = s->rate * (own - .5 * (from + to)), before = s->before + drifted, after = s->after + drifted;
+        sum += likeness(&t, s->pattern, own - before, before) - likeness(&t, s->pattern, own - after, after);
         if (sum > best || !i) {
             best = sum;
-            *is = last = own + .5 * (SHORT + HOP) / UF_MERGE_RATE;
+            *is = last = from + (i + .5) * HOP / UF_MERGE_RATE;
         } else if (sum >= best) last += (double)HOP / UF_MERGE_RATE; /* nothing is heard: it may be anywhere in there */
     }
     *is = .5 * (*is + last);

@@ -148,8 +148,13 @@ typedef struct uf_stretch { /* the sum of some windows' correlations (generalise
 } uf_stretch;
 /* From `from` to `to`, common time. *out: new memory. */
 int uf_lag_stretches(uf_ctx *ctx, const uf_lag_options *o, double from, double to, double seconds, uf_stretch **out, int *n);
+enum { UF_PATTERN_SIDE = 240, UF_PATTERN_LAGS = 2 * UF_PATTERN_SIDE + 1 }; /* samples at UF_MERGE_RATE: direct sound and reflections */
+typedef struct uf_lag_sides {  /* of a step */
+    double before, after, rate; /* s; by how much both grow in a second */
+    const float *pattern;       /* UF_PATTERN_LAGS: of the pair's correlation around the right lag */
+} uf_lag_sides;
 /* Where between from and to (its own time) the recording passes from one lag to another: its own time. */
-int uf_lag_step(uf_ctx *ctx, const uf_lag_options *o, double from, double to, double lag_before, double lag_after, double *is);
+int uf_lag_step(uf_ctx *ctx, const uf_lag_options *o, const uf_lag_sides *s, double from, double to, double *is);
 
 /* ---- steps.c ----- */
 
@@ -172,6 +177,7 @@ typedef struct uf_fit { /* the lag as a curve: lines between n knots, and what w
     uf_jump step[UF_FIT_STEPS]; /* by time */
     int n_steps, n_levels;
     double polarity, scatter, error_ppm, agree; /* as in uf_take */
+    float pattern[UF_PATTERN_LAGS]; /* place.c: of the correlation around the lag; one peak unless more is known */
 } uf_fit;
 /* A smooth clock through windows, with known steps (n_steps, by time), some windows wrong, others of another talker, who sits elsewhere and is always late by
  * the same: of up to n_levels places. UF_EOF: they say nothing. */

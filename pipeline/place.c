@@ -176,6 +176,7 @@ static int rough_fit(const placer *p, const uf_match *m, int parent, uf_fit *f)
     *f = (uf_fit){ .at = uf_alloc(p->ctx, 2 * (size_t)n_knots, sizeof(double)), .polarity = 1 };
     if (!f->at) return UF_ENOMEM;
     f->lag = f->at + n_knots;
+    f->pattern[UF_PATTERN_SIDE] = 1;
     f->n_steps = jumps_from(p, m, parent, f->step);
     for (int i = 0; i < n; i++) g[i].lag -= uf_fit_lag(f, g[i].at, true); /* of the jumps alone */
     for (int i = 0; i < n; i++) at += g[i].at / n, lag += g[i].lag / n;
@@ -219,7 +220,8 @@ static int clock_from(placer *p, const uf_lag_options *o, const uf_fit *f, uf_cl
             before = uf_fit_lag(f, f->step[s].at, false) + add;
             after = before + f->step[s].by;
             double slack = f->step[s].slack, at = f->step[s].at;
-            int err = uf_lag_step(p->ctx, o, at + fmin(before, after) - slack, at + fmax(before, after) + slack, before, after, &own);
+            uf_lag_sides sides = { before, after, .5 * (uf_fit_lag(f, at + 1, false) - uf_fit_lag(f, at - 1, false)), f->pattern };
+            int err = uf_lag_step(p->ctx, o, &sides, at + fmin(before, after) - slack, at + fmax(before, after) + slack, &own);
             if (err < 0) {
                 free(k);
                 return err;
@@ -291,6 +293,20 @@ static void pin_down(uf_fit *f, const uf_lag *lag, int n)
     }
 }
 
+/* The mean of all stretches, around the lag that lies `late` (s) behind the guess, what may be chance taken off. */
+static void learn_pattern(uf_fit *f, const uf_stretch *s, int n, double late)
+{
+    int moved = (int)lround(late * UF_MERGE_RATE);
+    double square = 1e-20;
+    for (int l = 0; l < UF_PATTERN_LAGS; l++) {
+        int at = l - UF_PATTERN_SIDE + moved + UF_STRETCH_SIDE;
+        for (int i = 0; i < n && at >= 0 && at < UF_STRETCH_LAGS; i++) f->pattern[l] += s[i].all[at];
+        square += (double)f->pattern[l] * (double)f->pattern[l] / UF_PATTERN_LAGS;
+    }
+    float limit = 1.5f * (float)sqrt(square);
+    for (int l = 0; l < UF_PATTERN_LAGS; l++) f->pattern[l] = copysignf(fmaxf(fabsf(f->pattern[l]) - limit, 0), f->pattern[l]);
+}
+
 static void replace(uf_fit *fit, uf_fit *next, uf_lag_options *o, uf_guess *g)
 {
     free(fit->at);
@@ -336,14 +352,16 @@ static int measure_pattern(placer *p, uf_lag_options *o, const uf_guess *onset, 
     if (n_onset > UF_LEN(residue)) n_onset = UF_LEN(residue);
     for (int i = 0; i < n_onset; i++) residue[i] = (uf_guess){ onset[i].at, onset[i].lag - uf_fit_lag(fit, onset[i].at, true) };
     if (err == UF_OK) err = uf_coherence_track(p->ctx, s, n, residue, n_onset, lag, &late, &polarity);
-    free(s);
     for (int i = 0; i < n && err == UF_OK; i++) lag[i].lag += uf_fit_lag(fit, lag[i].at, true) + late;
     if (err == UF_OK) err = uf_clock_fit(p->ctx, lag, n, fit->step, fit->n_steps, 1, &next);
+    if (err == UF_OK) {
+        learn_pattern(&next, s, n, late);
+        next.polarity = polarity;
+        replace(fit, &next, o, g);
+    }
+    free(s);
     free(lag);
-    if (err < 0) return err;
-    next.polarity = polarity;
-    replace(fit, &next, o, g);
-    return UF_OK;
+    return err;
 }
 
 static double drifted(const uf_fit *f) { return uf_fit_lag(f, f->at[f->n - 1], false) - uf_fit_lag(f, f->at[0], false); }
