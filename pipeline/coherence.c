@@ -121,11 +121,19 @@ static void transform(pattern *p, const float *r, bins to)
     memcpy(to, p->fft.bins, sizeof(bins));
 }
 
+/* No room is so clear that the peak is twice as high as all others: they are copies. */
+static bool stands_alone(const float *r, int peak)
+{
+    for (int l = -UF_STRETCH_SIDE; l <= UF_STRETCH_SIDE; l++)
+        if (abs(l - peak) > UF_MERGE_RATE / 1000 && 2 * fabsf(r[(l + FFT) % FFT]) > fabsf(r[(peak + FFT) % FFT])) return false;
+    return true;
+}
+
 /* What is there when it is loud and not when it is quiet: a fan has a place too, and is not meant. Near `around`, where onsets were alike: they are
  * heard directly before they are heard from the walls. */
 static void find_voice(pattern *p, double around, double *late, double *polarity)
 {
-    static const double reach = .0025;
+    static const double reach = .0025, far_reach = .012; /* s: what onsets err by; what levels do */
     bins *x = p->s; /* no longer needed */
     double n_loud = 0, n_quiet = 0, bend, slope;
     for (int k = 0; k < p->n; k++) n_loud += p->stretch[k].n_loud, n_quiet += p->stretch[k].n_quiet;
@@ -145,7 +153,7 @@ static void find_voice(pattern *p, double around, double *late, double *polarity
         if (fabsf(p->fft.time[(l + FFT) % FFT]) > fabsf(p->fft.time[(best + FFT) % FFT])) best = l;
     for (int l = -UF_STRETCH_SIDE; l <= UF_STRETCH_SIDE; l++)
         if (fabsf(p->fft.time[(l + FFT) % FFT]) > fabsf(p->fft.time[(highest + FFT) % FFT])) highest = l;
-    if (fabsf(p->fft.time[(highest + FFT) % FFT]) > 2 * fabsf(p->fft.time[(best + FFT) % FFT])) best = highest; /* no room is that clear: they are copies */
+    if (fabs((double)highest / UF_MERGE_RATE - around) < far_reach && stands_alone(p->fft.time, highest)) best = highest;
     double lag = best, value = correlation(p, lag, &bend, &slope);
     for (int i = 0; i < 3 && bend * value < 0; i++) {
         double move = -slope / bend;
@@ -157,27 +165,7 @@ static void find_voice(pattern *p, double around, double *late, double *polarity
     *polarity = value < 0 ? -1 : 1;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Where onsets lie in the pattern: the median of what they say, less what it has moved by at their times. */
-static double onsets(const pattern *p, const uf_guess *onset, int n)
-{
-    double late[64];
-    int used = 0;
-    for (int i = 0; i < n && i < UF_LEN(late); i++) {
-        int k = 0;
-        while (k + 1 < p->n && fabs(p->stretch[k + 1].at - onset[i].at) < fabs(p->stretch[k].at - onset[i].at)) k++;
-        late[used++] = onset[i].lag - p->moved[k];
-    }
-    qsort(late, (size_t)used, sizeof(*late), by_value);
-    return used ? fmax(fmin(late[used / 2], .1), -.1) : 0;
-}
-
-int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, const uf_guess *onset, int n_onset, uf_lag *lag, double *late, double *polarity)
+int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, double onset, uf_lag *lag, double *late, double *polarity)
 {
     pattern *p = uf_alloc(ctx, 1, sizeof(*p));
     if (!p) return UF_ENOMEM;
@@ -201,7 +189,7 @@ int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, const uf_guess *
         follow(p, start, 1);
         follow(p, start, -1);
         refine(p, lag);
-        find_voice(p, onsets(p, onset, n_onset), late, polarity);
+        find_voice(p, onset - p->moved[n / 2], late, polarity);
     }
     uf_fft_close(&p->fft);
     free(p->s);

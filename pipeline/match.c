@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_PIECES = 24, LONGEST = 60, SHORTEST = 10, STEP = UF_MERGE_FLUX / UF_MERGE_COARSE, MOST_SLOPES = 121 };
+enum { MOST_PIECES = 24, LONGEST = 60, SHORTEST = 10, MOST_SLOPES = 121 };
 static const double drift_most = 1e-3; /* of one clock against another */
 static const double least_shared = 4;  /* s of sound that a lag needs to be looked at */
 static const double apart = 1.5;       /* s, between places that are not the same */
@@ -146,52 +146,6 @@ static line best_line(matcher *m, const coarse *a, const coarse *b, float *weigh
     return (line){ .lag = (double)(at - a->n) / UF_MERGE_COARSE, .slope = best * step, .z = most > second ? sqrt(most * most - second * second + chance * chance) : 0 };
 }
 
-/* ---- one piece around one lag, at the full rate of the flux -------------------------------------------------------------- */
-
-UF_KERNEL static float dot(const float *a, const float *b, int64_t n)
-{
-    float sum[16] = { 0 }, all = 0;
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int k = 0; k < 16; k++) sum[k] += a[i + k] * b[i + k];
-    for (; i < n; i++) sum[0] += a[i] * b[i];
-    for (int k = 0; k < 16; k++) all += sum[k];
-    return all;
-}
-
-/* Normalised correlation of flux a[from..from+n) with b, `lag` samples later; 0 where less than half of it lies over b. */
-static double at_lag(const uf_take *a, const uf_take *b, int64_t from, int64_t n, int64_t lag)
-{
-    int64_t first = from + lag < 0 ? -lag : from, last = from + n + lag > b->n_flux ? b->n_flux - lag : from + n;
-    if (last - first < n / 2) return 0;
-    const float *x = a->flux + first, *y = b->flux + first + lag;
-    int64_t count = last - first;
-    double square = (double)dot(x, x, count) * (double)dot(y, y, count);
-    return (double)dot(x, y, count) / sqrt(square + 1e-20);
-}
-
-/* The best lag within +-reach of `lag` (s), to a fraction of the flux's step; z is measured against lags far away. */
-static uf_anchor look(const uf_take *a, const uf_take *b, const piece *p, double lag, double reach)
-{
-    int64_t from = p->from * STEP, n = (int64_t)p->n * STEP, middle = llround(lag * UF_MERGE_FLUX), side = (int64_t)ceil(reach * UF_MERGE_FLUX);
-    double noise = 0, best = 0;
-    int64_t at = middle;
-    int count = 0;
-    for (int k = 0; k < 60; k++) { /* 2 to 6 s away */
-        double r = at_lag(a, b, from, n, middle + (k % 2 ? 1 : -1) * (side + 2 * UF_MERGE_FLUX + 27 * k));
-        if (r != 0) noise += r * r, count++;
-    }
-    noise = count > 10 ? sqrt(noise / count) : 1;
-    for (int64_t l = middle - side; l <= middle + side; l++) {
-        double r = at_lag(a, b, from, n, l);
-        if (r > best) best = r, at = l;
-    }
-    double before = at_lag(a, b, from, n, at - 1), after = at_lag(a, b, from, n, at + 1), bend = before - 2 * best + after;
-    double part = bend < 0 ? .5 * (before - after) / bend : 0;
-    double seconds = ((double)at + (fabs(part) < 1 ? part : 0)) / UF_MERGE_FLUX;
-    return (uf_anchor){ .at = ((double)from + .5 * (double)n) / UF_MERGE_FLUX, .lag = seconds, .z = best / noise };
-}
-
 /* ---- the course of the lag -------------------------------------------------------------------------------------------------- */
 
 typedef struct course { /* of one pair */
@@ -246,6 +200,17 @@ static int choose_states(const matcher *m, const coarse *a, const coarse *b, con
     return c->place ? UF_OK : UF_ENOMEM;
 }
 
+UF_KERNEL static float dot(const float *a, const float *b, int64_t n)
+{
+    float sum[16] = { 0 }, all = 0;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int k = 0; k < 16; k++) sum[k] += a[i + k] * b[i + k];
+    for (; i < n; i++) sum[0] += a[i] * b[i];
+    for (int k = 0; k < 16; k++) all += sum[k];
+    return all;
+}
+
 /* What each window of a has in common with b at each lag, as far as it decides: deviations times those that are to be expected at the right one. */
 static void rate(const coarse *a, const coarse *b, const line *l, course *c)
 {
@@ -290,10 +255,9 @@ static void straighten(course *c, uf_jump *jump, int *n_jumps, int least)
     for (int k = 0; k < c->n; k++) c->lag[k] = lag / w + slope * (time_of(c, k) - at / w);
 }
 
-/* An anchor for every ten seconds or so between jumps in which something was heard; onsets say more finely where. */
+/* An anchor for every ten seconds or so between jumps in which something was heard. */
 static int keep_anchors(const matcher *m, uf_match *out, const course *c)
 {
-    static const double fine = .02, heard = 4; /* s that levels leave open; deviations */
     int ten = 10 * UF_MERGE_COARSE / c->length, most = c->n / 150 > ten ? c->n / 150 : ten;
     out->anchor = uf_alloc(m->ctx, (size_t)c->n + 1, sizeof(*out->anchor));
     if (!out->anchor) return UF_ENOMEM;
@@ -301,10 +265,8 @@ static int keep_anchors(const matcher *m, uf_match *out, const course *c)
         double sum = 0;
         for (end = k; end < c->n && end < k + most && c->moved[end] == c->moved[k]; end++) sum += (double)c->score[(size_t)end * (size_t)c->n_states + (size_t)c->state[end]];
         if (out->n == UF_MERGE_ANCHORS || sum <= 0 || (end - k < 4 && c->n > 8)) continue;
-        piece p = { .from = (int64_t)k * c->length, .n = (end - k) * c->length };
-        double lag = .5 * (c->lag[k] + c->lag[end - 1]) + c->moved[k];
-        uf_anchor onset = look(m->take + out->a, m->take + out->b, &p, lag, fine);
-        out->anchor[out->n++] = (uf_anchor){ .at = onset.at, .lag = onset.z > heard ? onset.lag : lag, .z = sqrt(sum) };
+        double at = .5 * (time_of(c, k) + time_of(c, end - 1)), lag = .5 * (c->lag[k] + c->lag[end - 1]) + c->moved[k];
+        out->anchor[out->n++] = (uf_anchor){ .at = at, .lag = lag, .z = sqrt(sum) };
     }
     return UF_OK;
 }

@@ -2,7 +2,7 @@
  *
  * listen.c reads each once and keeps what the rest needs, envelope.c how loud its bands were; match.c finds which
  * belong together and where, to a hundredth of a second; lag.c measures how far two are apart, window by window; steps.c where that jumps; coherence.c how
- * it moves otherwise; clock.c makes a clock of it; place.c puts it together. course.c serves match.c and steps.c. */
+ * it moves otherwise, and onset.c where in it the direct sound is; clock.c makes a clock of it; place.c puts it together. course.c serves match.c and steps.c. */
 #ifndef UF_MERGE_H
 #define UF_MERGE_H
 
@@ -165,8 +165,8 @@ int uf_steps_find(uf_ctx *ctx, const uf_stretch *w, int n, uf_lag *lag, int *n_l
 /* ---- coherence.c ----- */
 
 /* Stretches against what all others have in common: lag[n] gets what the pattern has moved by from the guess (s), with q.
- * `late`: where in that pattern the voice's direct sound lies, s, near the lags of `onset`, which say so to a few milliseconds; polarity by its sign. */
-int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, const uf_guess *onset, int n_onset, uf_lag *lag, double *late, double *polarity);
+ * `late`: where in that pattern the voice's direct sound lies, s, near `onset`, which says so to a few milliseconds; polarity by its sign. */
+int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, double onset, uf_lag *lag, double *late, double *polarity);
 
 /* ---- clock.c ----- */
 
@@ -183,6 +183,11 @@ typedef struct uf_fit { /* the lag as a curve: lines between n knots, and what w
  * the same: of up to n_levels places. UF_EOF: they say nothing. */
 int uf_clock_fit(uf_ctx *ctx, uf_lag *lag, int n, const uf_jump *steps, int n_steps, int n_levels, uf_fit *out);
 double uf_fit_lag(const uf_fit *f, double at, bool steps); /* steps: those before `at` included */
+
+/* ---- onset.c ----- */
+
+/* By how much onsets in `take` are later than f puts them, s, within 50 ms; a few milliseconds off. */
+double uf_onset_late(const uf_take *parent, const uf_take *take, const uf_fit *f);
 
 /* ---- place.c ----- */
 

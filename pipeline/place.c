@@ -126,7 +126,7 @@ static int by_place(const void *a, const void *b)
 }
 
 /* What the anchors say, in the common time, which the parent's clock knows. */
-static int onsets_from(const placer *p, const uf_match *m, int parent, uf_guess *g)
+static int anchors_from(const placer *p, const uf_match *m, int parent, uf_guess *g)
 {
     const uf_clock *c = &p->take[parent].clock;
     for (int i = 0; i < m->n; i++) {
@@ -172,7 +172,7 @@ static int rough_fit(const placer *p, const uf_match *m, int parent, uf_fit *f)
     static const double spacing = 60, off_s = .015, off_rate = 200e-6; /* s; what an anchor errs by, and a clock */
     uf_guess g[UF_MERGE_ANCHORS];
     double at = 0, lag = 0, aa = off_s * off_s / (off_rate * off_rate), al = 0;
-    int n = onsets_from(p, m, parent, g), n_knots = (int)fmin(fmax((g[n - 1].at - g[0].at) / spacing, 2), UF_FIT_KNOTS);
+    int n = anchors_from(p, m, parent, g), n_knots = (int)fmin(fmax((g[n - 1].at - g[0].at) / spacing, 2), UF_FIT_KNOTS);
     *f = (uf_fit){ .at = uf_alloc(p->ctx, 2 * (size_t)n_knots, sizeof(double)), .polarity = 1 };
     if (!f->at) return UF_ENOMEM;
     f->lag = f->at + n_knots;
@@ -339,9 +339,8 @@ static int measure_steps(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit)
 }
 
 /* How it moves, in detail. */
-static int measure_pattern(placer *p, uf_lag_options *o, const uf_guess *onset, int n_onset, uf_guess *g, uf_fit *fit)
+static int measure_pattern(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit)
 {
-    uf_guess residue[64];
     uf_stretch *s = NULL;
     uf_fit next;
     double from = fit->at[0], to = fit->at[fit->n - 1], late = 0, polarity = 1, seconds = fmin(fmax((to - from) / 16, 1), fmax(8, (to - from) / 450));
@@ -349,9 +348,7 @@ static int measure_pattern(placer *p, uf_lag_options *o, const uf_guess *onset, 
     UF_TRY(uf_lag_stretches(p->ctx, o, from - .512, to + .512, seconds, &s, &n));
     uf_lag *lag = uf_alloc(p->ctx, (size_t)n + 1, sizeof(*lag));
     int err = lag ? n ? UF_OK : UF_EOF : UF_ENOMEM;
-    if (n_onset > UF_LEN(residue)) n_onset = UF_LEN(residue);
-    for (int i = 0; i < n_onset; i++) residue[i] = (uf_guess){ onset[i].at, onset[i].lag - uf_fit_lag(fit, onset[i].at, true) };
-    if (err == UF_OK) err = uf_coherence_track(p->ctx, s, n, residue, n_onset, lag, &late, &polarity);
+    if (err == UF_OK) err = uf_coherence_track(p->ctx, s, n, uf_onset_late(o->parent, o->take, fit), lag, &late, &polarity);
     for (int i = 0; i < n && err == UF_OK; i++) lag[i].lag += uf_fit_lag(fit, lag[i].at, true) + late;
     if (err == UF_OK) err = uf_clock_fit(p->ctx, lag, n, fit->step, fit->n_steps, 1, &next);
     if (err == UF_OK) {
@@ -367,7 +364,7 @@ static int measure_pattern(placer *p, uf_lag_options *o, const uf_guess *onset, 
 static double drifted(const uf_fit *f) { return uf_fit_lag(f, f->at[f->n - 1], false) - uf_fit_lag(f, f->at[0], false); }
 
 /* Whatever says nothing leaves what is known already. UF_EOF: only anchors are. */
-static int measure(placer *p, uf_lag_options *o, const uf_guess *onset, int n_onset, uf_guess *g, uf_fit *fit)
+static int measure(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit)
 {
     double hop = o->hop;
     int err = UF_OK, known = UF_EOF;
@@ -376,7 +373,7 @@ static int measure(placer *p, uf_lag_options *o, const uf_guess *onset, int n_on
     o->hop = .256;
     for (int round = 0; round < 2 && (err == UF_OK || err == UF_EOF); round++) {
         double before = drifted(fit);
-        if ((err = measure_pattern(p, o, onset, n_onset, g, fit)) == UF_OK) known = UF_OK;
+        if ((err = measure_pattern(p, o, g, fit)) == UF_OK) known = UF_OK;
         if (fabs(drifted(fit) - before) < 2e-3 * fit->n) break; /* patterns were not blurred */
     }
     o->hop = hop;
@@ -386,12 +383,12 @@ static int measure(placer *p, uf_lag_options *o, const uf_guess *onset, int n_on
 /* t: gets clock and all that is known of it; what it had is lost. */
 static int place(placer *p, const uf_match *m, int parent, uf_take *t)
 {
-    uf_guess g[UF_MERGE_ANCHORS], onset[UF_MERGE_ANCHORS];
+    uf_guess g[UF_MERGE_ANCHORS];
     uf_fit fit;
     double overlap = fmin(seconds(t), seconds(p->take + parent));
     UF_TRY(rough_fit(p, m, parent, &fit));
     uf_lag_options o = { .parent = p->take + parent, .take = t, .guess = g, .n_guess = guess_from_fit(&fit, g), .hop = fmin(fmax(overlap / 4000, .256), 1) };
-    int n_onset = onsets_from(p, m, parent, onset), err = measure(p, &o, onset, n_onset, g, &fit);
+    int err = measure(p, &o, g, &fit);
     if (err == UF_EOF)
         uf_log(p->ctx, UF_LOG_WARN, "'%s' lies on the time line to a few milliseconds only: too little of it is heard in '%s'", t->path, p->take[parent].path);
     t->parent = parent;
