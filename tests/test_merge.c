@@ -63,6 +63,7 @@ typedef struct mic {
     double lose_at, lose; /* s: at this time of the event it loses so much */
     double delay[3];      /* s, of up to three talkers, who take turns every `turn` s */
     double turn;
+    double out_at, out;   /* s: at this time of the event it writes silence for so long */
 } mic;
 
 /* Its own time at an event's time, less what it has lost. */
@@ -122,7 +123,7 @@ static const char *record(const char *name, const float *x, int n_x, const mic *
         double t = event_time(m, (double)i / m->rate);
         int talker = m->turn > 0 ? (int)(t / m->turn) % 3 : 0;
         double v = (m->sign < 0 ? -1 : 1) * at(x, n_x, (t - m->delay[talker]) * EVENT) + noise * (double)uf_gaussian(seed, 77, (uint64_t)i);
-        v = 32000 * v;
+        v = m->out > 0 && t > m->out_at && t < m->out_at + m->out ? 0 : 32000 * v;
         out[i] = (int16_t)lrint(v > 32767 ? 32767 : v < -32768 ? -32768 : v);
     }
     fwrite(out, 2, (size_t)n, f);
@@ -152,7 +153,7 @@ static double off(const uf_take *a, const mic *ma, const uf_take *b, const mic *
     double sx = 0, sy = 0, sxx = 0, sxy = 0;
     if (t1 < t0 + 2) t0 = fmin(ma->start, mb->start), t1 = t0 + 20; /* they never meet: by their clocks */
     for (double t = t0; t < t1 && n < MOST; t += .1) {
-        if ((ma->lose > 0 && fabs(t - ma->lose_at) < ma->lose + .1) || (mb->lose > 0 && fabs(t - mb->lose_at) < mb->lose + .1)) continue;
+        if ((ma->lose > 0 && fabs(t - ma->lose_at) < ma->lose + .3) || (mb->lose > 0 && fabs(t - mb->lose_at) < mb->lose + .3)) continue;
         double common = uf_clock_inverse(&b->clock, own(mb, t)), error = uf_clock_read(&a->clock, common, NULL) - own(ma, t);
         e[n++] = error;
         sx += t; sy += error; sxx += t * t; sxy += t * error;
@@ -226,6 +227,58 @@ static void test_clocks(void **state) {
         }
     close_takes(t, UF_LEN(m));
     free(x);
+    uf_ctx_close(&ctx);
+}
+
+/* Losses of a few hundredths of a second, near a beginning and near an end, in noise as loud as the event; and a dropout, in which nothing is lost. */
+static void test_losses(void **state) {
+    (void)state;
+    static const mic m[] = {
+        {.rate = 16000, .snr = 10},
+        {.rate = 16000, .ppm = 60, .start = 1, .snr = 3, .lose_at = 5, .lose = .025},
+        {.rate = 44100, .ppm = -90, .start = 2.5, .snr = 0.1, .lose_at = 36, .lose = .04},
+        {.rate = 16000, .ppm = 25, .start = 0.7, .snr = 5, .out_at = 17, .out = 2},
+    };
+    uf_take t[UF_LEN(m)];
+    uf_ctx *ctx = open_ctx();
+    int n;
+    float *x = event(6, 40, &n);
+    place(ctx, x, n, m, UF_LEN(m), 0, t, .5 * sample, 100); /* in a pause nobody can tell where, which a slope over all of it shows */
+    for (int i = 0; i < UF_LEN(m); i++) {
+        assert_int_equal(t[i].n_steps, m[i].lose > 0);
+        if (!(t[i].error_ppm < 1 && fabs(uf_clock_ppm(&t[i].clock) - m[i].ppm) < 1)) fail_msg("recorder %d: %.3f ppm", i, uf_clock_ppm(&t[i].clock));
+        for (int k = 1; k < t[i].clock.n; k++) {
+            const uf_knot *b = &t[i].clock.knot[k], *a = b - 1;
+            double by = (b->is - a->is) - (b->at - a->at);
+            if (b->opens && (fabs(by + m[i].lose) > .2 * sample || fabs(a->at - m[i].lose_at) > 1.2)) fail_msg("recorder %d lost %.4f s at %.2f", i, -by, a->at);
+        }
+    }
+    close_takes(t, UF_LEN(m));
+    free(x);
+    uf_ctx_close(&ctx);
+}
+
+/* A jump that evidence on both sides of a silence shows is taken, one moment that errs is not; what is far costs more. */
+static void test_course(void **state) {
+    (void)state;
+    enum { N = 12, STATES = 6 };
+    static const int place[STATES] = {0, 1, 2, 20, 21, 300};
+    static const int seen[N] = {0, 0, 0, 5, 0, 1, -1, -1, 4, 4, 4, 4}, want[N] = {0, 0, 0, 0, 0, 1, 1, 1, 4, 4, 4, 4};
+    uf_course c = {.place = place, .n_states = STATES, .creep = 1, .jump = 30, .leap = 40, .least = 8, .near = 50};
+    float score[N][STATES] = {{0}};
+    int got[N];
+    uf_ctx *ctx = open_ctx();
+    for (int k = 0; k < N; k++)
+        if (seen[k] >= 0) score[k][seen[k]] = 20;
+    assert_int_equal(uf_course_find(ctx, &c, &score[0][0], N, got), UF_OK);
+    for (int k = 0; k < N; k++)
+        if (k != 6 && k != 7) assert_int_equal(got[k], want[k]); /* in the silence it may jump when it likes */
+    for (int k = 8; k < N; k++) score[k][5] = 30; /* worth a leap, where that costs 40 */
+    assert_int_equal(uf_course_find(ctx, &c, &score[0][0], N, got), UF_OK);
+    assert_int_equal(got[N - 1], 5);
+    c.leap = 140;
+    assert_int_equal(uf_course_find(ctx, &c, &score[0][0], N, got), UF_OK);
+    assert_int_equal(got[N - 1], 4);
     uf_ctx_close(&ctx);
 }
 
@@ -398,7 +451,7 @@ static void test_drift(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_drift), cmocka_unit_test(test_quality), cmocka_unit_test(test_clocks), cmocka_unit_test(test_talkers), cmocka_unit_test(test_chain),
-        cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_strangers), cmocka_unit_test(test_losses), cmocka_unit_test(test_course),
     };
     shows = argc > 1 && !strcmp(argv[1], "show");
     if (argc > 2) cmocka_set_test_filter(argv[2]);
