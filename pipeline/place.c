@@ -29,6 +29,14 @@ static double typical_lag(const uf_match *m)
     return weight > 0 ? sum / weight : 0;
 }
 
+/* How far what a pair says may be off: clocks run, and what was lost is in the mean of one pair and not in another's. */
+static double slack(const placer *p, const uf_match *m)
+{
+    double sum = .1 + 1e-3 * fmax(seconds(p->take + m->a), seconds(p->take + m->b));
+    for (int i = 0; i < m->n_jumps; i++) sum += fabs(m->jump[i].by);
+    return sum;
+}
+
 /* By how much group a's time is to be moved for b's, as match m says. */
 static double says(const placer *p, const uf_match *m, int from)
 {
@@ -49,8 +57,7 @@ static void join(placer *p, const uf_match *strongest)
         for (int k = 0; k < p->n_matches; k++) {
             const uf_match *o = p->match + k;
             bool also = (p->group[o->a] == a && p->group[o->b] == b) || (p->group[o->a] == b && p->group[o->b] == a);
-            double far = .1 + 1e-3 * fmax(seconds(p->take + o->a), seconds(p->take + o->b));
-            if (also && o->z >= UF_MERGE_ENOUGH && fabs(says(p, o, a) - offset) < far) support += o->z * o->z;
+            if (also && o->z >= UF_MERGE_ENOUGH && fabs(says(p, o, a) - offset) < fmax(slack(p, m), slack(p, o))) support += o->z * o->z;
         }
         if (support > most) most = support, best = offset;
     }
@@ -79,8 +86,7 @@ static void group_all(placer *p)
 /* A pair that agrees with what all of them together say: the closure of every triangle through it. */
 static bool closes(const placer *p, const uf_match *m)
 {
-    double far = .1 + 1e-3 * fmax(seconds(p->take + m->a), seconds(p->take + m->b));
-    return m->z >= UF_MERGE_ENOUGH && p->group[m->a] == p->group[m->b] && fabs(typical_lag(m) - p->rough[m->b] + p->rough[m->a]) < far;
+    return m->z >= UF_MERGE_ENOUGH && p->group[m->a] == p->group[m->b] && fabs(typical_lag(m) - p->rough[m->b] + p->rough[m->a]) < slack(p, m);
 }
 
 /* The group that is kept: that of the recording whose clock was chosen, or the one with most in common. */
