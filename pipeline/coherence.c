@@ -133,7 +133,7 @@ static bool stands_alone(const float *r, int peak)
  * heard directly before they are heard from the walls. */
 static void find_voice(pattern *p, double around, double *late, double *polarity)
 {
-    static const double reach = .0025, far_reach = .012; /* s: what onsets err by; what levels do */
+    static const double reach = .004, far_reach = .012; /* s: what onsets err by; what levels do */
     bins *x = p->s; /* no longer needed */
     double n_loud = 0, n_quiet = 0, bend, slope;
     for (int k = 0; k < p->n; k++) n_loud += p->stretch[k].n_loud, n_quiet += p->stretch[k].n_quiet;
@@ -148,9 +148,12 @@ static void find_voice(pattern *p, double around, double *late, double *polarity
     for (int k = LOW; k <= HIGH; k++)
         for (int c = 0; c < 2; c++) p->product[k][c] = p->fft.bins[k][c] = p->sum[k][c];
     uf_fft_inverse(&p->fft);
-    int from = (int)ceil((around - reach) * UF_MERGE_RATE), to = (int)floor((around + reach) * UF_MERGE_RATE), best = from, highest = 0;
-    for (int l = from; l <= to; l++)
-        if (fabsf(p->fft.time[(l + FFT) % FFT]) > fabsf(p->fft.time[(best + FFT) % FFT])) best = l;
+    int from = (int)ceil((around - 3 * reach) * UF_MERGE_RATE), to = (int)floor((around + 3 * reach) * UF_MERGE_RATE), best = from, highest = 0;
+    double most = 0;
+    for (int l = from; l <= to; l++) {
+        double away = ((double)l / UF_MERGE_RATE - around) / reach, height = fabs((double)p->fft.time[(l + FFT) % FFT]) * exp(-.5 * away * away);
+        if (height > most) most = height, best = l;
+    }
     for (int l = -UF_STRETCH_SIDE; l <= UF_STRETCH_SIDE; l++)
         if (fabsf(p->fft.time[(l + FFT) % FFT]) > fabsf(p->fft.time[(highest + FFT) % FFT])) highest = l;
     if (fabs((double)highest / UF_MERGE_RATE - around) < far_reach && stands_alone(p->fft.time, highest)) best = highest;

@@ -290,7 +290,7 @@ static int follow(matcher *m, uf_match *out, const line *l)
     if (err == UF_OK) {
         c.moved = c.lag + c.n;
         rate(a, b, l, &c);
-        uf_course how = { .place = c.place, .n_states = c.n_states, .creep = 3, .jump = 14, .leap = 150, .near = UF_MERGE_COARSE, .least = 8 };
+        uf_course how = { .place = c.place, .n_states = c.n_states, .creep = 3, .jump = 14, .leap = 300, .near = UF_MERGE_COARSE, .least = 8 };
         err = uf_course_find(m->ctx, &how, c.score, c.n, c.state);
         if (err == UF_OK) straighten(&c, out->jump, &out->n_jumps, how.least);
         if (err == UF_OK) err = keep_anchors(m, out, &c);

@@ -32,8 +32,9 @@ static double typical_lag(const uf_match *m)
 /* How far what a pair says may be off: clocks run, and what was lost is in the mean of one pair and not in another's. */
 static double slack(const placer *p, const uf_match *m)
 {
+    static const double buffers = 1; /* s; more is a pause, or an error */
     double sum = .1 + 1e-3 * fmax(seconds(p->take + m->a), seconds(p->take + m->b));
-    for (int i = 0; i < m->n_jumps; i++) sum += fabs(m->jump[i].by);
+    for (int i = 0; i < m->n_jumps; i++) sum += fabs(m->jump[i].by) < buffers ? fabs(m->jump[i].by) : 0;
     return sum;
 }
 
