@@ -116,7 +116,7 @@ static int build(uf_graph *g, uf_shape sound, uf_built *b, const design *d) {
     return uf_graph_status(g);
 }
 
-static const design offline = {.wide = 48, .deep = 64, .blocks = 3};
+static const design offline = {.wide = 48, .deep = 64, .blocks = 5};
 static const design live = {.wide = 32, .deep = 64, .blocks = 3, .causal = true};
 
 static int build_offline(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &offline); }

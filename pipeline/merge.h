@@ -118,7 +118,7 @@ typedef struct uf_match {
     uf_jump *jump;         /* n_jumps, by time, s of a: from there on b's time is later by so much more, to some hundredths of a second */
     int n_jumps;
 } uf_match;
-enum { UF_MERGE_ENOUGH = 7 }; /* z of a match that counts: hundreds of unrelated pairs reach 5.4 */
+enum { UF_MERGE_ENOUGH = 7 }; /* z of a match that counts: 653 unrelated pairs reach 6.0 */
 /* All pairs. match: room for n*(n-1)/2; ends with uf_matches_close. */
 int uf_match_all(uf_ctx *ctx, const uf_take *take, int n, uf_match *match);
 void uf_matches_close(uf_match *match, int n);
