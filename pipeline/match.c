@@ -188,7 +188,8 @@ static int choose_states(const matcher *m, const coarse *a, const coarse *b, con
     for (int i = -1; i < m->n; i++) {
         int64_t middle = llround((l->lag + .5 * l->slope * (double)a->n / UF_MERGE_COARSE) * UF_MERGE_COARSE), side = reach + llround(drift_most * (double)a->n);
         if (i >= 0) middle = clearest(&m->piece[i], b, middle, llround(farthest * UF_MERGE_COARSE));
-        for (int64_t k = middle - side; middle > INT64_MIN && k <= middle + side; k++)
+        if (middle == INT64_MIN) continue;
+        for (int64_t k = middle - side; k <= middle + side; k++)
             if (k + a->n >= 0 && k + a->n < n_sum) mark[k + a->n] = 1;
     }
     for (int64_t k = 0; k < n_sum; k++) c->n_states += mark[k];
