@@ -63,8 +63,9 @@ int uf_encoder_build(uf_graph *g, uf_node *x, uf_node *stage[UF_N_STAGES]);
 uf_node *uf_encoder_input(uf_node *luma, uf_node *chroma);
 /* Copies a trained `features` file's encoder into color's parameters, cutting the stem. UF_EDATA: not such a file. */
 int uf_color_init(uf_ctx *ctx, const uf_weights *features, uf_params *color);
-/* Does the opened file hold the mask behind `room`? And the same of a file, for one who wants it: UF_EDATA with a remedy where it does not. */
+/* Does the opened file hold the mask behind `room`? The same of a file; and for one who wants it: UF_EDATA with a remedy where it does not. */
 bool uf_speech_has_room(const uf_weights *w);
+int uf_speech_knows_room(uf_ctx *ctx, const char *path, bool *there);
 int uf_speech_need_room(uf_ctx *ctx, const char *path);
 /* A trained `speech` file's weights to go on from: a mask behind `room` that it lacks begins as that of the voice alone, and recurrent
  * blocks beyond its own begin as if they were not there. UF_EDATA: not such a file, or of another width. */

@@ -137,11 +137,17 @@ static bool holds(const uf_weights *w, const char *name) {
 
 bool uf_speech_has_room(const uf_weights *w) { return holds(w, "head.room.w"); }
 
-int uf_speech_need_room(uf_ctx *ctx, const char *path) {
+int uf_speech_knows_room(uf_ctx *ctx, const char *path, bool *there) {
     uf_weights *w = NULL;
     UF_TRY(uf_weights_open(&w, ctx, path));
-    bool there = uf_speech_has_room(w);
+    *there = uf_speech_has_room(w);
     uf_weights_close(&w);
+    return UF_OK;
+}
+
+int uf_speech_need_room(uf_ctx *ctx, const char *path) {
+    bool there;
+    UF_TRY(uf_speech_knows_room(ctx, path, &there));
     return there ? UF_OK : uf_fail(ctx, UF_EDATA, "the weights '%s' were not trained to keep the room; clean without it, or pass others with --weights", path);
 }
 

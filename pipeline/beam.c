@@ -286,10 +286,8 @@ int uf_beam_reference(const uf_beam *b)
 /* The network again, with the output that keeps the room. */
 static int open_room(uf_beam *b, const char *path)
 {
-    uf_weights *w = NULL;
-    UF_TRY(uf_weights_open(&w, b->ctx, path));
-    bool can = uf_speech_has_room(w);
-    uf_weights_close(&w);
+    bool can;
+    UF_TRY(uf_speech_knows_room(b->ctx, path, &can));
     if (!can) {
         uf_log(b->ctx, UF_LOG_WARN, "the weights '%s' were not trained to keep the room: what the microphones together leave of the noise stays", path);
         return UF_OK;

@@ -73,17 +73,6 @@ static void synthesise(uf_beam_chunk *c, const float *from, float *y)
 
 /* ---- the network on each microphone -------------------------------------------------------------------------------------------- */
 
-static double ratio(const float *in, const float *out, int from, int to)
-{
-    double voice = 1e-12, rest = 1e-12;
-    for (int i = from; i < to; i++) {
-        double d = (double)in[i] - (double)out[i];
-        voice += (double)out[i] * (double)out[i];
-        rest += d * d;
-    }
-    return voice / rest;
-}
-
 static double level(const float *x, int n)
 {
     double sum = 0;
@@ -125,7 +114,7 @@ static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
             continue;
         }
         UF_TRY(hear(c, x[m], voice_of(c, m)));
-        c->quality[m] = ratio(x[m], voice_of(c, m), 0, n);
+        c->quality[m] = uf_voice_ratio(x[m], voice_of(c, m), n, NULL);
     }
     return UF_OK;
 }
@@ -215,7 +204,7 @@ static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float
         int from = at - size / 2 < 0 ? 0 : at - size / 2, to = at + size * 3 / 2 < n ? at + size * 3 / 2 : n;
         bool there = true;
         for (int t = from / HOP; t < to / HOP; t++) there = there && present[t];
-        double db = there ? 10 * log10(ratio(x, voice, from, to) / ratio(beam, y, from, to)) : -10, before = share;
+        double db = there ? 10 * log10(uf_voice_ratio(x + from, voice + from, to - from, NULL) / uf_voice_ratio(beam + from, y + from, to - from, NULL)) : -10, before = share;
         share = fmin(fmax(db + .5, 0), 1);
         if (!at) before = share;
         for (int i = at; i < at + size; i++) {

@@ -318,11 +318,10 @@ static int check_options(uf_ctx *ctx, const uf_colorize_options *o)
 
 static int check_paths(uf_ctx *ctx, const char *in, const char *out)
 {
-    struct stat a, b;
     if (strcmp(in, "-") != 0 && strcmp(in, out) == 0)
         return uf_fail(ctx, UF_EINVAL, "input and output are both '%s'; give the output another name", in);
     if (strcmp(in, "-") == 0 || strcmp(out, "-") == 0) return UF_OK;
-    if (stat(in, &a) == 0 && stat(out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+    if (uf_same_file(in, out))
         return uf_fail(ctx, UF_EINVAL, "'%s' and '%s' are the same file; give the output another name", in, out);
     return UF_OK;
 }

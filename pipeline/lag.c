@@ -96,13 +96,12 @@ static int fetch_both(tracker *t, double from, double late)
 static void whiten(tracker *t, int low, int high)
 {
     for (int k = 0; k <= t->n / 2; k++) {
-        float *x = t->fft.bins[k], *y = t->other[k];
+        const float *y = t->other[k];
+        float *x = t->fft.bins[k];
         float re = x[0] * y[0] + x[1] * y[1], im = x[1] * y[0] - x[0] * y[1], size = sqrtf(re * re + im * im);
         bool in = k >= low && k <= high && size > 0;
         x[0] = in ? re / size : 0;
         x[1] = in ? im / size : 0;
-        y[0] = x[0]; /* the inverse transform destroys its bins */
-        y[1] = x[1];
     }
 }
 

@@ -4,6 +4,7 @@
 #include <libavutil/parseutils.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 const char *uf_av_text(int av_err, char buf[128])
 {
@@ -188,4 +189,10 @@ double uf_seconds_parse(const char *text)
 {
     int64_t us;
     return av_parse_time(&us, text, 1) < 0 ? -1 : (double)us / AV_TIME_BASE;
+}
+
+bool uf_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }

@@ -10,7 +10,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { AT_ONCE = 8192, PIECE = 256, TOP_RATE = 48000 };
@@ -91,12 +90,6 @@ static char *folder_of(uf_ctx *ctx, const char *path)
 {
     const char *slash = path ? strrchr(path, '/') : NULL;
     return slash ? uf_format(ctx, "%.*s", slash == path ? 1 : (int)(slash - path), path) : uf_strdup(ctx, ".");
-}
-
-bool uf_same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }
 
 /* Nobody's recording is replaced, not even on --overwrite. */

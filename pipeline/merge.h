@@ -108,7 +108,7 @@ int uf_course_find(uf_ctx *ctx, const uf_course *c, const float *score, int n, i
 
 typedef struct uf_anchor { /* a minute (or less) of a that was found in b */
     double at, lag;        /* s: its middle in a; how much later b's time is */
-    double z;              /* of its correlation among those at other lags; 1: by its neighbours only */
+    double z;              /* how much speaks for it: root of the sum of its windows' scores (uf_course_worth) */
 } uf_anchor;
 typedef struct uf_match {
     int a, b;
@@ -161,6 +161,7 @@ int uf_lag_step(uf_ctx *ctx, const uf_lag_options *o, const uf_lag_sides *s, dou
 /* Windows (stretches of one hop each): where their lags jump, and what they move by, seen from the clearest of them: lag (room for n, those that
  * speak for their places), jump (room for UF_FIT_STEPS, 3 ms and more; some ms may be another talker's place). UF_EOF: too few. */
 int uf_steps_find(uf_ctx *ctx, const uf_stretch *w, int n, uf_lag *lag, int *n_lags, uf_jump *jump, int *n_jumps);
+void uf_pattern_shrink(float *pattern); /* UF_PATTERN_LAGS: what may be chance is taken off */
 
 /* ---- coherence.c ----- */
 

@@ -300,18 +300,15 @@ static void pin_down(uf_fit *f, const uf_lag *lag, int n)
     }
 }
 
-/* The mean of all stretches, around the lag that lies `late` (s) behind the guess, what may be chance taken off. */
+/* The mean of all stretches, around the lag that lies `late` (s) behind the guess. */
 static void learn_pattern(uf_fit *f, const uf_stretch *s, int n, double late)
 {
     int moved = (int)lround(late * UF_MERGE_RATE);
-    double square = 1e-20;
     for (int l = 0; l < UF_PATTERN_LAGS; l++) {
         int at = l - UF_PATTERN_SIDE + moved + UF_STRETCH_SIDE;
         for (int i = 0; i < n && at >= 0 && at < UF_STRETCH_LAGS; i++) f->pattern[l] += s[i].all[at];
-        square += (double)f->pattern[l] * (double)f->pattern[l] / UF_PATTERN_LAGS;
     }
-    float limit = 1.5f * (float)sqrt(square);
-    for (int l = 0; l < UF_PATTERN_LAGS; l++) f->pattern[l] = copysignf(fmaxf(fabsf(f->pattern[l]) - limit, 0), f->pattern[l]);
+    uf_pattern_shrink(f->pattern);
 }
 
 static void replace(uf_fit *fit, uf_fit *next, uf_lag_options *o, uf_guess *g)

@@ -51,15 +51,11 @@ void uf_reference_close(uf_reference **pr) {
 
 /* Voice over the rest as the network hears it, dB. */
 static int listen_to(uf_reference *r, const float *x, double *db) {
-    double voice = 1e-12, rest = 1e-12;
+    double voice;
     memcpy(r->in, x, UF_REFERENCE_STRETCH * sizeof *x);
     UF_TRY(uf_voice_net_hear(&r->net, r->in, r->out));
-    for (int i = 0; i < UF_REFERENCE_STRETCH; i++) {
-        double d = (double)x[i] - (double)r->out[i];
-        voice += (double)r->out[i] * (double)r->out[i];
-        rest += d * d;
-    }
-    *db = voice > 1e-9 ? 10 * log10(voice / rest) : -INFINITY;
+    double ratio = uf_voice_ratio(x, r->out, UF_REFERENCE_STRETCH, &voice);
+    *db = voice > 1e-9 ? 10 * log10(ratio) : -INFINITY;
     return UF_OK;
 }
 

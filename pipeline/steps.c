@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FFT = 4096, BINS = FFT / 2 + 1, HALF = 240, STATES = 2 * UF_STRETCH_SIDE + 1, SEED = 16, FEWEST = 4, SLOPES = 20 };
+enum { FFT = 4096, BINS = FFT / 2 + 1, HALF = UF_PATTERN_SIDE, STATES = UF_STRETCH_LAGS, SEED = 16, FEWEST = 4, SLOPES = 20 };
 static const double reach[] = { 5, 15, 45, 1e9, 1e9 }; /* s from the seed, round by round */
 static const double least = .003;                      /* s: less is none */
 static const double share = .35;                       /* of a window's evidence that its neighbours do not have: they overlap */
@@ -18,7 +18,7 @@ typedef struct finder {
     const uf_stretch *w;
     int n, from, to, seed, middle; /* windows from..to-1 are looked at; middle: the seed's lag */
     double slope;            /* of the lags at the seed, samples a second */
-    float pattern[2 * HALF + 1], bins[BINS][2];
+    float pattern[UF_PATTERN_LAGS], bins[BINS][2];
     float sum[UF_STRETCH_LAGS];
     float *score;            /* (n, STATES) */
     int *state;              /* n */
@@ -64,7 +64,13 @@ static double deviation_of(const float *r, int n)
     return sqrt(square);
 }
 
-/* The pattern from windows at their places, what may be chance taken off. */
+void uf_pattern_shrink(float *p)
+{
+    float limit = (float)deviation_of(p, UF_PATTERN_LAGS) * 1.5f;
+    for (int l = 0; l < UF_PATTERN_LAGS; l++) p[l] = copysignf(fmaxf(fabsf(p[l]) - limit, 0), p[l]);
+}
+
+/* The pattern from windows at their places. */
 static void learn(finder *f, int from, int to, bool seed)
 {
     float *p = f->pattern;
@@ -77,12 +83,10 @@ static void learn(finder *f, int from, int to, bool seed)
             if (at >= 0 && at < UF_STRETCH_LAGS) p[l + HALF] += f->w[k].all[at];
         }
     }
-    float limit = (float)deviation_of(p, 2 * HALF + 1) * 1.5f, square = 1e-20f;
-    for (int l = 0; l <= 2 * HALF; l++) {
-        p[l] = p[l] > limit ? p[l] - limit : p[l] < -limit ? p[l] + limit : 0;
-        square += p[l] * p[l];
-    }
-    for (int l = 0; l <= 2 * HALF; l++) p[l] /= sqrtf(square);
+    float square = 1e-20f;
+    uf_pattern_shrink(p);
+    for (int l = 0; l < UF_PATTERN_LAGS; l++) square += p[l] * p[l];
+    for (int l = 0; l < UF_PATTERN_LAGS; l++) p[l] /= sqrtf(square);
     memset(f->fft.time, 0, FFT * sizeof(float));
     for (int l = -HALF; l <= HALF; l++) f->fft.time[(l + FFT) % FFT] = p[l + HALF];
     uf_fft_forward(&f->fft);

@@ -59,3 +59,15 @@ int uf_voice_net_hear(uf_voice_net *v, float *in, float *out)
     }
     return UF_OK;
 }
+
+double uf_voice_ratio(const float *heard, const float *made, int n, double *voice)
+{
+    double kept = 1e-12, rest = 1e-12;
+    for (int i = 0; i < n; i++) {
+        double d = (double)heard[i] - (double)made[i];
+        kept += (double)made[i] * (double)made[i];
+        rest += d * d;
+    }
+    if (voice) *voice = kept;
+    return kept / rest;
+}

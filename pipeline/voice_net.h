@@ -21,5 +21,7 @@ void uf_voice_net_close(uf_voice_net *v);
 int uf_voice_net_resize(uf_voice_net *v, int size); /* for stretches of this length from now on */
 /* What the network makes of `in`, v->size samples, at a level as it has learnt; silence stays. `in` comes back but for rounding. */
 int uf_voice_net_hear(uf_voice_net *v, float *in, float *out);
+/* Power of n samples of the voice over that of what else was heard. *voice: sum of the voice's squares; may be NULL. */
+double uf_voice_ratio(const float *heard, const float *made, int n, double *voice);
 
 #endif

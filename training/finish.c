@@ -53,8 +53,6 @@ int64_t uf_finish_steps(const uf_finish *f) { return f ? f->critic_steps + f->st
 
 /* ---- networks ---------------------------------------------------------------------------------------------------------- */
 
-static bool of_sound(const finish *s) { return uf_model_find(s->u->r->model)->rate > 0; }
-
 static int open_side(finish *s, side *to, uf_node *in) {
     *to = (side){.in = in, .n = in ? uf_count(in->shape) / 2 : 0};
     if (in) to->both = uf_alloc(s->u->ctx, 2 * to->n, sizeof *to->both);
@@ -72,7 +70,7 @@ static int open_critic(finish *s) {
     int n = 2 * s->f->batch, size = s->f->size;
     uf_built b = {0};
     UF_TRY(uf_graph_open(&s->graph, s->u->ctx, s->critic));
-    if (of_sound(s)) UF_TRY(uf_model_critic_sound.build(s->graph, (uf_shape){n, 1, 1, size}, &b));
+    if (uf_recipe_sound(s->u->r)) UF_TRY(uf_model_critic_sound.build(s->graph, (uf_shape){n, 1, 1, size}, &b));
     else UF_TRY(uf_model_critic.build(s->graph, (uf_shape){n, 1, size, size}, &b));
     UF_TRY(open_side(s, &s->given, b.luma));
     UF_TRY(open_side(s, &s->judged, b.chroma ? b.chroma : b.sound));
@@ -218,7 +216,7 @@ static int critic_step(finish *s, const uf_batch *b, float rate, int64_t t) {
     uf_adam a = {.rate = rate, .beta1 = 0, .beta2 = beta2, .eps = 1e-8f, .clip = s->u->r->clip};
     float loss = 0;
     if (s->given.in) UF_TRY(set_side(s, &s->given, b->clean, b->clean));
-    UF_TRY(set_side(s, &s->judged, of_sound(s) ? b->voice : b->chroma, s->out));
+    UF_TRY(set_side(s, &s->judged, uf_recipe_sound(s->u->r) ? b->voice : b->chroma, s->out));
     uf_plan_set_step(s->plan, (uint64_t)s->u->step);
     UF_TRY(uf_plan_run(s->plan));
     UF_TRY(uf_plan_get(s->plan, s->loss, &loss));
@@ -268,7 +266,7 @@ static int tell(finish *s, const uf_stepped *t) {
     if (now - u->last_log < 10) return UF_OK;
     u->last_log = now;
     uf_log(u->ctx, UF_LOG_INFO, "step %lld of %lld, finish, %s, critic's loss %.3f, %.0f %s/s", (long long)u->step,
-           (long long)u->n_steps, u->step > s->joint ? "both" : "critic alone", s->critic_loss, t->samples_per_second, of_sound(s) ? "mixtures" : "pictures");
+           (long long)u->n_steps, u->step > s->joint ? "both" : "critic alone", s->critic_loss, t->samples_per_second, uf_recipe_sound(s->u->r) ? "mixtures" : "pictures");
     return UF_OK;
 }
 
@@ -293,7 +291,7 @@ static int steps(finish *s, int64_t first_sample) {
     uf_loader_options o = {.seed = u->r->seed, .size = s->f->size, .batch = s->f->batch, .workers = u->r->workers,
                            .first = u->step - s->base, .n = s->end - u->step, .first_sample = first_sample,
                            .noise = s->f->noise, .smallest = s->f->smallest, .pairs = uf_losses_pair(s->f->losses), .saturation_min = u->r->saturation_min,
-                           .mixer = of_sound(s) ? &u->train_mix : NULL};
+                           .mixer = uf_recipe_sound(s->u->r) ? &u->train_mix : NULL};
     int64_t saved = u->step;
     int err = uf_loader_open(&l, u->ctx, u->train, &o);
     while (err == UF_OK && u->step < s->end && !turned(s)) {
@@ -355,7 +353,7 @@ static void close_all(finish *s) {
 
 int uf_finish_run(uf_run *u, int64_t base, int64_t first_sample) {
     const uf_finish *f = u->finish;
-    finish s = {.u = u, .f = f, .prober = uf_model_find(u->r->model)->rate ? &uf_probe_sound : &uf_probe_color, .base = base, .joint = base + f->critic_steps, .end = base + f->critic_steps + f->steps};
+    finish s = {.u = u, .f = f, .prober = uf_recipe_sound(u->r) ? &uf_probe_sound : &uf_probe_color, .base = base, .joint = base + f->critic_steps, .end = base + f->critic_steps + f->steps};
     s.checks = uf_alloc(u->ctx, (size_t)(f->steps / f->check_every) + 4, sizeof *s.checks);
     int err = s.checks ? uf_params_open(&s.critic, u->ctx, u->r->seed + 1) : UF_ENOMEM;
     if (err == UF_OK) err = open_networks(&s);

@@ -46,7 +46,7 @@ static bool keep_look(void *user, const char *line) {
 /* What a look at the held-out samples tells beside the loss; NULL: nothing. */
 static const char *extra_of(const uf_run *u) {
     if (!strcmp(u->r->model, "features")) return "right";
-    return uf_model_find(u->r->model)->rate ? "si_sdr_gain" : NULL;
+    return uf_recipe_sound(u->r) ? "si_sdr_gain" : NULL;
 }
 
 /* The losses that the recipe weighs have a column each, unweighted. */

@@ -43,7 +43,7 @@ static int add_losses(uf_network *n, const float *weight, const uf_loss_in *in, 
 
 /* The critic looks at the result, a picture's beside the clean luma; it is fooled when it says "real" everywhere. */
 static int ask_critic(uf_network *n, const uf_network_options *o) {
-    bool sound = uf_model_find(o->r->model)->rate > 0;
+    bool sound = uf_recipe_sound(o->r);
     uf_built b = {0};
     uf_graph_use(n->graph, o->critic);
     if (sound) b.sound = n->out;
@@ -73,7 +73,7 @@ static int build_sound(uf_network *n, uf_ctx *ctx, const uf_network_options *o) 
 }
 
 static int build(uf_network *n, uf_ctx *ctx, const uf_network_options *o) {
-    if (uf_model_find(o->r->model)->rate) return build_sound(n, ctx, o);
+    if (uf_recipe_sound(o->r)) return build_sound(n, ctx, o);
     uf_shape luma = {o->batch, 1, o->size, o->size}, half = {o->batch, 2, o->size / 2, o->size / 2};
     bool color = !strcmp(o->r->model, "color");
     uf_built b = {0};

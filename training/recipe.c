@@ -159,7 +159,7 @@ static int range(uf_ctx *ctx, const char *path, const char *key, double v, doubl
 }
 
 static int check_losses(uf_ctx *ctx, const char *path, const uf_recipe *r, const float *weight) {
-    bool sound = uf_model_find(r->model)->rate > 0;
+    bool sound = uf_recipe_sound(r);
     for (int i = 0; uf_losses[i]; i++) {
         if (uf_losses[i]->sound && weight[i] > 0 && !sound)
             return uf_fail(ctx, UF_EINVAL, "recipe '%s': the loss '%s' is for sound, model '%s' makes pictures", path, uf_losses[i]->name,
@@ -280,6 +280,8 @@ int uf_recipe_open(uf_recipe **out, uf_ctx *ctx, const char *path) {
     else *out = r;
     return err;
 }
+
+bool uf_recipe_sound(const uf_recipe *r) { return uf_model_find(r->model)->rate > 0; }
 
 float uf_recipe_room(const uf_recipe *r) {
     return !uf_model_find(r->model)->rooms ? 0.f : r->room ? *r->room : .5f;

@@ -41,7 +41,7 @@ int uf_run_stage_open(uf_run *u, const uf_stage *s, int64_t from, int64_t first_
     uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = s->batch, .workers = u->r->workers,
                            .rank = u->group.rank, .ranks = u->group.n, .share = share, .first = from * share,
                            .n = (s->steps - from) * share, .first_sample = first_sample, .noise = s->noise, .smallest = s->smallest,
-                           .mixer = uf_model_find(u->r->model)->rate ? &u->train_mix : NULL,
+                           .mixer = uf_recipe_sound(u->r) ? &u->train_mix : NULL,
                            .pairs = uf_losses_pair(u->r->losses), .grey = color ? 0.f : u->r->grey, .saturation_min = color ? u->r->saturation_min : 0.f};
     uf_network_options net = {.r = u->r, .params = u->params, .judge = u->judge, .batch = s->batch, .size = s->size,
                               .train = true};
@@ -162,7 +162,7 @@ static int load_init(uf_run *u) {
     if (err == UF_OK && other)
         err = uf_color_init(u->ctx, w, u->params);
     else if (err == UF_OK)
-        err = uf_model_find(u->r->model)->rate ? uf_speech_init(u->ctx, w, u->params) : uf_weights_load(w, u->params, true, NULL);
+        err = uf_recipe_sound(u->r) ? uf_speech_init(u->ctx, w, u->params) : uf_weights_load(w, u->params, true, NULL);
     uf_weights_close(&w);
     settle(u->params); /* weights to start from, not a run to go on with */
     return err;
@@ -202,7 +202,7 @@ static int choose_batch(uf_run *u, uf_stage *s) {
 
 static int open_data(uf_run *u) {
     const uf_recipe *r = u->r;
-    if (uf_model_find(r->model)->rate) {
+    if (uf_recipe_sound(r)) {
         UF_TRY(uf_mixer_open(&u->train_mix, u->ctx, r, true));
         return uf_mixer_open(&u->valid_mix, u->ctx, r, false);
     }
@@ -227,7 +227,7 @@ int uf_run_open(uf_run *u, const char *recipe) {
     u->valid_loss = u->valid_step + u->n_steps + 16;
     UF_TRY(open_data(u));
     UF_TRY(uf_params_open(&u->params, u->ctx, u->r->seed));
-    if ((u->finish && !uf_model_find(u->r->model)->rate) || uf_losses_look(u->r->losses)) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
+    if ((u->finish && !uf_recipe_sound(u->r)) || uf_losses_look(u->r->losses)) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
     UF_TRY(load_start(u));
     for (unsigned i = 0; i < u->r->stages_count; i++) {
         UF_TRY(choose_batch(u, &u->r->stages[i]));

@@ -80,6 +80,7 @@ typedef struct uf_recipe {
  * recipe's folder. */
 int uf_recipe_open(uf_recipe **out, uf_ctx *ctx, const char *path);
 void uf_recipe_close(uf_recipe **r);
+bool uf_recipe_sound(const uf_recipe *r); /* its network takes sound, not pictures */
 float uf_recipe_room(const uf_recipe *r); /* that weight, 0 for networks without a second output */
 
 /* ---- pictures (picture.c) ------------------------------------------------------------------------------------------- */
