@@ -11,6 +11,7 @@ typedef struct uf_loss_in {
     int n_features;
     const float *feature_weight; /* n_features, NULL: all 1 */
     float smoothing;             /* of labels */
+    int rate;                    /* of waves, Hz; 0: 16000. Windows last as long at every rate */
 } uf_loss_in;
 typedef struct uf_loss {
     const char *name, *summary;

@@ -5,8 +5,13 @@
 
 enum { OVER_TIME = 1u << 3, OVER_ALL = 15 };
 
+enum { RATE = 16000 }; /* sizes of windows are for this one */
+
 /* Where the windows of this size do not fit, another loss must do. */
-static uf_node *spectrum_of(uf_node *x, int fft) { return x ? uf_stft(x, fft, fft / 2) : NULL; }
+static uf_node *spectrum_of(const uf_loss_in *in, uf_node *x, int fft) {
+    if (in->rate) fft = fft * (in->rate / 100) / (RATE / 100) / 2 * 2;
+    return x ? uf_stft(x, fft, fft / 2) : NULL;
+}
 
 /* Minus the signal-to-noise ratio in dB, of each wave and then their mean. The scale-invariant ratio would not do: a voice upside down is
  * as good to it, and to every magnitude, and a network that begins so stays so. Silence counts as noise of -60 dB. */
@@ -21,7 +26,7 @@ static uf_node *snr(const uf_loss_in *in) {
 /* L1 between compressed magnitudes and, half as strong, between compressed complex values, where phase counts (Ephrat et al.,
  * arXiv:1804.03619; Braun & Tashev, arXiv:2009.12286). */
 static uf_node *spectrum(const uf_loss_in *in) {
-    uf_node *a = spectrum_of(in->predicted, 512), *b = spectrum_of(in->target, 512);
+    uf_node *a = spectrum_of(in, in->predicted, 512), *b = spectrum_of(in, in->target, 512);
     uf_node *size = uf_l1(uf_magnitude(a, .3f), uf_magnitude(b, .3f)), *phase = uf_l1(uf_compress(a, .3f), uf_compress(b, .3f));
     return uf_binary(size, "add", uf_scale(phase, .5f, 0.f));
 }
@@ -31,7 +36,7 @@ static uf_node *resolutions(const uf_loss_in *in) {
     static const int window[] = {256, 1024, 2048};
     uf_node *sum = NULL;
     for (int i = 0; i < UF_LEN(window); i++) {
-        uf_node *a = uf_magnitude(spectrum_of(in->predicted, window[i]), .3f), *b = uf_magnitude(spectrum_of(in->target, window[i]), .3f);
+        uf_node *a = uf_magnitude(spectrum_of(in, in->predicted, window[i]), .3f), *b = uf_magnitude(spectrum_of(in, in->target, window[i]), .3f);
         uf_node *term = uf_scale(uf_l1(a, b), 1.f / UF_LEN(window), 0.f);
         sum = sum ? uf_binary(sum, "add", term) : term;
     }

@@ -9,6 +9,7 @@
 
 enum { UF_N_STAGES = 5 }; /* encoder outputs at 1/2, 1/4, 1/8, 1/16, 1/32 */
 enum { UF_SPEECH_FFT = 512, UF_SPEECH_HOP = UF_SPEECH_FFT / 2 }; /* the speech networks' frames, samples at 16 kHz; window as of uf_stft */
+enum { UF_SPEECH_WIDER = 3 }; /* speech-wide's rate and frames, as many times those of the others */
 enum { UF_MAX_STATES = 16 };
 
 /* What a network that goes on from frame to frame remembers: the graph's input and its output of the same shape. Zeros at the beginning,
@@ -30,7 +31,7 @@ typedef struct uf_built {
     uf_node *spectrum;            /* streams: input (N,2,frames,257), as of uf_stft but frames before bins, not compressed */
     uf_state state[UF_MAX_STATES]; /* streams: n_states of them */
     int n_states;
-    uf_node *stage[UF_N_STAGES];  /* encoder activations, after their ReLU */
+    uf_node *stage[UF_N_STAGES];  /* encoder activations, after their ReLU; speech: three of them, speech-wide: two more of its own part */
 } uf_built;
 
 typedef struct uf_model {
@@ -46,7 +47,8 @@ typedef struct uf_model {
      * `after`. Frame by frame it computes what `build` computes of the whole sound. NULL: it cannot. */
     int (*stream)(uf_graph *g, int n, int frames, uf_built *b);
 } uf_model;
-extern const uf_model uf_model_color, uf_model_features, uf_model_critic, uf_model_critic_sound, uf_model_speech, uf_model_speech_live;
+extern const uf_model uf_model_color, uf_model_features, uf_model_critic, uf_model_critic_sound, uf_model_speech, uf_model_speech_wide,
+    uf_model_speech_live;
 extern const uf_model *const uf_models[]; /* NULL-ended */
 const uf_model *uf_model_find(const char *name);
 /* Reads a whole network's weights into params, which hold its parameters already (build first). UF_EDATA: damaged, or of
@@ -67,8 +69,11 @@ int uf_color_init(uf_ctx *ctx, const uf_weights *features, uf_params *color);
 bool uf_speech_has_room(const uf_weights *w);
 int uf_speech_knows_room(uf_ctx *ctx, const char *path, bool *there);
 int uf_speech_need_room(uf_ctx *ctx, const char *path);
+/* Which of `speech` and `speech-wide` the file is for, if it is for one of them: reading it as that will tell. */
+int uf_speech_kind(uf_ctx *ctx, const char *path, const uf_model **m);
 /* A trained `speech` file's weights to go on from: a mask behind `room` that it lacks begins as that of the voice alone, and recurrent
- * blocks beyond its own begin as if they were not there. UF_EDATA: not such a file, or of another width. */
+ * blocks beyond its own begin as if they were not there; of `speech-wide` what hears above 8 kHz begins anew. UF_EDATA: not such a file, or of
+ * another width. */
 int uf_speech_init(uf_ctx *ctx, const uf_weights *w, uf_params *speech);
 /* The mask behind `room` begins as that of the voice alone. */
 void uf_speech_start_room(uf_params *speech);

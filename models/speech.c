@@ -2,27 +2,14 @@
  * shape of FastEnhancer: dense convolutions that fold frequency by four, recurrent blocks over 16 bands); the blocks are dual-path,
  * recurrent in time and then across the bands (Le et al., DPCRN, arXiv:2107.05429). `speech` hears both ways in time; `speech-live` hears
  * nothing that comes later: its convolutions and its units in time look back alone, so that it can go on from frame to frame. */
-#include "models.h"
+#include "speech_net.h"
 
 #include <string.h>
 
 enum { FFT = UF_SPEECH_FFT, HOP = UF_SPEECH_HOP };
-static const char *const voice_head = "head", *const room_head = "head.room";
-static const float power = .3f; /* loudness more than energy: quiet and loud parts weigh alike */
-
-typedef struct design {
-    int wide, deep, blocks; /* channels over frequency, and over the bands; recurrent blocks */
-    bool causal;
-} design;
-
-typedef struct network {
-    const design *d;
-    uf_built *b;
-    bool streams; /* the past comes in and goes out as states of b */
-} network;
 
 /* A new state of this shape: what it was before. */
-static uf_node *state(const network *w, uf_graph *g, uf_shape s) {
+static uf_node *state(const uf_speech_net *w, uf_graph *g, uf_shape s) {
     char name[32];
     if (w->b->n_states == UF_MAX_STATES) {
         uf_graph_fail(g, UF_EINVAL, "a network of more than %d states; raise UF_MAX_STATES", UF_MAX_STATES);
@@ -33,12 +20,11 @@ static uf_node *state(const network *w, uf_graph *g, uf_shape s) {
 }
 
 /* The last `n` frames of x are the newest state's next value. */
-static void keep(const network *w, uf_node *x, int n) {
+static void keep(const uf_speech_net *w, uf_node *x, int n) {
     if (x) w->b->state[w->b->n_states - 1].after = uf_output(uf_slice(x, 2, x->shape.h - n, x->shape.h));
 }
 
-/* A convolution over (frames, bins): around each, or of each and those before it. */
-static uf_node *conv(const network *w, uf_node *x, const char *name, uf_conv o) {
+uf_node *uf_speech_conv(const uf_speech_net *w, uf_node *x, const char *name, uf_conv o) {
     if (x && w->d->causal && o.k > 1) o.rows = w->streams ? UF_ROWS_NONE : UF_ROWS_PAST;
     if (x && o.rows == UF_ROWS_NONE) {
         uf_node *both[2] = {state(w, x->graph, (uf_shape){x->shape.n, x->shape.c, o.k - 1, x->shape.w}), x};
@@ -48,23 +34,23 @@ static uf_node *conv(const network *w, uf_node *x, const char *name, uf_conv o) 
     return uf_conv2d(x, name, o);
 }
 
-static uf_node *layer(const network *w, uf_node *x, const char *name, int out, int k, bool active) {
+uf_node *uf_speech_layer(const uf_speech_net *w, uf_node *x, const char *name, int out, int k, bool active) {
     char norm[80];
     snprintf(norm, sizeof norm, "%s.bn", name);
-    x = uf_batch_norm(conv(w, x, name, (uf_conv){.out = out, .k = k, .no_bias = true}), norm);
+    x = uf_batch_norm(uf_speech_conv(w, x, name, (uf_conv){.out = out, .k = k, .no_bias = true}), norm);
     return active ? uf_unary(x, "relu") : x;
 }
 
-static uf_node *residual(const network *w, uf_node *x, const char *name) {
+static uf_node *residual(const uf_speech_net *w, uf_node *x, const char *name) {
     char a[48], b[48];
     snprintf(a, sizeof a, "%s.0", name);
     snprintf(b, sizeof b, "%s.1", name);
-    uf_node *y = layer(w, layer(w, x, a, w->d->wide, 3, true), b, w->d->wide, 3, false);
+    uf_node *y = uf_speech_layer(w, uf_speech_layer(w, x, a, w->d->wide, 3, true), b, w->d->wide, 3, false);
     return uf_unary(uf_binary(y, "add", x), "relu");
 }
 
 /* x + norm(mix([forward, backward])), along axis 2 (time) or 3 (bands); x + norm(mix(forward)) along a time that only goes on. */
-static uf_node *path(const network *w, uf_node *x, const char *name, int axis) {
+static uf_node *path(const uf_speech_net *w, uf_node *x, const char *name, int axis) {
     char there[48], back[48], mix[48];
     snprintf(there, sizeof there, "%s.forward", name);
     snprintf(back, sizeof back, "%s.backward", name);
@@ -72,59 +58,64 @@ static uf_node *path(const network *w, uf_node *x, const char *name, int axis) {
     int deep = w->d->deep;
     if (axis == 3 || !w->d->causal) {
         uf_node *both[2] = {uf_gru(x, there, deep / 2, axis, false), uf_gru(x, back, deep / 2, axis, true)};
-        return uf_binary(layer(w, uf_concat(2, both, 1), mix, deep, 1, false), "add", x);
+        return uf_binary(uf_speech_layer(w, uf_concat(2, both, 1), mix, deep, 1, false), "add", x);
     }
     uf_node *before = x && w->streams ? state(w, x->graph, (uf_shape){x->shape.n, deep, 1, x->shape.w}) : NULL;
     uf_node *y = uf_gru_from(x, before, there, deep, axis, false);
     if (w->streams) keep(w, y, 1);
-    return uf_binary(layer(w, y, mix, deep, 1, false), "add", x);
+    return uf_binary(uf_speech_layer(w, y, mix, deep, 1, false), "add", x);
 }
 
-/* The compressed spectrum through a mask that is read off x by the convolution `name`. */
-static uf_node *masked(const network *w, uf_node *spectrum, uf_node *x, const char *name) {
-    uf_node *mask = uf_unfold(conv(w, x, name, (uf_conv){.out = 8, .k = 3, .init = UF_INIT_XAVIER}), 4);
-    uf_node *whole[2] = {mask, mask ? uf_slice(mask, 3, FFT / 2 - 1, FFT / 2) : NULL}; /* the last bin has its neighbour's */
-    return uf_compress(uf_rotate(spectrum, uf_concat(2, whole, 3)), 1.f / power);
+uf_node *uf_speech_block(const uf_speech_net *w, uf_node *x, const char *name) {
+    char time[48], bands[48];
+    snprintf(time, sizeof time, "%s.time", name);
+    snprintf(bands, sizeof bands, "%s.bands", name);
+    return path(w, path(w, x, time, 2), bands, 3);
 }
 
-/* (N,2,frames,257) of a recording -> the same of the voice in it, to b->out, and of the voice in its room, to b->room. */
-static void listen(const network *w, uf_node *spectrum) {
-    spectrum = uf_compress(spectrum, power);
-    uf_node *x = uf_fold(uf_slice(spectrum, 3, 0, FFT / 2), 4);
-    x = residual(w, layer(w, x, "enc.in", w->d->wide, 3, true), "enc.res");
-    uf_node *skip = x;
-    x = layer(w, uf_fold(x, 4), "enc.down", w->d->deep, 1, true);
+uf_node *uf_speech_masked(const uf_speech_net *w, uf_node *spectrum, uf_node *x, const char *name, int fold) {
+    uf_node *mask = uf_unfold(uf_speech_conv(w, x, name, (uf_conv){.out = 2 * fold, .k = 3, .init = UF_INIT_XAVIER}), fold);
+    uf_node *whole[2] = {mask, mask ? uf_slice(mask, 3, mask->shape.w - 1, mask->shape.w) : NULL};
+    return uf_compress(uf_rotate(spectrum, uf_concat(2, whole, 3)), 1.f / UF_SPEECH_POWER);
+}
+
+uf_node *uf_speech_listen(const uf_speech_net *w, uf_node *spectrum) {
+    spectrum = uf_compress(spectrum, UF_SPEECH_POWER);
+    uf_node *x = uf_fold(uf_slice(spectrum, 3, 0, FFT / 2), 4), **stage = w->b->stage;
+    stage[0] = uf_speech_layer(w, x, "enc.in", w->d->wide, 3, true);
+    uf_node *skip = stage[1] = residual(w, stage[0], "enc.res");
+    x = stage[2] = uf_speech_layer(w, uf_fold(skip, 4), "enc.down", w->d->deep, 1, true);
     for (int i = 0; i < w->d->blocks; i++) {
-        char time[32], bands[32];
-        snprintf(time, sizeof time, "block.%d.time", i);
-        snprintf(bands, sizeof bands, "block.%d.bands", i);
-        x = path(w, path(w, x, time, 2), bands, 3);
+        char name[32];
+        snprintf(name, sizeof name, "block.%d", i);
+        x = uf_speech_block(w, x, name);
     }
-    uf_node *both[2] = {uf_unfold(layer(w, x, "dec.up", 4 * w->d->wide, 1, true), 4), skip};
-    x = residual(w, layer(w, uf_concat(2, both, 1), "dec.in", w->d->wide, 3, true), "dec.res");
-    w->b->out = masked(w, spectrum, x, voice_head);
-    if (w->b->keep_room) w->b->room = masked(w, spectrum, x, room_head);
+    uf_node *heard = x, *both[2] = {uf_unfold(uf_speech_layer(w, x, "dec.up", 4 * w->d->wide, 1, true), 4), skip};
+    x = residual(w, uf_speech_layer(w, uf_concat(2, both, 1), "dec.in", w->d->wide, 3, true), "dec.res");
+    w->b->out = uf_speech_masked(w, spectrum, x, "head", 4);
+    if (w->b->keep_room) w->b->room = uf_speech_masked(w, spectrum, x, "head.room", 4);
+    return heard;
 }
 
 static uf_node *wave_of(uf_node *spectrum, int n) { return uf_istft(uf_transpose(spectrum, 0, 1, 3, 2), FFT, HOP, n); }
 
-static int build(uf_graph *g, uf_shape sound, uf_built *b, const design *d) {
+static int build(uf_graph *g, uf_shape sound, uf_built *b, const uf_speech_design *d) {
     if (!b->sound) b->sound = uf_input(g, "sound", sound);
-    listen(&(network){.d = d, .b = b}, uf_transpose(uf_stft(b->sound, FFT, HOP), 0, 1, 3, 2));
+    uf_speech_listen(&(uf_speech_net){.d = d, .b = b}, uf_transpose(uf_stft(b->sound, FFT, HOP), 0, 1, 3, 2));
     b->out = wave_of(b->out, sound.w);
     if (b->keep_room) b->room = wave_of(b->room, sound.w);
     return uf_graph_status(g);
 }
 
-static const design offline = {.wide = 48, .deep = 64, .blocks = 5};
-static const design live = {.wide = 32, .deep = 64, .blocks = 3, .causal = true};
+const uf_speech_design uf_speech_offline = {.wide = 48, .deep = 64, .blocks = 5};
+static const uf_speech_design live = {.wide = 32, .deep = 64, .blocks = 3, .causal = true};
 
-static int build_offline(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &offline); }
+static int build_offline(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &uf_speech_offline); }
 static int build_live(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &live); }
 
 static int stream_live(uf_graph *g, int n, int frames, uf_built *b) {
     if (!b->spectrum) b->spectrum = uf_input(g, "spectrum", (uf_shape){n, 2, frames, FFT / 2 + 1});
-    listen(&(network){.d = &live, .b = b, .streams = true}, b->spectrum);
+    uf_speech_listen(&(uf_speech_net){.d = &live, .b = b, .streams = true}, b->spectrum);
     return uf_graph_status(g);
 }
 
@@ -145,6 +136,14 @@ int uf_speech_knows_room(uf_ctx *ctx, const char *path, bool *there) {
     return UF_OK;
 }
 
+int uf_speech_kind(uf_ctx *ctx, const char *path, const uf_model **m) {
+    uf_weights *w = NULL;
+    UF_TRY(uf_weights_open(&w, ctx, path));
+    *m = holds(w, "high.in.w") ? &uf_model_speech_wide : &uf_model_speech;
+    uf_weights_close(&w);
+    return UF_OK;
+}
+
 int uf_speech_need_room(uf_ctx *ctx, const char *path) {
     bool there;
     UF_TRY(uf_speech_knows_room(ctx, path, &there));
@@ -152,11 +151,11 @@ int uf_speech_need_room(uf_ctx *ctx, const char *path) {
 }
 
 void uf_speech_start_room(uf_params *speech) {
-    static const char *const kinds[] = {"w", "b"};
-    for (int i = 0; i < UF_LEN(kinds); i++) {
+    static const char *const heads[] = {"head", "high.head"}, *const kinds[] = {"w", "b"};
+    for (int i = 0; i < UF_LEN(heads) * UF_LEN(kinds); i++) {
         char from[32], to[32];
-        snprintf(from, sizeof from, "%s.%s", voice_head, kinds[i]);
-        snprintf(to, sizeof to, "%s.%s", room_head, kinds[i]);
+        snprintf(from, sizeof from, "%s.%s", heads[i / 2], kinds[i % 2]);
+        snprintf(to, sizeof to, "%s.room.%s", heads[i / 2], kinds[i % 2]);
         const uf_param *voice = uf_params_find(speech, from);
         uf_param *room = uf_params_find(speech, to);
         if (voice && room) memcpy(room->value, voice->value, uf_count(room->shape) * sizeof *room->value);
@@ -176,13 +175,20 @@ static bool starts_block(const uf_weights *w, uf_param *p) {
     return true;
 }
 
+/* Is the parameter one of those that hear above 8 kHz, in a network that is to learn that from weights that do not? */
+static bool starts_high(const uf_weights *w, const uf_param *p) { return !strncmp(p->name, "high.", 5) && !holds(w, "high.in.w"); }
+
 int uf_speech_init(uf_ctx *ctx, const uf_weights *w, uf_params *speech) {
-    int loaded = 0, started = 0, n = uf_params_n(speech);
+    int loaded = 0, started = 0, high = 0, n = uf_params_n(speech);
     bool start_room = uf_params_find(speech, "head.room.w") && !uf_speech_has_room(w);
     UF_TRY(uf_weights_load(w, speech, false, &loaded));
-    for (int i = 0; i < n; i++) started += starts_block(w, uf_params_at(speech, i));
-    if (loaded + started + 2 * start_room != n) return uf_weights_load(w, speech, true, NULL); /* which says what is missing */
+    for (int i = 0; i < n; i++) {
+        started += starts_block(w, uf_params_at(speech, i));
+        high += starts_high(w, uf_params_at(speech, i));
+    }
+    if (loaded + started + high + 2 * start_room != n) return uf_weights_load(w, speech, true, NULL); /* which says what is missing */
     if (started) uf_log(ctx, UF_LOG_INFO, "the first weights are of fewer recurrent blocks: those that are new begin as if they were not there");
+    if (high) uf_log(ctx, UF_LOG_INFO, "the first weights hear nothing above 8 kHz: that part begins anew");
     if (!start_room) return UF_OK;
     uf_speech_start_room(speech);
     uf_log(ctx, UF_LOG_INFO, "the first weights know the voice without its room: the output that keeps the room begins as that");

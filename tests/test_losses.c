@@ -199,6 +199,32 @@ static void test_table(void **state) {
     }
 }
 
+/* Windows last as long at every rate. */
+static void test_rates(void **state) {
+    (void)state;
+    static const struct { const char *name; int window[3]; } want[] = {{"spectrum", {512}}, {"resolutions", {256, 1024, 2048}}};
+    for (int i = 0; i < UF_LEN(want); i++)
+        for (int times = 1; times <= 3; times += 2) {
+            uf_ctx *ctx;
+            uf_params *params;
+            uf_graph *g = NULL;
+            int n = 0;
+            assert_int_equal(uf_ctx_open(&ctx), UF_OK);
+            assert_int_equal(uf_params_open(&params, ctx, 1), UF_OK);
+            assert_int_equal(uf_graph_open(&g, ctx, params), UF_OK);
+            uf_node *p = uf_input(g, "p", (uf_shape){1, 1, 1, times * 4096}), *q = uf_input(g, "q", p->shape);
+            assert_non_null(uf_losses[uf_loss_index(want[i].name)]->build(&(uf_loss_in){.predicted = p, .target = q, .rate = 16000 * times}));
+            for (int k = 0; k < uf_graph_n(g); k++) {
+                const uf_node *x = uf_graph_at(g, k);
+                if (!strcmp(x->op->name, "stft")) assert_int_equal(x->attr.fft, times * want[i].window[n++ / 2]); /* of both */
+            }
+            assert_int_equal(n, want[i].window[1] ? 6 : 2);
+            uf_graph_close(&g);
+            uf_params_close(&params);
+            uf_ctx_close(&ctx);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ciede2000),
@@ -206,6 +232,7 @@ int main(void) {
         cmocka_unit_test(test_lab),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_table),
+        cmocka_unit_test(test_rates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -306,6 +306,21 @@ static void test_training_grows(void **state) {
         for (size_t j = 0; j < uf_count(p->shape); j++) assert_true(p->value[j] == 0);
     }
     assert_int_equal(silent, 2); /* along time and along the bands */
+    uf_params *wide = NULL; /* the network of the whole band begins with those below 8 kHz as well */
+    uf_graph *g = NULL;
+    assert_int_equal(uf_params_open(&wide, ctx, 3), UF_OK);
+    assert_int_equal(uf_graph_open(&g, ctx, wide), UF_OK);
+    assert_int_equal(uf_model_speech_wide.build(g, (uf_shape){1, 1, 1, 12288}, &(uf_built){0}), UF_OK);
+    uf_graph_close(&g);
+    write_without(ctx, set[0], "nothing", path);
+    assert_int_equal(uf_weights_open(&w, ctx, path), UF_OK);
+    assert_int_equal(uf_speech_init(ctx, w, wide), UF_OK);
+    uf_weights_close(&w);
+    for (int i = 0; i < uf_params_n(set[0]); i++) {
+        const uf_param *p = uf_params_at(set[0], i), *q = uf_params_find(wide, p->name);
+        assert_memory_equal(q->value, p->value, uf_count(p->shape) * sizeof *p->value);
+    }
+    uf_params_close(&wide);
     write_without(ctx, set[0], "enc.down", path);
     assert_int_equal(uf_weights_open(&w, ctx, path), UF_OK);
     assert_int_equal(uf_speech_init(ctx, w, set[1]), UF_EDATA);
@@ -358,6 +373,42 @@ static void test_second_loss(void **state) {
     uf_ctx_close(&ctx);
 }
 
+/* The frozen network that the loss `feature` looks through hears the result and what was wanted; where they are the same it costs nothing. */
+static void test_feature_loss(void **state) {
+    (void)state;
+    enum { N = 4096 };
+    static float wave[2][N];
+    float none = 0, loss[2], feature[UF_MAX_LOSSES] = {0};
+    uf_ctx *ctx = open_ctx();
+    uf_params *set, *judge;
+    uf_recipe r = {.model = (char *)"speech", .room = &none};
+    uf_network n;
+    feature[uf_loss_index("feature")] = 1;
+    for (int i = 0; i < N; i++)
+        for (int k = 0; k < 2; k++) wave[k][i] = .1f * uf_gaussian(1, (uint64_t)k, (uint64_t)i);
+    assert_int_equal(uf_params_open(&set, ctx, 5), UF_OK);
+    assert_int_equal(uf_params_open(&judge, ctx, 6), UF_OK);
+    assert_int_equal(uf_network_open(&n, ctx, &(uf_network_options){.r = &r, .losses = feature, .params = set, .judge = judge, .batch = 1, .size = N, .train = true}), UF_OK);
+    for (int k = 0; k < 2; k++) { /* against the noise, then against what the network made of it */
+        assert_int_equal(uf_network_set(&n, &(uf_batch){.noisy = wave[0], .voice = wave[1]}), UF_OK);
+        assert_int_equal(uf_plan_run(n.plan), UF_OK);
+        assert_int_equal(uf_plan_get(n.plan, n.loss, &loss[k]), UF_OK);
+        assert_int_equal(uf_plan_get(n.plan, n.out, wave[1]), UF_OK);
+        if (k) continue; /* nothing to learn */
+        uf_params_zero_grad(set);
+        assert_int_equal(uf_plan_backward(n.plan), UF_OK);
+    }
+    assert_true(loss[0] > 1e-3f && loss[1] < .05f * loss[0]);
+    double learns = 0;
+    const uf_param *p = uf_params_find(set, "enc.in.w"), *q = uf_params_find(judge, "enc.in.w");
+    for (size_t k = 0; k < uf_count(p->shape); k++) learns += fabs((double)p->grad[k]);
+    assert_true(learns > 0 && q->frozen);
+    uf_network_close(&n);
+    uf_params_close(&set);
+    uf_params_close(&judge);
+    uf_ctx_close(&ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_room),
@@ -369,6 +420,7 @@ int main(void) {
         cmocka_unit_test(test_training_grows),
         cmocka_unit_test(test_finish),
         cmocka_unit_test(test_second_loss),
+        cmocka_unit_test(test_feature_loss),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -39,7 +39,7 @@ static const char *recipe(const char *more, int stage_steps) {
     fprintf(f, "# a comment\nmodel: color\nout: w.safetensors\nseed: 5\ntrain:\n  - path: %s/samples/pictures\n"
                "valid:\n  - path: %s/samples/pictures\nstages:\n"
                "  - {size: 32, batch: 2, steps: %d, rate: 0.001, noise: 0.05}\n"
-               "  - {size: 64, batch: 1, steps: 2, rate: 0.001, freeze: enc.}\n"
+               "  - {size: 64, batch: 1, steps: 2, rate: 0.001, freeze: nothing. enc.}\n"
                "losses: %s\naverage: 0.9\nclip: 1\nworkers: 2\ncheckpoint_every: 100\n%s",
             UNFADE_SOURCE_DIR, UNFADE_SOURCE_DIR, stage_steps, losses, more);
     fclose(f);

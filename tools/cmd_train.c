@@ -53,7 +53,7 @@ static const struct argp argp = {
 static void progress(void *user, const uf_train_progress *p) {
     char extra[64];
     double rate = p->seconds > 0 ? (double)p->step / p->seconds : 0;
-    snprintf(extra, sizeof extra, "loss %.4f  %.0f pictures/s", p->loss, p->samples_per_second);
+    snprintf(extra, sizeof extra, "loss %.4f  %.0f a second", p->loss, p->samples_per_second);
     uf_report_progress(user, "steps", p->step, p->n_steps, rate, p->seconds, extra);
 }
 

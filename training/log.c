@@ -87,7 +87,8 @@ int uf_run_log(uf_run *u, int stage, const uf_stage *s, const uf_stepped *t) {
     }
     if (now - u->last_log < 10) return UF_OK;
     u->last_log = now;
-    uf_log(u->ctx, UF_LOG_INFO, "step %lld of %lld, %d px, loss %.4f, rate %.2e, gradient %.3g, %.0f pictures/s",
-           (long long)u->step, (long long)u->n_steps, s->size, u->smoothed, t->rate, t->norm, t->samples_per_second);
+    bool sound = uf_recipe_sound(u->r);
+    uf_log(u->ctx, UF_LOG_INFO, "step %lld of %lld, %d %s, loss %.4f, rate %.2e, gradient %.3g, %.0f %s/s", (long long)u->step,
+           (long long)u->n_steps, s->size, sound ? "samples" : "px", u->smoothed, t->rate, t->norm, t->samples_per_second, sound ? "mixtures" : "pictures");
     return UF_OK;
 }

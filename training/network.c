@@ -2,21 +2,21 @@
 
 #include <string.h>
 
-/* Activations of the frozen network on the prediction and on the truth; both looks share the clean luma. */
+/* Activations of the frozen network on the prediction and on the truth; of pictures both looks share the clean luma. */
 typedef struct looks {
     uf_built seen, truth;
     float weight[UF_N_STAGES];
 } looks;
 
-static int look(uf_network *n, const uf_network_options *o, looks *l, uf_loss_in *in) {
+/* l->seen and l->truth hold what is looked at, of this shape. */
+static int look(uf_network *n, const uf_network_options *o, uf_shape shape, looks *l, uf_loss_in *in) {
     static const float usual[UF_N_STAGES] = {0, 1, 1, 1, 0};
-    l->seen = (uf_built){.luma = n->clean, .chroma = n->out};
-    l->truth = (uf_built){.luma = n->clean, .chroma = n->chroma};
+    const uf_model *judge = uf_recipe_judge(o->r);
     for (unsigned i = 0; i < UF_N_STAGES; i++)
         l->weight[i] = !o->r->feature_layers_count ? usual[i] : i < o->r->feature_layers_count ? o->r->feature_layers[i] : 0.f;
     uf_graph_use(n->graph, o->judge);
-    UF_TRY(uf_model_features.build(n->graph, n->luma->shape, &l->seen));
-    UF_TRY(uf_model_features.build(n->graph, n->luma->shape, &l->truth));
+    UF_TRY(judge->build(n->graph, shape, &l->seen));
+    UF_TRY(judge->build(n->graph, shape, &l->truth));
     in->predicted_features = l->seen.stage;
     in->target_features = l->truth.stage;
     in->n_features = UF_N_STAGES;
@@ -66,8 +66,15 @@ static int build_sound(uf_network *n, uf_ctx *ctx, const uf_network_options *o) 
     n->voice = uf_input(n->graph, "voice", wave);
     n->out = uf_output(b.out);
     if (b.room) n->room = uf_input(n->graph, "room", wave);
-    uf_loss_in voice = {.predicted = n->out, .target = n->voice}, room = {.predicted = b.room, .target = n->room};
-    UF_TRY(add_losses(n, o->losses ? o->losses : o->r->losses, &voice, b.room ? &room : NULL, share));
+    int rate = uf_model_find(o->r->model)->rate;
+    uf_loss_in voice = {.predicted = n->out, .target = n->voice, .rate = rate}, room = {.predicted = b.room, .target = n->room, .rate = rate};
+    const float *weight = o->losses ? o->losses : o->r->losses;
+    looks of_voice = {.seen = {.sound = n->out}, .truth = {.sound = n->voice}}, of_room = {.seen = {.sound = b.room}, .truth = {.sound = n->room}};
+    if (o->judge && uf_losses_look(weight)) {
+        UF_TRY(look(n, o, wave, &of_voice, &voice));
+        if (b.room) UF_TRY(look(n, o, wave, &of_room, &room));
+    }
+    UF_TRY(add_losses(n, weight, &voice, b.room ? &room : NULL, share));
     if (o->critic) UF_TRY(ask_critic(n, o));
     return n->loss ? UF_OK : uf_fail(ctx, UF_EINVAL, "the recipe gives no loss that model '%s' can use", o->r->model);
 }
@@ -77,7 +84,6 @@ static int build(uf_network *n, uf_ctx *ctx, const uf_network_options *o) {
     uf_shape luma = {o->batch, 1, o->size, o->size}, half = {o->batch, 2, o->size / 2, o->size / 2};
     bool color = !strcmp(o->r->model, "color");
     uf_built b = {0};
-    looks l;
     n->chroma = uf_input(n->graph, "chroma", half);
     if (!color) b.chroma = n->chroma;
     uf_graph_training(n->graph, !o->fixed);
@@ -90,7 +96,8 @@ static int build(uf_network *n, uf_ctx *ctx, const uf_network_options *o) {
     const float *weight = o->losses ? o->losses : o->r->losses;
     bool looks_on = o->judge && uf_losses_look(weight);
     if (looks_on || o->critic) n->clean = uf_input(n->graph, "clean", luma);
-    if (looks_on) UF_TRY(look(n, o, &l, &in));
+    looks l = {.seen = {.luma = n->clean, .chroma = n->out}, .truth = {.luma = n->clean, .chroma = n->chroma}};
+    if (looks_on) UF_TRY(look(n, o, luma, &l, &in));
     UF_TRY(add_losses(n, weight, &in, NULL, 0.f));
     if (o->critic) UF_TRY(ask_critic(n, o));
     if (!n->loss) return uf_fail(ctx, UF_EINVAL, "the recipe gives no loss that model '%s' can use", o->r->model);

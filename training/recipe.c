@@ -30,7 +30,7 @@ static const cyaml_schema_field_t stage_fields[] = {
     CYAML_FIELD_INT("steps", CYAML_FLAG_DEFAULT, uf_stage, steps),
     CYAML_FIELD_FLOAT("rate", CYAML_FLAG_DEFAULT, uf_stage, rate),
     CYAML_FIELD_BOOL("constant", OPT, uf_stage, constant),
-    CYAML_FIELD_STRING_PTR("freeze", CYAML_FLAG_POINTER | OPT, uf_stage, freeze, 0, 64),
+    CYAML_FIELD_STRING_PTR("freeze", CYAML_FLAG_POINTER | OPT, uf_stage, freeze, 0, UF_FREEZE_MAX - 1),
     CYAML_FIELD_FLOAT("noise", OPT, uf_stage, noise),
     CYAML_FIELD_FLOAT("smallest", OPT, uf_stage, smallest),
     CYAML_FIELD_END,
@@ -279,6 +279,11 @@ int uf_recipe_open(uf_recipe **out, uf_ctx *ctx, const char *path) {
     if (err < 0) uf_recipe_close(&r);
     else *out = r;
     return err;
+}
+
+const uf_model *uf_recipe_judge(const uf_recipe *r) {
+    int rate = uf_model_find(r->model)->rate;
+    return !rate ? &uf_model_features : rate == uf_model_speech_wide.rate ? &uf_model_speech_wide : &uf_model_speech;
 }
 
 bool uf_recipe_sound(const uf_recipe *r) { return uf_model_find(r->model)->rate > 0; }

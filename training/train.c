@@ -32,7 +32,9 @@ static int after_step(uf_run *u, const uf_stage *s, int64_t at) {
 
 static void freeze(uf_run *u, const uf_stage *s) {
     uf_params_freeze(u->params, "", false);
-    if (s->freeze && *s->freeze) uf_params_freeze(u->params, s->freeze, true);
+    char list[UF_FREEZE_MAX] = "", *rest = NULL;
+    if (s->freeze) snprintf(list, sizeof list, "%s", s->freeze);
+    for (char *prefix = strtok_r(list, " ", &rest); prefix; prefix = strtok_r(NULL, " ", &rest)) uf_params_freeze(u->params, prefix, true);
 }
 
 int uf_run_stage_open(uf_run *u, const uf_stage *s, int64_t from, int64_t first_sample, uf_network *n, uf_loader **l) {
@@ -138,9 +140,10 @@ static int load_judge(uf_run *u) {
     uf_built b = {0};
     uf_params_blank(u->judge);
     int err = uf_graph_open(&g, u->ctx, u->judge);
-    if (err == UF_OK) err = uf_model_features.build(g, (uf_shape){1, 1, 64, 64}, &b);
+    const uf_model *judge = uf_recipe_judge(u->r);
+    if (err == UF_OK) err = judge->build(g, judge->rate ? (uf_shape){1, 1, 1, 16 * judge->multiple} : (uf_shape){1, 1, 64, 64}, &b);
     uf_graph_close(&g);
-    return err < 0 ? err : uf_model_load(u->ctx, &uf_model_features, u->judge, u->r->features);
+    return err < 0 ? err : uf_model_load(u->ctx, judge, u->judge, u->r->features);
 }
 
 /* The network built once, so that its parameters exist. */
@@ -187,15 +190,16 @@ static int measure(uf_run *u, const uf_stage *s, int batch, size_t *bytes) {
  * not this machine's, so that the same recipe gives the same run everywhere. */
 static int choose_batch(uf_run *u, uf_stage *s) {
     size_t one, two, room = (size_t)u->r->memory << 20;
+    bool sound = uf_recipe_sound(u->r);
     if (s->batch > 0) return UF_OK;
     UF_TRY(measure(u, s, 1, &one));
     UF_TRY(measure(u, s, 2, &two));
     if (one > room)
-        return uf_fail(u->ctx, UF_EINVAL, "one picture of %d px needs %zu MB, memory allows %d; choose a smaller size or allow "
-                       "more", s->size, one >> 20, u->r->memory);
+        return uf_fail(u->ctx, UF_EINVAL, "one %s of %d %s needs %zu MB, memory allows %d; choose a smaller size or allow more",
+                       sound ? "mixture" : "picture", s->size, sound ? "samples" : "px", one >> 20, u->r->memory);
     size_t more = two > one ? two - one : 1;
     for (s->batch = 1; s->batch < 256 && one + (size_t)(2 * s->batch - 1) * more <= room;) s->batch *= 2;
-    uf_log(u->ctx, UF_LOG_INFO, "%d px: batch %d, about %zu MB of %d", s->size, s->batch,
+    uf_log(u->ctx, UF_LOG_INFO, "%d %s: batch %d, about %zu MB of %d", s->size, sound ? "samples" : "px", s->batch,
            (one + (size_t)(s->batch - 1) * more) >> 20, u->r->memory);
     return UF_OK;
 }
@@ -227,7 +231,7 @@ int uf_run_open(uf_run *u, const char *recipe) {
     u->valid_loss = u->valid_step + u->n_steps + 16;
     UF_TRY(open_data(u));
     UF_TRY(uf_params_open(&u->params, u->ctx, u->r->seed));
-    if ((u->finish && !uf_recipe_sound(u->r)) || uf_losses_look(u->r->losses)) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
+    if ((u->finish && (!uf_recipe_sound(u->r) || uf_losses_look(u->finish->losses))) || uf_losses_look(u->r->losses)) UF_TRY(uf_params_open(&u->judge, u->ctx, 0));
     UF_TRY(load_start(u));
     for (unsigned i = 0; i < u->r->stages_count; i++) {
         UF_TRY(choose_batch(u, &u->r->stages[i]));

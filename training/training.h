@@ -21,13 +21,14 @@ typedef struct uf_source { /* where pictures come from */
     unsigned exclude_count;
 } uf_source;
 
+enum { UF_FREEZE_MAX = 64 };
 typedef struct uf_stage { /* a stretch of the run at one picture size */
     int size, steps; /* size: side in pixels; speech: samples */
     int batch;      /* 0: as large a power of two, 256 at most, as `memory` holds */
     int accumulate; /* batches whose gradients are averaged into one step; 0: 1 */
     float rate;     /* the one-cycle's peak */
     bool constant;  /* this rate from the first step to the last, to compare with; beta1 .9 */
-    char *freeze;   /* parameters with this prefix do not learn; "" or NULL: all do */
+    char *freeze;   /* parameters with one of these prefixes, separated by spaces, do not learn; "" or NULL: all do */
     float noise;    /* most deviation of the noise added to the luma, 0..0.3 */
     float smallest; /* least share of the picture that a crop takes, 0.05..1 */
 } uf_stage;
@@ -81,6 +82,7 @@ typedef struct uf_recipe {
 int uf_recipe_open(uf_recipe **out, uf_ctx *ctx, const char *path);
 void uf_recipe_close(uf_recipe **r);
 bool uf_recipe_sound(const uf_recipe *r); /* its network takes sound, not pictures */
+const uf_model *uf_recipe_judge(const uf_recipe *r); /* whose activations the losses `feature` and `gram` compare: a trained network of this kind */
 float uf_recipe_room(const uf_recipe *r); /* that weight, 0 for networks without a second output */
 
 /* ---- pictures (picture.c) ------------------------------------------------------------------------------------------- */
