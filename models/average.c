@@ -21,7 +21,7 @@ static int open_set(const average *a, uf_params **set) {
     UF_TRY(uf_params_open(set, a->ctx, 0));
     uf_params_blank(*set);
     int err = uf_graph_open(&g, a->ctx, *set);
-    if (err == UF_OK) err = a->model->build(g, (uf_shape){1, 1, 64, 64}, &b);
+    if (err == UF_OK) err = a->model->build(g, uf_model_small(a->model), &b);
     uf_graph_close(&g); /* the parameters stay */
     return err;
 }

@@ -16,6 +16,10 @@ const uf_model *uf_model_find(const char *name) {
     return NULL;
 }
 
+uf_shape uf_model_small(const uf_model *model) {
+    return model->rate ? (uf_shape){1, 1, 1, 16 * model->multiple} : (uf_shape){1, 1, 64, 64};
+}
+
 int uf_model_load(uf_ctx *ctx, const uf_model *model, uf_params *params, const char *path) {
     uf_weights *w = NULL;
     if (!uf_params_n(params)) /* it would read nothing, and say that all is well */

@@ -51,6 +51,7 @@ extern const uf_model uf_model_color, uf_model_features, uf_model_critic, uf_mod
     uf_model_speech_live;
 extern const uf_model *const uf_models[]; /* NULL-ended */
 const uf_model *uf_model_find(const char *name);
+uf_shape uf_model_small(const uf_model *model); /* an input for those who build it for its parameters alone */
 /* Reads a whole network's weights into params, which hold its parameters already (build first). UF_EDATA: damaged, or of
  * another model. */
 int uf_model_load(uf_ctx *ctx, const uf_model *model, uf_params *params, const char *path);

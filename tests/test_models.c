@@ -430,9 +430,34 @@ static void test_average(void **state) {
     unlink(out);
 }
 
+/* Of networks for sound too, with both of their outputs. */
+static void test_average_of_sound(void **state) {
+    (void)state;
+    static const char *const files[] = {"/tmp/unfade-average-d", "/tmp/unfade-average-e"}, *const out = "/tmp/unfade-average-f";
+    net n[2];
+    uf_weights *w = NULL;
+    for (int i = 0; i < 2; i++) {
+        const uf_meta meta[] = {{"model", "speech"}};
+        net_open_room(&n[i], &uf_model_speech, uf_model_small(&uf_model_speech), &(uf_plan_options){.mode = UF_INFER, .backend = "ref"}, true);
+        for (int k = 0; k < uf_params_n(n[i].params); k++) uf_params_at(n[i].params, k)->value[0] = (float)(i + 1);
+        assert_int_equal(uf_weights_write(n[i].ctx, files[i], n[i].params, &(uf_weights_save){.meta = meta, .n_meta = 1, .overwrite = true}), UF_OK);
+    }
+    if (uf_model_average(n[0].ctx, out, &(uf_average_options){.n = 2, .files = files, .overwrite = true}) < 0) fail_msg("%s", uf_ctx_error(n[0].ctx));
+    assert_int_equal(uf_weights_open(&w, n[0].ctx, out), UF_OK);
+    assert_int_equal(uf_weights_load(w, n[0].params, true, NULL), UF_OK);
+    uf_weights_close(&w);
+    for (int k = 0; k < uf_params_n(n[0].params); k++) assert_true(fabsf(uf_params_at(n[0].params, k)->value[0] - 1.5f) < 1e-2f);
+    for (int i = 0; i < 2; i++) {
+        unlink(files[i]);
+        net_close(&n[i]);
+    }
+    unlink(out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_average),
+        cmocka_unit_test(test_average_of_sound),
         cmocka_unit_test(test_backends_agree),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_color_init),

@@ -141,7 +141,7 @@ static int load_judge(uf_run *u) {
     uf_params_blank(u->judge);
     int err = uf_graph_open(&g, u->ctx, u->judge);
     const uf_model *judge = uf_recipe_judge(u->r);
-    if (err == UF_OK) err = judge->build(g, judge->rate ? (uf_shape){1, 1, 1, 16 * judge->multiple} : (uf_shape){1, 1, 64, 64}, &b);
+    if (err == UF_OK) err = judge->build(g, uf_model_small(judge), &b);
     uf_graph_close(&g);
     return err < 0 ? err : uf_model_load(u->ctx, judge, u->judge, u->r->features);
 }
