@@ -108,7 +108,8 @@ int uf_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_colorize_
 
 /* Zero-initialise, then set what differs. */
 typedef struct uf_clean_options {
-    const char *weights; /* safetensors file; NULL: speech.safetensors (live: speech-live.safetensors), found as for colouring */
+    const char *weights; /* safetensors file; NULL: speech.safetensors up to 16,000 samples a second, speech-wide.safetensors above,
+                            speech-live.safetensors live; found as for colouring */
     double most;         /* dB: noise is made quieter by so much at most; 0: as far as the network goes */
     double wet;          /* share of the cleaned sound, >0 .. 1; 0: 1 */
     double hum;          /* before the network: notches at this mains frequency, 50 or 60 Hz, and its harmonics; 0: none */

@@ -176,7 +176,12 @@ static bool starts_block(const uf_weights *w, uf_param *p) {
 }
 
 /* Is the parameter one of those that hear above 8 kHz, in a network that is to learn that from weights that do not? */
-static bool starts_high(const uf_weights *w, const uf_param *p) { return !strncmp(p->name, "high.", 5) && !holds(w, "high.in.w"); }
+static bool starts_high(const uf_weights *w, uf_param *p) {
+    if (strncmp(p->name, "high.", 5) || holds(w, "high.in.w")) return false;
+    bool lets_through = !strcmp(p->name, "high.head.b") || !strcmp(p->name, "high.head.room.b");
+    for (size_t i = 0; lets_through && i < uf_count(p->shape); i += 2) p->value[i] = .8f; /* masks near 0 would hardly learn */
+    return true;
+}
 
 int uf_speech_init(uf_ctx *ctx, const uf_weights *w, uf_params *speech) {
     int loaded = 0, started = 0, high = 0, n = uf_params_n(speech);

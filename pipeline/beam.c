@@ -293,7 +293,7 @@ static int open_room(uf_beam *b, const char *path)
         return UF_OK;
     }
     char *weights = uf_strdup(b->ctx, path);
-    return weights ? uf_voice_net_open(&b->room, b->ctx, weights, b->o.float32, true) : UF_ENOMEM;
+    return weights ? uf_voice_net_open(&b->room, b->ctx, &uf_model_speech, weights, b->o.float32, true) : UF_ENOMEM;
 }
 
 static int beam_open(uf_beam *b)
@@ -301,7 +301,7 @@ static int beam_open(uf_beam *b)
     const uf_beam_options *o = &b->o;
     char *weights = NULL;
     UF_TRY(uf_weights_choose(b->ctx, o->weights, uf_model_speech.file, o->weights_dir, &weights));
-    UF_TRY(uf_voice_net_open(&b->net, b->ctx, weights, o->float32, false));
+    UF_TRY(uf_voice_net_open(&b->net, b->ctx, &uf_model_speech, weights, o->float32, false));
     if (o->keep_room) UF_TRY(open_room(b, b->net.weights));
     UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->net,
                               &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .keep_room = o->keep_room, .room = b->room.plan ? &b->room : NULL,

@@ -1,4 +1,5 @@
 /* Cleaning sound while it is being made: a pipe in, a pipe out, as late as the network must be and no later. */
+#include "models.h"
 #include "sound_pipe.h"
 #include "voice.h"
 
@@ -63,7 +64,7 @@ int uf_sound_clean_pipe(uf_ctx *ctx, int from, int to, const uf_pipe_sound *p, c
         return uf_fail(ctx, UF_EINVAL, "what comes through a pipe is cleaned by the network alone; leave --loudness, --hum, --clicks, --clips and "
                        "--highs out, "
                        "or give files");
-    int err = uf_weights_choose(ctx, o->weights, uf_voice_weights(true), weights_dir, &weights);
+    int err = uf_weights_choose(ctx, o->weights, uf_model_speech_live.file, weights_dir, &weights);
     if (err == UF_OK) err = start(&j, from, to, p, weights);
     if (err == UF_OK) err = run(&j);
     if (err == UF_EOF) { /* a player that was closed: nothing went wrong here */

@@ -30,7 +30,7 @@ int uf_reference_open(uf_reference **out, uf_ctx *ctx, int n_mics, const char *w
     r->score = uf_alloc(ctx, (size_t)n_mics, sizeof *r->score);
     r->db = uf_alloc(ctx, (size_t)n_mics, sizeof *r->db);
     int err = r->in && r->out && r->score && r->db ? uf_weights_choose(ctx, weights, uf_model_speech.file, weights_dir, &path) : UF_ENOMEM;
-    if (err == UF_OK) err = uf_voice_net_open(&r->net, ctx, path, float32, false);
+    if (err == UF_OK) err = uf_voice_net_open(&r->net, ctx, &uf_model_speech, path, float32, false);
     if (err == UF_OK) err = uf_voice_net_resize(&r->net, UF_REFERENCE_STRETCH);
     if (err < 0) uf_reference_close(&r);
     else *out = r;

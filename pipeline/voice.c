@@ -9,15 +9,19 @@
 #include <string.h>
 
 /* The network sees chunks of 10 s: the second at each end is only looked at, so that what is kept has been heard from both sides; 50 ms
- * to each side of a seam fade into each other. Samples of the network's 16 kHz. */
-enum { RATE = UF_LIVE_RATE, KEPT = 128000, AROUND = 16000, CHUNK = KEPT + 2 * AROUND, FADE = 800, STEP = UF_LIVE_HOP, BLOCK = 4096, PRECISION = 24 };
+ * to each side of a seam fade into each other. Samples at 16 kHz; `speech-wide` takes UF_SPEECH_WIDER times as many. */
+enum { RATE = UF_LIVE_RATE, KEPT = 128000, AROUND = 16000, FADE = 800, STEP = UF_SPEECH_HOP, BLOCK = 4096, PRECISION = 24 };
+
+typedef struct lengths { /* the same at the network's rate */
+    int rate, kept, around, chunk, fade, step;
+} lengths;
 
 typedef struct channel {
     uf_fifo recording;       /* at the stream's own rate, what is not yet given out */
-    uf_fifo narrow;          /* at 16 kHz, what the network still needs */
-    uf_fifo removed, heard;  /* of 16 kHz, back at the stream's rate: what is taken away; all that the network heard */
-    uf_fifo high_gain;       /* at 16 kHz, one a STEP: what is left of the sound above its band */
-    float tail[2 * FADE];    /* the last chunk's opinion of the next seam */
+    uf_fifo due;          /* at the network's rate, what it still needs */
+    uf_fifo removed, heard;  /* of the network's rate, back at the stream's: what is taken away; all that the network heard */
+    uf_fifo high_gain;       /* one a step of the network: what is left of the sound above its band */
+    float tail[2 * FADE * UF_SPEECH_WIDER]; /* the last chunk's opinion of the next seam */
 } channel;
 
 struct uf_voice {
@@ -25,10 +29,11 @@ struct uf_voice {
     uf_voice_options o;
     uf_voice_net net;
     uf_live *live;         /* instead of net */
-    int64_t n_narrow;      /* samples at 16 kHz, known at the end */
+    lengths l;
+    int64_t n_due;      /* samples at the network's rate, known at the end */
     channel *channel;
     SwrContext *down, *up; /* up: all `removed`, then all `heard` */
-    float *in, *out;       /* CHUNK and a seam each */
+    float *in, *out;       /* a chunk and a seam each */
     float **planes;        /* 2*channels */
     float *block;          /* 2*channels blocks */
     int64_t chunk, n_out, n_broken; /* chunks done; samples of the stream given out; not numbers */
@@ -41,7 +46,7 @@ struct uf_voice {
 static int resample_down(uf_voice *v, int n)
 {
     uf_fifo *to[64];
-    for (int i = 0; i < v->o.channels; i++) to[i] = &v->channel[i].narrow;
+    for (int i = 0; i < v->o.channels; i++) to[i] = &v->channel[i].due;
     return uf_fifo_resample(v->ctx, v->down, v->planes, n, v->o.channels, to);
 }
 
@@ -56,12 +61,12 @@ static int resample_up(uf_voice *v, int n)
 /* ---- the network ------------------------------------------------------------------------------------------------------ */
 
 /* Above the network's band nothing is known but this: noise that goes where there is no voice goes there too. What is left of the upper
- * half of the band (differences of neighbours weigh it most), STEP by STEP. */
+ * half of the band (differences of neighbours weigh it most), step by step. */
 static int add_gains(uf_voice *v, channel *c, const float *heard, const float *left, int n)
 {
-    for (int at = 0; at < n; at += STEP) {
+    for (int at = 0; at < n; at += v->l.step) {
         double before = 1e-12, after = 1e-12;
-        for (int i = at + 1; i < at + STEP && i < n; i++) {
+        for (int i = at + 1; i < at + v->l.step && i < n; i++) {
             double a = (double)heard[i] - (double)heard[i - 1], b = (double)left[i] - (double)left[i - 1];
             before += a * a;
             after += b * b;
@@ -72,23 +77,23 @@ static int add_gains(uf_voice *v, channel *c, const float *heard, const float *l
     return UF_OK;
 }
 
-/* Chunk number v->chunk of one channel: its kept samples [first, first + n) of `narrow`, with the seam before it. */
+/* Chunk number v->chunk of one channel: its kept samples [first, first + n) of `due`, with the seam before it. */
 static int run_chunk(uf_voice *v, channel *c, int64_t first, int n, bool last)
 {
-    const uf_fifo *f = &c->narrow;
-    int64_t from = first - AROUND;
+    const uf_fifo *f = &c->due;
+    int64_t from = first - v->l.around;
     for (int i = 0; i < v->net.size; i++) {
         int64_t at = from + i - f->start;
         v->in[i] = at >= 0 && at < (int64_t)f->n ? f->at[at] : 0.f;
     }
     UF_TRY(uf_voice_net_hear(&v->net, v->in, v->out));
-    float *out = v->out + AROUND, *in = v->in + AROUND; /* of the sample `first` */
-    int before = first ? FADE : 0, end = last ? n : n - FADE;
+    float *out = v->out + v->l.around, *in = v->in + v->l.around; /* of the sample `first` */
+    int before = first ? v->l.fade : 0, end = last ? n : n - v->l.fade;
     for (int i = 0; i < 2 * before; i++) {
-        float t = ((float)i + .5f) / (2 * FADE);
+        float t = ((float)i + .5f) / (2 * v->l.fade);
         out[i - before] = t * out[i - before] + (1.f - t) * c->tail[i];
     }
-    if (!last) memcpy(c->tail, out + n - FADE, sizeof(c->tail));
+    if (!last) memcpy(c->tail, out + n - v->l.fade, (size_t)(2 * v->l.fade) * sizeof(*c->tail));
     UF_TRY(add_gains(v, c, in - before, out - before, end + before));
     for (int i = -before; i < end; i++) out[i] = (in[i] - out[i]) * (1.f - v->least); /* from here on: what is taken away */
     return end + before;
@@ -98,25 +103,25 @@ static int run_chunk(uf_voice *v, channel *c, int64_t first, int n, bool last)
 static int run_chunks(uf_voice *v)
 {
     for (;;) {
-        int64_t first = v->chunk * KEPT, have = v->channel->narrow.start + (int64_t)v->channel->narrow.n;
-        bool last = v->ended && have <= first + KEPT + FADE; /* what is shorter than a seam goes with what is before it */
-        if (v->ended ? have <= first : have < first + KEPT + AROUND) return UF_OK;
-        int n = last ? (int)(have - first) : KEPT, size = last ? (n + 2 * AROUND + STEP - 1) / STEP * STEP : CHUNK, done = 0;
+        int64_t first = v->chunk * v->l.kept, have = v->channel->due.start + (int64_t)v->channel->due.n;
+        bool last = v->ended && have <= first + v->l.kept + v->l.fade; /* what is shorter than a seam goes with what is before it */
+        if (v->ended ? have <= first : have < first + v->l.kept + v->l.around) return UF_OK;
+        int n = last ? (int)(have - first) : v->l.kept, size = last ? (n + 2 * v->l.around + v->l.step - 1) / v->l.step * v->l.step : v->l.chunk, done = 0;
         UF_TRY(uf_voice_net_resize(&v->net, size));
         for (int i = 0; i < v->o.channels; i++) {
             channel *c = &v->channel[i];
             done = run_chunk(v, c, first, n, last);
             if (done < 0) return done;
-            int64_t at = first - (first ? FADE : 0) - c->narrow.start;
-            float *removed = v->out + AROUND - (first ? FADE : 0);
+            int64_t at = first - (first ? v->l.fade : 0) - c->due.start;
+            float *removed = v->out + v->l.around - (first ? v->l.fade : 0);
             memcpy(v->planes[i], removed, (size_t)done * sizeof(*removed));
-            memcpy(v->planes[v->o.channels + i], c->narrow.at + at, (size_t)done * sizeof(float));
+            memcpy(v->planes[v->o.channels + i], c->due.at + at, (size_t)done * sizeof(float));
         }
         UF_TRY(resample_up(v, done));
         v->chunk++;
         for (int i = 0; i < v->o.channels; i++) {
-            int64_t keep = v->chunk * KEPT - AROUND - FADE;
-            if (keep > v->channel[i].narrow.start) uf_fifo_drop(&v->channel[i].narrow, (size_t)(keep - v->channel[i].narrow.start));
+            int64_t keep = v->chunk * v->l.kept - v->l.around - v->l.fade;
+            if (keep > v->channel[i].due.start) uf_fifo_drop(&v->channel[i].due, (size_t)(keep - v->channel[i].due.start));
         }
         if (last) return UF_OK;
     }
@@ -127,10 +132,10 @@ static int run_chunks(uf_voice *v)
 /* The voice of the hop `first` is in v->planes: what it lacks goes back to the stream's rate. */
 static int give_hop(uf_voice *v, int64_t first)
 {
-    int n = v->ended && v->n_narrow - first < STEP ? (int)(v->n_narrow - first) : STEP, channels = v->o.channels;
+    int n = v->ended && v->n_due - first < v->l.step ? (int)(v->n_due - first) : v->l.step, channels = v->o.channels;
     for (int i = 0; i < channels; i++) {
         channel *c = &v->channel[i];
-        const float *in = c->narrow.at + (first - c->narrow.start);
+        const float *in = c->due.at + (first - c->due.start);
         float *out = v->planes[i];
         UF_TRY(add_gains(v, c, in, out, n));
         for (int k = 0; k < n; k++) out[k] = (in[k] - out[k]) * (1.f - v->least);
@@ -139,19 +144,19 @@ static int give_hop(uf_voice *v, int64_t first)
     return resample_up(v, n);
 }
 
-/* As many hops as there is sound for; `narrow` keeps the last one, whose voice comes with the next. */
+/* As many hops as there is sound for; `due` keeps the last one, whose voice comes with the next. */
 static int run_hops(uf_voice *v)
 {
     const float *from[64];
     for (;;) {
-        int64_t next = v->chunk * STEP, have = v->channel->narrow.start + (int64_t)v->channel->narrow.n;
+        int64_t next = v->chunk * v->l.step, have = v->channel->due.start + (int64_t)v->channel->due.n;
         bool last = v->ended && have <= next;
-        if (!last && have < next + STEP) return UF_OK;
-        for (int i = 0; i < v->o.channels; i++) from[i] = v->channel[i].narrow.at + (next - v->channel[i].narrow.start);
+        if (!last && have < next + v->l.step) return UF_OK;
+        for (int i = 0; i < v->o.channels; i++) from[i] = v->channel[i].due.at + (next - v->channel[i].due.start);
         UF_TRY(uf_live_push(v->live, last ? NULL : from));
-        if (uf_live_pull(v->live, v->planes)) UF_TRY(give_hop(v, next - STEP));
+        if (uf_live_pull(v->live, v->planes)) UF_TRY(give_hop(v, next - v->l.step));
         if (last) return UF_OK;
-        for (int i = 0; i < v->o.channels; i++) uf_fifo_drop(&v->channel[i].narrow, (size_t)(next - v->channel[i].narrow.start));
+        for (int i = 0; i < v->o.channels; i++) uf_fifo_drop(&v->channel[i].due, (size_t)(next - v->channel[i].due.start));
         v->chunk++;
     }
 }
@@ -160,38 +165,44 @@ static int run_hops(uf_voice *v)
 static int end_hops(uf_voice *v)
 {
     static const float silence[STEP];
-    v->n_narrow = v->channel->narrow.start + (int64_t)v->channel->narrow.n;
-    for (int i = 0; i < v->o.channels; i++) UF_TRY(uf_fifo_add(v->ctx, &v->channel[i].narrow, silence, (size_t)((STEP - v->n_narrow % STEP) % STEP)));
+    v->n_due = v->channel->due.start + (int64_t)v->channel->due.n;
+    for (int i = 0; i < v->o.channels; i++) UF_TRY(uf_fifo_add(v->ctx, &v->channel[i].due, silence, (size_t)((v->l.step - v->n_due % v->l.step) % v->l.step)));
     return run_hops(v);
 }
 
 double uf_voice_latency(const uf_voice *v)
 {
-    return (double)UF_LIVE_LATENCY / RATE + uf_sound_rates_delay(v->o.rate, RATE) + uf_sound_rates_delay(RATE, v->o.rate);
+    return (double)UF_LIVE_LATENCY / v->l.rate + uf_sound_rates_delay(v->o.rate, v->l.rate) + uf_sound_rates_delay(v->l.rate, v->o.rate);
 }
 
 /* ---- in and out --------------------------------------------------------------------------------------------------------- */
+
+static lengths lengths_at(int wider)
+{
+    return (lengths){ .rate = wider * RATE, .kept = wider * KEPT, .around = wider * AROUND, .chunk = wider * (KEPT + 2 * AROUND), .fade = wider * FADE, .step = wider * STEP };
+}
 
 /* The network and the ways to its rate and back. */
 static int network_open(uf_voice *v)
 {
     const uf_voice_options *o = &v->o;
+    const uf_model *m = o->live ? &uf_model_speech_live : o->rate > RATE ? &uf_model_speech_wide : &uf_model_speech;
     char *weights = NULL;
-    UF_TRY(uf_weights_choose(v->ctx, o->weights, uf_voice_weights(o->live), o->weights_dir, &weights));
-    int err = o->keep_room ? uf_speech_need_room(v->ctx, weights) : UF_OK;
+    UF_TRY(uf_weights_choose(v->ctx, o->weights, m->file, o->weights_dir, &weights));
+    int err = o->weights && !o->live ? uf_speech_kind(v->ctx, weights, &m) : UF_OK;
+    if (err == UF_OK && o->keep_room) err = uf_speech_need_room(v->ctx, weights);
+    v->l = lengths_at(m->rate / RATE);
     if (err < 0 || o->live) {
         if (err == UF_OK) err = uf_live_open(&v->live, v->ctx, weights, o->channels, o->keep_room);
         free(weights);
         UF_TRY(err);
-        UF_TRY(uf_sound_rates_open_quick(v->ctx, &v->down, o->channels, o->rate, RATE));
-        return uf_sound_rates_open_quick(v->ctx, &v->up, 2 * o->channels, RATE, o->rate);
+        UF_TRY(uf_sound_rates_open_quick(v->ctx, &v->down, o->channels, o->rate, v->l.rate));
+        return uf_sound_rates_open_quick(v->ctx, &v->up, 2 * o->channels, v->l.rate, o->rate);
     }
-    UF_TRY(uf_voice_net_open(&v->net, v->ctx, weights, o->float32, o->keep_room));
-    UF_TRY(uf_sound_rates_open(v->ctx, &v->down, o->channels, o->rate, RATE, PRECISION));
-    return uf_sound_rates_open(v->ctx, &v->up, 2 * o->channels, RATE, o->rate, PRECISION);
+    UF_TRY(uf_voice_net_open(&v->net, v->ctx, m, weights, o->float32, o->keep_room));
+    UF_TRY(uf_sound_rates_open(v->ctx, &v->down, o->channels, o->rate, v->l.rate, PRECISION));
+    return uf_sound_rates_open(v->ctx, &v->up, 2 * o->channels, v->l.rate, o->rate, PRECISION);
 }
-
-const char *uf_voice_weights(bool live) { return (live ? uf_model_speech_live : uf_model_speech).file; }
 
 int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o)
 {
@@ -204,11 +215,11 @@ int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o)
     if (o->channels < 1 || o->channels > 64 || o->rate < 1000)
         err = uf_fail(ctx, UF_EUNSUPPORTED, "sound with %d channels and %d samples a second cannot be cleaned", o->channels, o->rate);
     if (err == UF_OK) err = network_open(v);
-    size_t planes = 2 * (size_t)(err == UF_OK ? o->channels : 0), plane = o->live ? BLOCK : CHUNK + FADE;
+    size_t planes = 2 * (size_t)(err == UF_OK ? o->channels : 0), plane = (size_t)(o->live ? BLOCK : v->l.chunk + v->l.fade);
     if (err == UF_OK) {
         v->channel = uf_alloc(ctx, (size_t)o->channels, sizeof(*v->channel));
-        v->in = uf_alloc(ctx, o->live ? 1 : CHUNK + 2 * STEP + FADE, sizeof(float));
-        v->out = uf_alloc(ctx, o->live ? 1 : CHUNK + 2 * STEP + FADE, sizeof(float));
+        v->in = uf_alloc(ctx, o->live ? 1 : (size_t)(v->l.chunk + 2 * v->l.step + v->l.fade), sizeof(float));
+        v->out = uf_alloc(ctx, o->live ? 1 : (size_t)(v->l.chunk + 2 * v->l.step + v->l.fade), sizeof(float));
         v->planes = uf_alloc(ctx, planes, sizeof(*v->planes));
         v->block = uf_alloc(ctx, plane * planes, sizeof(float));
         if (!v->channel || !v->in || !v->out || !v->planes || !v->block) err = UF_ENOMEM;
@@ -229,7 +240,7 @@ void uf_voice_close(uf_voice **pv)
     swr_free(&v->up);
     for (int i = 0; v->channel && i < v->o.channels; i++) {
         channel *c = &v->channel[i];
-        uf_fifo *all[] = { &c->recording, &c->narrow, &c->removed, &c->heard, &c->high_gain };
+        uf_fifo *all[] = { &c->recording, &c->due, &c->removed, &c->heard, &c->high_gain };
         for (int k = 0; k < UF_LEN(all); k++) free(all[k]->at);
     }
     free(v->channel);
@@ -268,7 +279,7 @@ int uf_voice_push(uf_voice *v, const float *const *x, int n)
  * known, between the ends. */
 static float high_gain_at(const uf_voice *v, const channel *c, int64_t sample)
 {
-    double at = (double)sample * RATE / v->o.rate / STEP - (v->live ? 1 : .5);
+    double at = (double)sample * v->l.rate / v->o.rate / v->l.step - (v->live ? 1 : .5);
     int64_t i = (int64_t)floor(at) - c->high_gain.start, end = (int64_t)c->high_gain.n - 1;
     double t = at - floor(at);
     if (end < 0) return 1.f;
@@ -289,7 +300,7 @@ int uf_voice_pull(uf_voice *v, float *const *y, int most)
         channel *c = &v->channel[i];
         for (size_t k = 0; k < n; k++) { /* resamplers may end a sample early: nothing is taken away there */
             float x = c->recording.at[k], away = k < c->removed.n ? c->removed.at[k] : 0.f;
-            if (v->o.rate > RATE && k < c->heard.n) {
+            if (v->o.rate > v->l.rate && k < c->heard.n) {
                 float gain = fmaxf(high_gain_at(v, c, v->n_out + (int64_t)k), v->least);
                 away += (1.f - gain) * (x - c->heard.at[k]);
             }
@@ -298,7 +309,7 @@ int uf_voice_pull(uf_voice *v, float *const *y, int most)
         uf_fifo_drop(&c->recording, n);
         uf_fifo_drop(&c->removed, n);
         uf_fifo_drop(&c->heard, n);
-        int64_t step = (v->n_out + (int64_t)n) * RATE / v->o.rate / STEP - 2;
+        int64_t step = (v->n_out + (int64_t)n) * v->l.rate / v->o.rate / v->l.step - 2;
         if (step > c->high_gain.start) uf_fifo_drop(&c->high_gain, (size_t)(step - c->high_gain.start));
     }
     v->n_out += (int64_t)n;

@@ -15,7 +15,6 @@ typedef struct uf_voice_options {
     bool keep_room;                    /* only what is no voice goes: `room` of the networks, for weights that have it */
     bool live;                         /* `speech-live`: samples come out uf_voice_latency() after they went in */
 } uf_voice_options;
-const char *uf_voice_weights(bool live); /* the name of the file that comes with the program */
 int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o);
 void uf_voice_close(uf_voice **v);
 /* n more samples of each channel; not finite ones count as silence. n 0: the stream has ended. */

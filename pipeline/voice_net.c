@@ -4,14 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEAST = 4096 }; /* samples: short recordings need no more */
+enum { LEAST = 16 }; /* frames: short recordings need no more */
 
-int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, char *weights, bool float32, bool keep_room)
+int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, const uf_model *model, char *weights, bool float32, bool keep_room)
 {
-    *v = (uf_voice_net){ .ctx = ctx, .weights = weights, .float32 = float32, .keep_room = keep_room };
+    *v = (uf_voice_net){ .ctx = ctx, .model = model, .weights = weights, .float32 = float32, .keep_room = keep_room };
     UF_TRY(uf_params_open(&v->params, ctx, 0));
     uf_params_blank(v->params);
-    return uf_voice_net_resize(v, LEAST); /* tells whether the weights fit */
+    return uf_voice_net_resize(v, LEAST * model->multiple); /* tells whether the weights fit */
 }
 
 void uf_voice_net_close(uf_voice_net *v)
@@ -34,9 +34,9 @@ int uf_voice_net_resize(uf_voice_net *v, int size)
     v->size = size;
     UF_TRY(uf_graph_open(&v->graph, v->ctx, v->params));
     uf_graph_training(v->graph, false);
-    UF_TRY(uf_model_speech.build(v->graph, (uf_shape){ 1, 1, 1, size }, &v->net));
+    UF_TRY(v->model->build(v->graph, (uf_shape){ 1, 1, 1, size }, &v->net));
     v->voice = uf_output(v->keep_room ? v->net.room : v->net.out); /* the other one is then not computed */
-    if (first) UF_TRY(uf_model_load(v->ctx, &uf_model_speech, v->params, v->weights));
+    if (first) UF_TRY(uf_model_load(v->ctx, v->model, v->params, v->weights));
     return uf_plan_open(&v->plan, v->ctx, v->graph, &plan);
 }
 

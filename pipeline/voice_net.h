@@ -1,4 +1,4 @@
-/* The network `speech` on stretches of sound at its own 16 kHz, each for itself. Internal to the pipeline room. */
+/* The network `speech`, or `speech-wide`, on stretches of sound at its own rate, each for itself. Internal to the pipeline room. */
 #ifndef UF_VOICE_NET_H
 #define UF_VOICE_NET_H
 
@@ -6,9 +6,10 @@
 
 typedef struct uf_voice_net {
     uf_ctx *ctx;
+    const uf_model *model;
     char *weights; /* owned */
     bool float32, keep_room;
-    int size;      /* samples of the plan, a multiple of UF_SPEECH_HOP */
+    int size;      /* samples of the plan, a multiple of model->multiple */
     uf_params *params;
     uf_graph *graph;
     uf_plan *plan;
@@ -16,7 +17,7 @@ typedef struct uf_voice_net {
     uf_node *voice; /* of net: what is wanted */
 } uf_voice_net;
 /* weights: new memory, which the network then owns, even on failure. keep_room: they have that output (uf_speech_need_room). */
-int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, char *weights, bool float32, bool keep_room);
+int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, const uf_model *model, char *weights, bool float32, bool keep_room);
 void uf_voice_net_close(uf_voice_net *v);
 int uf_voice_net_resize(uf_voice_net *v, int size); /* for stretches of this length from now on */
 /* What the network makes of `in`, v->size samples, at a level as it has learnt; silence stays. `in` comes back but for rounding. */

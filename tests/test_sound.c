@@ -92,13 +92,12 @@ static const char *weights_with(uf_ctx *ctx, const uf_model *m, bool room) {
     if (!access(path, F_OK)) return path;
     assert_int_equal(uf_params_open(&set, ctx, 5), UF_OK);
     assert_int_equal(uf_graph_open(&g, ctx, set), UF_OK);
-    assert_int_equal(m->build(g, (uf_shape){1, 1, 1, 4096}, &b), UF_OK);
-    static const char *const heads[][2] = {{"head.w", "head.b"}, {"head.room.w", "head.room.b"}};
-    for (int k = 0; k <= room; k++) { /* masks of about 1 */
-        uf_param *head = uf_params_find(set, heads[k][0]);
-        for (size_t i = 0; i < uf_count(head->shape); i++) head->value[i] *= .05f;
-        float *bias = uf_params_find(set, heads[k][1])->value;
-        for (int i = 0; i < 8; i++) bias[i] = i % 2 ? 0.f : .8f;
+    assert_int_equal(m->build(g, (uf_shape){1, 1, 1, 16 * m->multiple}, &b), UF_OK);
+    static const char *const heads[][2] = {{"head.w", "head.b"}, {"head.room.w", "head.room.b"}, {"high.head.w", "high.head.b"}, {"high.head.room.w", "high.head.room.b"}};
+    for (int k = 0; k < UF_LEN(heads); k++) { /* masks of about 1 */
+        uf_param *head = uf_params_find(set, heads[k][0]), *bias = uf_params_find(set, heads[k][1]);
+        for (size_t i = 0; head && i < uf_count(head->shape); i++) head->value[i] *= .05f;
+        for (size_t i = 0; bias && i < uf_count(bias->shape); i++) bias->value[i] = i % 2 ? 0.f : .8f;
     }
     assert_int_equal(uf_weights_write(ctx, path, set, &(uf_weights_save){.overwrite = true}), UF_OK);
     uf_graph_close(&g);
@@ -114,7 +113,7 @@ static int clean(uf_ctx *ctx, uf_voice_options o, int block, float *const *x, fl
     int done = 0, got, channels = o.channels, late = 0;
     const float *from[8];
     float *to[8];
-    if (!o.weights) o.weights = weights(ctx, o.live ? &uf_model_speech_live : &uf_model_speech);
+    if (!o.weights) o.weights = weights(ctx, o.live ? &uf_model_speech_live : o.rate > 16000 ? &uf_model_speech_wide : &uf_model_speech);
     if (uf_voice_open(&v, ctx, &o) < 0) fail_msg("%s", uf_ctx_error(ctx));
     int most = 0;
     if (o.live) late = -(int)ceil(uf_voice_latency(v) * o.rate);
@@ -163,18 +162,17 @@ static void test_lengths_and_places(void **state) {
 }
 
 /* Over several chunks of the network, whatever the blocks; and what the network takes away is where it was. */
-static void test_pieces(void **state) {
-    (void)state;
-    enum { N = 310000 };
+static void pieces(int rate) {
+    const int N = rate / 50 * 968; /* 19 s */
     uf_ctx *ctx = open_ctx();
-    float *x = calloc(N, sizeof *x), *y[3];
-    static const int block[] = {N, 999, 16000};
+    float *x = calloc((size_t)N, sizeof *x), *y[3];
+    const int block[] = {N, 999, 16000};
     for (int i = 0; i < N; i++) x[i] = .1f * uf_gaussian(1, 2, (uint64_t)i) * (float)(1 + sin(i * .0005));
     x[777] = NAN;
     for (int k = 0; k < 3; k++) {
-        y[k] = calloc(N, sizeof *y[k]);
-        clean(ctx, (uf_voice_options){.rate = 16000, .channels = 1, .wet = 1}, block[k], &x, &y[k], N);
-        if (k) assert_memory_equal(y[0], y[k], N * sizeof *x);
+        y[k] = calloc((size_t)N, sizeof *y[k]);
+        clean(ctx, (uf_voice_options){.rate = rate, .channels = 1, .wet = 1}, block[k], &x, &y[k], N);
+        if (k) assert_memory_equal(y[0], y[k], (size_t)N * sizeof *x);
     }
     x[777] = 0;
     double best = -1;
@@ -185,12 +183,18 @@ static void test_pieces(void **state) {
         if (dot > best) best = dot, lag = d;
     }
     assert_int_equal(lag, 0);
-    memset(x, 0, N * sizeof *x);
-    clean(ctx, (uf_voice_options){.rate = 16000, .channels = 1, .wet = 1}, 5000, &x, y, N);
+    memset(x, 0, (size_t)N * sizeof *x);
+    clean(ctx, (uf_voice_options){.rate = rate, .channels = 1, .wet = 1}, 5000, &x, y, N);
     for (int i = 0; i < N; i++) assert_true(y[0][i] == 0.f); /* silence stays */
     free(x);
     for (int k = 0; k < 3; k++) free(y[k]);
     uf_ctx_close(&ctx);
+}
+
+static void test_pieces(void **state) {
+    (void)state;
+    pieces(16000);
+    pieces(48000);
 }
 
 /* Weights that know the room give the voice alone as those that do not, to the bit; and what is not known is not made up. */
@@ -201,9 +205,10 @@ static void test_keep_room(void **state) {
     float *from = x, *to[3] = {y[0], y[1], y[2]};
     uf_ctx *ctx = open_ctx();
     for (int i = 0; i < N; i++) x[i] = .1f * uf_gaussian(1, 2, (uint64_t)i);
-    for (int live = 0; live < 2; live++) {
-        const uf_model *m = live ? &uf_model_speech_live : &uf_model_speech;
-        uf_voice_options o = {.rate = 16000, .channels = 1, .wet = 1, .live = live};
+    static const uf_model *const models[] = {&uf_model_speech, &uf_model_speech_live, &uf_model_speech_wide};
+    for (int k = 0; k < UF_LEN(models); k++) {
+        const uf_model *m = models[k];
+        uf_voice_options o = {.rate = m->rate, .channels = 1, .wet = 1, .live = m == &uf_model_speech_live};
         clean(ctx, o, 4000, &from, &to[0], N);
         o.weights = weights_with(ctx, m, true);
         clean(ctx, o, 4000, &from, &to[1], N);
@@ -211,7 +216,7 @@ static void test_keep_room(void **state) {
         o.keep_room = true;
         clean(ctx, o, 4000, &from, &to[2], N);
         double same = uf_si_sdr(y[0], y[2], N); /* another mask, of the same features */
-        if (!(same > -10 && same < 40)) fail_msg("live %d: the voice in its room is the voice without it to %.1f dB", live, same);
+        if (!(same > -10 && same < 40)) fail_msg("%s: the voice in its room is the voice without it to %.1f dB", m->name, same);
         o.weights = weights(ctx, m);
         uf_voice *v = NULL;
         assert_int_equal(uf_voice_open(&v, ctx, &o), UF_EDATA);

@@ -20,7 +20,7 @@ static const struct argp_option options[] = {
     {"format", FORMAT, "KIND", 0, "What comes through standard input, and leaves by standard output: wav (default), s16le or f32le", 0},
     {"rate", RATE, "HZ", 0, "Samples a second of s16le or f32le", 0},
     {"channels", CHANNELS, "N", 0, "Channels of s16le or f32le (default 1)", 0},
-    {"weights", WEIGHTS, "FILE", 0, "Weights of the network (default: the shipped speech.safetensors; with --live speech-live.safetensors)", 0},
+    {"weights", WEIGHTS, "FILE", 0, "Weights of the network (default: the shipped speech.safetensors, above 16 kHz speech-wide.safetensors, with --live speech-live.safetensors)", 0},
     {"float32", FLOAT32, 0, 0, "Compute in float32 even where bf16 is faster", 0},
     {"overwrite", OVERWRITE, 0, 0, "Replace OUT when it is there already", 0},
     {0},
@@ -93,8 +93,8 @@ static const struct argp argp = {
     .args_doc = "[IN OUT]",
     .doc = "Take noise and the room out of speech.\v"
            "IN is a recording or a film; of a film the pictures and all else are copied, and its sound stays in step to the sample. OUT's ending "
-           "chooses the kind of file: .wav, .flac, .mp3, .opus, .m4a, .mkv, .mp4 and others. Rate, channels and length stay. The network hears up to "
-           "8 kHz; what is above follows it. It has learnt speech: music is noise to it.\n\n"
+           "chooses the kind of file: .wav, .flac, .mp3, .opus, .m4a, .mkv, .mp4 and others. Rate, channels and length stay. The network for "
+           "recordings of more than 16,000 samples a second hears up to 24 kHz, the others up to 8; what is above follows what is below. It has learnt speech: music is noise to it.\n\n"
            "With --live a sample leaves 32 ms after it came at 16 kHz, 36 ms at higher rates and 40 ms at 8 kHz, computing apart; it is told when it begins, and nothing but sound goes to standard output. "
            "It ends when its input does, when nobody reads its output any more, or by Ctrl-C.\n\n"
            "Examples:\n  unfade clean interview.wav interview-clean.wav\n  unfade clean wedding.mp4 wedding-clean.mp4 --max-atten 15\n"

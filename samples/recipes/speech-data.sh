@@ -1,5 +1,5 @@
 #!/bin/sh
-# The recordings that speech.yaml and speech-test.yaml name, out of Debian's packages: voices, noises and music under free licences
+# The recordings that the recipes of speech name, out of Debian's packages: voices, noises and music under free licences
 # (docs/speech.md). Needs Debian or a relative of it, 10 GB while it works, 3 GB in the end, ffmpeg and unzip; installs nothing.
 #   sh speech-data.sh [FOLDER]        FOLDER: where to put them; data, beside the recipes, is where those look
 set -eu
@@ -46,7 +46,7 @@ take() {
 games=usr/share/games
 for p in festvox-ru asterisk-core-sounds-fr-g722 asterisk-core-sounds-it-g722 asterisk-core-sounds-ru-g722 asterisk-core-sounds-en-g722 \
     fillets-ng-data-cs fillets-ng-data-nl tuxpaint-stamps-default 0ad-data hedgewars-data lincity-ng-data bucklespring-data sonic-pi-samples \
-    unknown-horizons searchandrescue-data flightgear-data-base torcs-data wesnoth-1.16-music; do
+    klettres-data ktuberling-data unknown-horizons searchandrescue-data flightgear-data-base torcs-data wesnoth-1.16-music; do
     unpack $p
 done
 mkdir -p "$data/voice" "$data/noise" "$data/test-voice" "$data/test-noise"
@@ -56,6 +56,9 @@ take voice/festvox-ru "$work/festvox-ru/usr/share/festival"
 for l in fr it ru; do take voice/asterisk-$l "$work/asterisk-core-sounds-$l-g722/usr/share/asterisk" ! -path '*/silence/*'; done
 take voice/fillets-cs "$work/fillets-ng-data-cs/$games"
 for l in es ru ro ca bg; do take voice/tux-$l "$work/tuxpaint-stamps-default/usr/share/tuxpaint" -name "*_desc_$l.*"; done
+# of the whole band and without noise, for speech-wide
+for l in de en_GB nds uk lt tn ru; do take voice/klettres-$l "$work/klettres-data/usr/share/klettres/$l"; done
+for l in en lt ga uk; do take voice/ktuberling-$l "$work/ktuberling-data/usr/share/ktuberling/sounds/$l"; done
 if [ ! -d "$data/noise/0ad-music" ]; then
     unzip -q -o "$work/0ad-data/$games/0ad/mods/public/public.zip" 'audio/*' -d "$work/0ad-data"
     audio=$work/0ad-data/audio
@@ -73,6 +76,7 @@ take noise/sonic-pi "$work/sonic-pi-samples/usr/share/sonic-pi/samples"
 # ---- never for training
 take test-voice/asterisk-en "$work/asterisk-core-sounds-en-g722/usr/share/asterisk" ! -path '*/silence/*'
 take test-voice/fillets-nl "$work/fillets-ng-data-nl/$games"
+take test-voice/tux-be "$work/tuxpaint-stamps-default/usr/share/tuxpaint" -name '*_desc_be.*' # of the whole band
 take test-noise/unknown-horizons "$work/unknown-horizons/usr/share/unknown-horizons/content/audio" ! -path '*/voice/*'
 take test-noise/searchandrescue "$work/searchandrescue-data/$games"
 take test-noise/flightgear "$work/flightgear-data-base/$games/flightgear" ! -path '*/mk-viii/*' ! -path '*/tcas/*' # those speak

@@ -69,7 +69,7 @@ def gtcrn(repository):
     return enhance
 
 
-def deepfilter(library, model):
+def deepfilter(library, model, rate=RATE):
     """DeepFilterNet 3 by its own C interface: 48 kHz, 480 samples at a time, two frames late."""
     import scipy.signal
 
@@ -86,16 +86,16 @@ def deepfilter(library, model):
         state = df.df_create(model.encode(), 100.0, None)
         n = df.df_get_frame_length(state)
         late = 480 * 2 + 480
-        up = np.pad(scipy.signal.resample_poly(x, 3, 1), (0, late + n)).astype("float32")
+        up = np.pad(scipy.signal.resample_poly(x, 48000 // rate, 1), (0, late + n)).astype("float32")
         out = np.zeros_like(up)
         for at in range(0, len(up) - n + 1, n):
             piece, res = np.ascontiguousarray(up[at : at + n]), np.zeros(n, "float32")
             df.df_process_frame(state, piece.ctypes.data, res.ctypes.data)
             out[at : at + n] = res
         df.df_free(state)
-        y = scipy.signal.resample_poly(out, 1, 3)
+        y = scipy.signal.resample_poly(out, 1, 48000 // rate)
         corr = np.fft.irfft(np.fft.rfft(y[: len(x)]) * np.conj(np.fft.rfft(x)))  # its delay, found and taken off
-        lag = int(np.argmax(corr[:1600]))
+        lag = int(np.argmax(corr[: rate // 10]))
         return y[lag : lag + len(x)].astype("float32")
 
     return enhance
@@ -169,14 +169,15 @@ def score(a):
         print("%-16s %8.2f %8.3f %8.3f %8.2f %8.2f %8.4f" % ((kind,) + tuple(mean) + (speed.get(kind, 0),)), flush=True)
 
 
-p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-p.add_argument("what", choices=["run", "score"])
-p.add_argument("dir")
-p.add_argument("--unfade")
-p.add_argument("--weights")
-p.add_argument("--gtcrn")
-p.add_argument("--rnnn")
-p.add_argument("--dfn", nargs=2)
-p.add_argument("--mos", action="store_true", help="DNSMOS too, which is slow")
-a = p.parse_args()
-run(a) if a.what == "run" else score(a)
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("what", choices=["run", "score"])
+    p.add_argument("dir")
+    p.add_argument("--unfade")
+    p.add_argument("--weights")
+    p.add_argument("--gtcrn")
+    p.add_argument("--rnnn")
+    p.add_argument("--dfn", nargs=2)
+    p.add_argument("--mos", action="store_true", help="DNSMOS too, which is slow")
+    a = p.parse_args()
+    run(a) if a.what == "run" else score(a)
