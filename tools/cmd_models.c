@@ -60,7 +60,7 @@ static int show(uf_app *app, const uf_model *m) {
     json_t *meta = json_object();
     if (!app->json)
         printf("%s: %s\n  %.2f M parameters, %.2f GMAC for a %s\n  weights: %s%s\n", m->name, m->summary, (double)c.n_values / 1e6, c.macs / 1e9,
-               m->rate ? "second of sound" : "720x576 frame (seen as 256x192)", path ? path : m->file ? "not here" : "none are shipped: it learns beside `color`", path && !w ? " (damaged)" : "");
+               m->rate ? "second of sound" : "720x576 frame (seen as 256x192)", path ? path : m->file ? "not here" : "none are shipped: it learns beside the network that it judges", path && !w ? " (damaged)" : "");
     for (int i = 0; w && i < UF_LEN(keys); i++) {
         const char *v = uf_weights_meta(w, keys[i]);
         if (v && !app->json) printf("  %s: %s\n", keys[i], v);
