@@ -9,7 +9,7 @@ enum { RATE = 16000 }; /* sizes of windows are for this one */
 
 /* Where the windows of this size do not fit, another loss must do. */
 static uf_node *spectrum_of(const uf_loss_in *in, uf_node *x, int fft) {
-    if (in->rate) fft = fft * (in->rate / 100) / (RATE / 100) / 2 * 2;
+    if (in->rate) fft = fft * in->rate / RATE / 2 * 2;
     return x ? uf_stft(x, fft, fft / 2) : NULL;
 }
 

@@ -126,6 +126,8 @@ static bool holds(const uf_weights *w, const char *name) {
     return false;
 }
 
+static bool hears_high(const uf_weights *w) { return holds(w, "high.in.w"); }
+
 bool uf_speech_has_room(const uf_weights *w) { return holds(w, "head.room.w"); }
 
 int uf_speech_knows_room(uf_ctx *ctx, const char *path, bool *there) {
@@ -139,7 +141,7 @@ int uf_speech_knows_room(uf_ctx *ctx, const char *path, bool *there) {
 int uf_speech_kind(uf_ctx *ctx, const char *path, const uf_model **m) {
     uf_weights *w = NULL;
     UF_TRY(uf_weights_open(&w, ctx, path));
-    *m = holds(w, "high.in.w") ? &uf_model_speech_wide : &uf_model_speech;
+    *m = hears_high(w) ? &uf_model_speech_wide : &uf_model_speech;
     uf_weights_close(&w);
     return UF_OK;
 }
@@ -175,9 +177,9 @@ static bool starts_block(const uf_weights *w, uf_param *p) {
     return true;
 }
 
-/* Is the parameter one of those that hear above 8 kHz, in a network that is to learn that from weights that do not? */
-static bool starts_high(const uf_weights *w, uf_param *p) {
-    if (strncmp(p->name, "high.", 5) || holds(w, "high.in.w")) return false;
+/* Is the parameter one of those that hear above 8 kHz? They begin anew. */
+static bool starts_high(uf_param *p) {
+    if (strncmp(p->name, "high.", 5)) return false;
     bool lets_through = !strcmp(p->name, "high.head.b") || !strcmp(p->name, "high.head.room.b");
     for (size_t i = 0; lets_through && i < uf_count(p->shape); i += 2) p->value[i] = .8f; /* masks near 0 would hardly learn */
     return true;
@@ -185,11 +187,11 @@ static bool starts_high(const uf_weights *w, uf_param *p) {
 
 int uf_speech_init(uf_ctx *ctx, const uf_weights *w, uf_params *speech) {
     int loaded = 0, started = 0, high = 0, n = uf_params_n(speech);
-    bool start_room = uf_params_find(speech, "head.room.w") && !uf_speech_has_room(w);
+    bool start_room = uf_params_find(speech, "head.room.w") && !uf_speech_has_room(w), start_high = !hears_high(w);
     UF_TRY(uf_weights_load(w, speech, false, &loaded));
     for (int i = 0; i < n; i++) {
         started += starts_block(w, uf_params_at(speech, i));
-        high += starts_high(w, uf_params_at(speech, i));
+        if (start_high) high += starts_high(uf_params_at(speech, i));
     }
     if (loaded + started + high + 2 * start_room != n) return uf_weights_load(w, speech, true, NULL); /* which says what is missing */
     if (started) uf_log(ctx, UF_LOG_INFO, "the first weights are of fewer recurrent blocks: those that are new begin as if they were not there");

@@ -92,7 +92,7 @@ static const char *weights_with(uf_ctx *ctx, const uf_model *m, bool room) {
     if (!access(path, F_OK)) return path;
     assert_int_equal(uf_params_open(&set, ctx, 5), UF_OK);
     assert_int_equal(uf_graph_open(&g, ctx, set), UF_OK);
-    assert_int_equal(m->build(g, (uf_shape){1, 1, 1, 16 * m->multiple}, &b), UF_OK);
+    assert_int_equal(m->build(g, uf_model_small(m), &b), UF_OK);
     static const char *const heads[][2] = {{"head.w", "head.b"}, {"head.room.w", "head.room.b"}, {"high.head.w", "high.head.b"}, {"high.head.room.w", "high.head.room.b"}};
     for (int k = 0; k < UF_LEN(heads); k++) { /* masks of about 1 */
         uf_param *head = uf_params_find(set, heads[k][0]), *bias = uf_params_find(set, heads[k][1]);

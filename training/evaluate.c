@@ -155,7 +155,7 @@ static int open_model(uf_params **params, uf_ctx *ctx, const char *path, const c
     int err = uf_params_open(params, ctx, 0);
     if (err == UF_OK) uf_params_blank(*params);
     if (err == UF_OK) err = uf_graph_open(&g, ctx, *params);
-    if (err == UF_OK) err = uf_model_color.build(g, (uf_shape){1, 1, 64, 64}, &b);
+    if (err == UF_OK) err = uf_model_color.build(g, uf_model_small(&uf_model_color), &b);
     uf_graph_close(&g);
     return err < 0 ? err : uf_model_load_tuned(ctx, &uf_model_color, *params, path, tune);
 }

@@ -69,6 +69,8 @@ int uf_run_log_held_out(uf_run *u, double loss, double extra) {
     return fflush(u->held_out_csv) ? uf_fail(u->ctx, UF_EIO, "cannot write the log in '%s': disk full?", u->dir) : UF_OK;
 }
 
+const char *uf_run_unit(const uf_run *u) { return uf_recipe_sound(u->r) ? "samples" : "px"; }
+
 int uf_run_log(uf_run *u, int stage, const uf_stage *s, const uf_stepped *t) {
     fprintf(u->csv, "%lld,%d,%d,%.6g,%.6g,%.5g,%.1f", (long long)u->step, stage, s->size, t->rate, t->loss, t->norm,
             t->samples_per_second);
@@ -87,8 +89,7 @@ int uf_run_log(uf_run *u, int stage, const uf_stage *s, const uf_stepped *t) {
     }
     if (now - u->last_log < 10) return UF_OK;
     u->last_log = now;
-    bool sound = uf_recipe_sound(u->r);
     uf_log(u->ctx, UF_LOG_INFO, "step %lld of %lld, %d %s, loss %.4f, rate %.2e, gradient %.3g, %.0f %s/s", (long long)u->step,
-           (long long)u->n_steps, s->size, sound ? "samples" : "px", u->smoothed, t->rate, t->norm, t->samples_per_second, sound ? "mixtures" : "pictures");
+           (long long)u->n_steps, s->size, uf_run_unit(u), u->smoothed, t->rate, t->norm, t->samples_per_second, uf_recipe_sound(u->r) ? "mixtures" : "pictures");
     return UF_OK;
 }

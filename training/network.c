@@ -60,14 +60,14 @@ static int build_sound(uf_network *n, uf_ctx *ctx, const uf_network_options *o) 
     float share = uf_recipe_room(o->r);
     uf_built b = {.keep_room = share > 0};
     uf_graph_training(n->graph, !o->fixed);
-    UF_TRY(uf_model_find(o->r->model)->build(n->graph, wave, &b));
+    const uf_model *m = uf_model_find(o->r->model);
+    UF_TRY(m->build(n->graph, wave, &b));
     uf_graph_training(n->graph, false);
     n->noisy = b.sound;
     n->voice = uf_input(n->graph, "voice", wave);
     n->out = uf_output(b.out);
     if (b.room) n->room = uf_input(n->graph, "room", wave);
-    int rate = uf_model_find(o->r->model)->rate;
-    uf_loss_in voice = {.predicted = n->out, .target = n->voice, .rate = rate}, room = {.predicted = b.room, .target = n->room, .rate = rate};
+    uf_loss_in voice = {.predicted = n->out, .target = n->voice, .rate = m->rate}, room = {.predicted = b.room, .target = n->room, .rate = m->rate};
     const float *weight = o->losses ? o->losses : o->r->losses;
     looks of_voice = {.seen = {.sound = n->out}, .truth = {.sound = n->voice}}, of_room = {.seen = {.sound = b.room}, .truth = {.sound = n->room}};
     if (o->judge && uf_losses_look(weight)) {

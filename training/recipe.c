@@ -30,7 +30,7 @@ static const cyaml_schema_field_t stage_fields[] = {
     CYAML_FIELD_INT("steps", CYAML_FLAG_DEFAULT, uf_stage, steps),
     CYAML_FIELD_FLOAT("rate", CYAML_FLAG_DEFAULT, uf_stage, rate),
     CYAML_FIELD_BOOL("constant", OPT, uf_stage, constant),
-    CYAML_FIELD_STRING_PTR("freeze", CYAML_FLAG_POINTER | OPT, uf_stage, freeze, 0, UF_FREEZE_MAX - 1),
+    CYAML_FIELD_STRING_PTR("freeze", CYAML_FLAG_POINTER | OPT, uf_stage, freeze, 0, UF_FREEZE_MAX),
     CYAML_FIELD_FLOAT("noise", OPT, uf_stage, noise),
     CYAML_FIELD_FLOAT("smallest", OPT, uf_stage, smallest),
     CYAML_FIELD_END,

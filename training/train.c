@@ -32,7 +32,7 @@ static int after_step(uf_run *u, const uf_stage *s, int64_t at) {
 
 static void freeze(uf_run *u, const uf_stage *s) {
     uf_params_freeze(u->params, "", false);
-    char list[UF_FREEZE_MAX] = "", *rest = NULL;
+    char list[UF_FREEZE_MAX + 1] = "", *rest = NULL;
     if (s->freeze) snprintf(list, sizeof list, "%s", s->freeze);
     for (char *prefix = strtok_r(list, " ", &rest); prefix; prefix = strtok_r(NULL, " ", &rest)) uf_params_freeze(u->params, prefix, true);
 }
@@ -69,7 +69,7 @@ static int run_stage(uf_run *u, int index, int64_t from, int64_t first_sample) {
                     .group = u->group};
     int err = uf_run_stage_open(u, s, from, first_sample, &n, &l.loader);
     if (err == UF_OK)
-        uf_log(u->ctx, UF_LOG_INFO, "stage %d: %d %s, batch %d, %.2f GMAC a batch forward, %zu MB", index, s->size, u->train ? "px" : "samples", s->batch,
+        uf_log(u->ctx, UF_LOG_INFO, "stage %d: %d %s, batch %d, %.2f GMAC a batch forward, %zu MB", index, s->size, uf_run_unit(u), s->batch,
                uf_plan_macs(n.plan) / 1e9, uf_plan_arena(n.plan) >> 20);
     for (int64_t at = from; err == UF_OK && at < s->steps; at++) {
         uf_stepped t;
@@ -190,16 +190,15 @@ static int measure(uf_run *u, const uf_stage *s, int batch, size_t *bytes) {
  * not this machine's, so that the same recipe gives the same run everywhere. */
 static int choose_batch(uf_run *u, uf_stage *s) {
     size_t one, two, room = (size_t)u->r->memory << 20;
-    bool sound = uf_recipe_sound(u->r);
     if (s->batch > 0) return UF_OK;
     UF_TRY(measure(u, s, 1, &one));
     UF_TRY(measure(u, s, 2, &two));
     if (one > room)
         return uf_fail(u->ctx, UF_EINVAL, "one %s of %d %s needs %zu MB, memory allows %d; choose a smaller size or allow more",
-                       sound ? "mixture" : "picture", s->size, sound ? "samples" : "px", one >> 20, u->r->memory);
+                       uf_recipe_sound(u->r) ? "mixture" : "picture", s->size, uf_run_unit(u), one >> 20, u->r->memory);
     size_t more = two > one ? two - one : 1;
     for (s->batch = 1; s->batch < 256 && one + (size_t)(2 * s->batch - 1) * more <= room;) s->batch *= 2;
-    uf_log(u->ctx, UF_LOG_INFO, "%d %s: batch %d, about %zu MB of %d", s->size, sound ? "samples" : "px", s->batch,
+    uf_log(u->ctx, UF_LOG_INFO, "%d %s: batch %d, about %zu MB of %d", s->size, uf_run_unit(u), s->batch,
            (one + (size_t)(s->batch - 1) * more) >> 20, u->r->memory);
     return UF_OK;
 }

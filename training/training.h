@@ -21,7 +21,7 @@ typedef struct uf_source { /* where pictures come from */
     unsigned exclude_count;
 } uf_source;
 
-enum { UF_FREEZE_MAX = 64 };
+enum { UF_FREEZE_MAX = 64 }; /* characters of a stage's `freeze` */
 typedef struct uf_stage { /* a stretch of the run at one picture size */
     int size, steps; /* size: side in pixels; speech: samples */
     int batch;      /* 0: as large a power of two, 256 at most, as `memory` holds */

@@ -64,10 +64,10 @@ static int open_params(tune *t) {
     uf_params_blank(t->params);
     uf_params_blank(t->judge);
     int err = uf_graph_open(&g, t->ctx, t->params);
-    if (err == UF_OK) err = uf_model_color.build(g, (uf_shape){1, 1, 64, 64}, &b);
+    if (err == UF_OK) err = uf_model_color.build(g, uf_model_small(&uf_model_color), &b);
     if (err == UF_OK) uf_graph_use(g, t->judge);
     b = (uf_built){0};
-    if (err == UF_OK) err = uf_model_features.build(g, (uf_shape){1, 1, 64, 64}, &b);
+    if (err == UF_OK) err = uf_model_features.build(g, uf_model_small(&uf_model_features), &b);
     uf_graph_close(&g);
     if (err == UF_OK) err = uf_model_load(t->ctx, &uf_model_color, t->params, t->o->weights);
     if (err == UF_OK) err = uf_model_load(t->ctx, &uf_model_features, t->judge, t->o->features);
