@@ -29,6 +29,7 @@ struct uf_beam {
     uf_voice *voice;        /* one microphone: this, and nothing else */
     uf_beam_mix *mix;       /* mix_only: this, and nothing else */
     uf_voice_net net, room; /* room: keep_room, for weights that can */
+    uf_voice_ears ears;
     uf_beam_chunk *chunk;
     uf_beam_share share;
     mic mic[MOST];
@@ -293,7 +294,7 @@ static int open_room(uf_beam *b, const char *path)
         return UF_OK;
     }
     char *weights = uf_strdup(b->ctx, path);
-    return weights ? uf_voice_net_open(&b->room, b->ctx, &uf_model_speech, weights, b->o.float32, true) : UF_ENOMEM;
+    return weights ? uf_voice_net_open(&b->room, b->ctx, weights, &(uf_voice_net_options){.model = &uf_model_speech, .float32 = b->o.float32, .keep_room = true}) : UF_ENOMEM;
 }
 
 static int beam_open(uf_beam *b)
@@ -301,9 +302,10 @@ static int beam_open(uf_beam *b)
     const uf_beam_options *o = &b->o;
     char *weights = NULL;
     UF_TRY(uf_weights_choose(b->ctx, o->weights, uf_model_speech.file, o->weights_dir, &weights));
-    UF_TRY(uf_voice_net_open(&b->net, b->ctx, &uf_model_speech, weights, o->float32, false));
+    UF_TRY(uf_voice_net_open(&b->net, b->ctx, weights, &(uf_voice_net_options){.model = &uf_model_speech, .float32 = o->float32}));
+    UF_TRY(uf_voice_ears_open(&b->ears, b->ctx, b->net.weights, o->float32, o->n_mics, CHUNK + UNIT));
     if (o->keep_room) UF_TRY(open_room(b, b->net.weights));
-    UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->net,
+    UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->net, &b->ears,
                               &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .keep_room = o->keep_room, .room = b->room.plan ? &b->room : NULL,
                                                         .least = o->most > 0 ? pow(10, -o->most / 20) : 0, .most = CHUNK + UNIT }));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->down, o->n_mics, o->rate, RATE, PRECISION));
@@ -348,6 +350,7 @@ void uf_beam_close(uf_beam **pb)
     uf_voice_close(&b->voice);
     uf_beam_mix_close(&b->mix);
     uf_beam_chunk_close(&b->chunk);
+    uf_voice_ears_close(&b->ears);
     uf_voice_net_close(&b->net);
     uf_voice_net_close(&b->room);
     uf_beam_share_close(&b->share);

@@ -11,7 +11,8 @@ enum { FFT = UF_BEAM_FFT, HOP = UF_BEAM_HOP, BINS = UF_BEAM_BINS, BLOCK = UF_BEA
 
 struct uf_beam_chunk {
     uf_ctx *ctx;
-    uf_voice_net *net; /* borrowed */
+    uf_voice_net *net; /* borrowed, as are: */
+    uf_voice_ears *ears;
     uf_beam_chunk_options o;
     uf_fft fft;
     uf_beam_filter *filter;
@@ -101,6 +102,8 @@ static int hear(uf_beam_chunk *c, const float *x, float *y) { return hear_by(c, 
 static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
 {
     int n = c->frames * HOP;
+    const float *in[64] = {NULL};
+    float *out[64];
     for (int m = 0; m < c->o.n_mics; m++) {
         bool *present = c->present + (size_t)m * (size_t)c->frames;
         analyse(c, x[m], c->spectrum + (size_t)(2 * m) * (size_t)c->frames, (size_t)(2 * c->o.n_mics) * (size_t)c->frames);
@@ -108,14 +111,12 @@ static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
             present[t] = true;
             for (int k = t - 2 < 0 ? 0 : t - 2; k <= t + 2 && k < c->frames; k++) present[t] = present[t] && there[m][k];
         }
-        c->quality[m] = 0;
-        if (!any(present, c->frames)) {
-            memset(voice_of(c, m), 0, (size_t)n * sizeof(float));
-            continue;
-        }
-        UF_TRY(hear(c, x[m], voice_of(c, m)));
-        c->quality[m] = uf_voice_ratio(x[m], voice_of(c, m), n, NULL);
+        out[m] = voice_of(c, m);
+        if (any(present, c->frames)) in[m] = x[m];
+        else memset(out[m], 0, (size_t)n * sizeof(float));
     }
+    UF_TRY(uf_voice_ears_hear(c->ears, c->o.n_mics, n, in, out));
+    for (int m = 0; m < c->o.n_mics; m++) c->quality[m] = in[m] ? uf_voice_ratio(x[m], out[m], n, NULL) : 0;
     return UF_OK;
 }
 
@@ -261,13 +262,14 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
 
 /* ---- opening ------------------------------------------------------------------------------------------------------------------------ */
 
-int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, const uf_beam_chunk_options *o)
+int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, uf_voice_ears *ears, const uf_beam_chunk_options *o)
 {
     uf_beam_chunk *c = uf_alloc(ctx, 1, sizeof(*c));
     if (!c) return UF_ENOMEM;
     size_t mics = (size_t)o->n_mics, frames = (size_t)(o->most / HOP), bins = BINS;
     c->ctx = ctx;
     c->net = net;
+    c->ears = ears;
     c->o = *o;
     uf_fft_window(FFT, c->window);
     for (int i = 0; i < FFT; i++) c->window[i] = sqrtf(c->window[i]);

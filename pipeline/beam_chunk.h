@@ -2,7 +2,7 @@
 #ifndef UF_BEAM_CHUNK_H
 #define UF_BEAM_CHUNK_H
 
-#include "voice_net.h"
+#include "voice_ears.h"
 
 enum { UF_BEAM_FFT = 1024, UF_BEAM_HOP = 256, UF_BEAM_BINS = UF_BEAM_FFT / 2 + 1, UF_BEAM_BLOCK = 32 }; /* BLOCK: frames that share a filter */
 
@@ -14,7 +14,7 @@ typedef struct uf_beam_chunk_options {
     int most;              /* samples of the longest stretch, a multiple of HOP * BLOCK */
 } uf_beam_chunk_options;
 typedef struct uf_beam_chunk uf_beam_chunk;
-int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, const uf_beam_chunk_options *o); /* net: borrowed */
+int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, uf_voice_ears *ears, const uf_beam_chunk_options *o); /* net, ears: borrowed */
 void uf_beam_chunk_close(uf_beam_chunk **c);
 /* x[m]: n samples, a multiple of HOP * BLOCK; there[m]: for each HOP of them, was the microphone there? Stretches overlap: what is learnt from
  * the blocks [from, to) counts for the stretches that follow. y, n samples: the result; it has the reference's level. */

@@ -3,7 +3,7 @@
 #include "merge.h"
 #include "sound_reader.h"
 #include "voice.h"
-#include "voice_net.h"
+#include "voice_ears.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -15,8 +15,8 @@ static const double far = -20, away = -6, voiceless = -25;
 struct uf_reference {
     uf_ctx *ctx;
     int n_mics, n_heard;
-    uf_voice_net net;
-    float *in, *out; /* a stretch */
+    uf_voice_ears ears;
+    float *out, **voice; /* n_mics stretches of the voice */
     double *score, *db; /* n_mics: sum over the stretches; of this one */
 };
 
@@ -25,13 +25,14 @@ int uf_reference_open(uf_reference **out, uf_ctx *ctx, int n_mics, const char *w
     uf_reference *r = uf_alloc(ctx, 1, sizeof *r);
     if (!r) return UF_ENOMEM;
     *r = (uf_reference){.ctx = ctx, .n_mics = n_mics};
-    r->in = uf_alloc(ctx, UF_REFERENCE_STRETCH, sizeof *r->in);
-    r->out = uf_alloc(ctx, UF_REFERENCE_STRETCH, sizeof *r->out);
+    r->out = uf_alloc(ctx, (size_t)n_mics * UF_REFERENCE_STRETCH, sizeof *r->out);
+    r->voice = uf_alloc(ctx, (size_t)n_mics, sizeof *r->voice);
     r->score = uf_alloc(ctx, (size_t)n_mics, sizeof *r->score);
     r->db = uf_alloc(ctx, (size_t)n_mics, sizeof *r->db);
-    int err = r->in && r->out && r->score && r->db ? uf_weights_choose(ctx, weights, uf_model_speech.file, weights_dir, &path) : UF_ENOMEM;
-    if (err == UF_OK) err = uf_voice_net_open(&r->net, ctx, &uf_model_speech, path, float32, false);
-    if (err == UF_OK) err = uf_voice_net_resize(&r->net, UF_REFERENCE_STRETCH);
+    int err = r->out && r->voice && r->score && r->db ? uf_weights_choose(ctx, weights, uf_model_speech.file, weights_dir, &path) : UF_ENOMEM;
+    for (int m = 0; err == UF_OK && m < n_mics; m++) r->voice[m] = r->out + (size_t)m * UF_REFERENCE_STRETCH;
+    if (err == UF_OK) err = uf_voice_ears_open(&r->ears, ctx, path, float32, n_mics, UF_REFERENCE_STRETCH);
+    free(path);
     if (err < 0) uf_reference_close(&r);
     else *out = r;
     return err;
@@ -40,9 +41,9 @@ int uf_reference_open(uf_reference **out, uf_ctx *ctx, int n_mics, const char *w
 void uf_reference_close(uf_reference **pr) {
     uf_reference *r = *pr;
     if (!r) return;
-    uf_voice_net_close(&r->net);
-    free(r->in);
+    uf_voice_ears_close(&r->ears);
     free(r->out);
+    free(r->voice);
     free(r->score);
     free(r->db);
     free(r);
@@ -50,20 +51,16 @@ void uf_reference_close(uf_reference **pr) {
 }
 
 /* Voice over the rest as the network hears it, dB. */
-static int listen_to(uf_reference *r, const float *x, double *db) {
-    double voice;
-    memcpy(r->in, x, UF_REFERENCE_STRETCH * sizeof *x);
-    UF_TRY(uf_voice_net_hear(&r->net, r->in, r->out));
-    double ratio = uf_voice_ratio(x, r->out, UF_REFERENCE_STRETCH, &voice);
-    *db = voice > 1e-9 ? 10 * log10(ratio) : -INFINITY;
-    return UF_OK;
+static double heard(const float *x, const float *made) {
+    double voice, ratio = uf_voice_ratio(x, made, UF_REFERENCE_STRETCH, &voice);
+    return voice > 1e-9 ? 10 * log10(ratio) : -INFINITY;
 }
 
 int uf_reference_hear(uf_reference *r, const float *const *x) {
     double best = -INFINITY;
+    UF_TRY(uf_voice_ears_hear(&r->ears, r->n_mics, UF_REFERENCE_STRETCH, x, r->voice));
     for (int m = 0; m < r->n_mics; m++) {
-        r->db[m] = -INFINITY;
-        if (x[m]) UF_TRY(listen_to(r, x[m], &r->db[m]));
+        r->db[m] = x[m] ? heard(x[m], r->voice[m]) : -INFINITY;
         best = fmax(best, r->db[m]);
     }
     if (best < voiceless) return UF_OK;

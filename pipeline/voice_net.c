@@ -6,12 +6,12 @@
 
 enum { LEAST = 16 }; /* frames: short recordings need no more */
 
-int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, const uf_model *model, char *weights, bool float32, bool keep_room)
+int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, char *weights, const uf_voice_net_options *o)
 {
-    *v = (uf_voice_net){ .ctx = ctx, .model = model, .weights = weights, .float32 = float32, .keep_room = keep_room };
+    *v = (uf_voice_net){ .ctx = ctx, .o = *o, .weights = weights };
     UF_TRY(uf_params_open(&v->params, ctx, 0));
     uf_params_blank(v->params);
-    return uf_voice_net_resize(v, LEAST * model->multiple); /* tells whether the weights fit */
+    return uf_voice_net_resize(v, LEAST * o->model->multiple); /* tells whether the weights fit */
 }
 
 void uf_voice_net_close(uf_voice_net *v)
@@ -25,18 +25,18 @@ void uf_voice_net_close(uf_voice_net *v)
 
 int uf_voice_net_resize(uf_voice_net *v, int size)
 {
-    uf_plan_options plan = { .mode = UF_INFER, .dtype = v->float32 ? UF_F32 : UF_AUTO };
+    uf_plan_options plan = { .mode = UF_INFER, .dtype = v->o.float32 ? UF_F32 : UF_AUTO, .n_threads = v->o.n_threads };
     if (v->plan && v->size == size) return UF_OK;
     uf_plan_close(&v->plan);
     uf_graph_close(&v->graph);
     bool first = uf_params_n(v->params) == 0;
-    v->net = (uf_built){ .keep_room = v->keep_room };
+    v->net = (uf_built){ .keep_room = v->o.keep_room };
     v->size = size;
     UF_TRY(uf_graph_open(&v->graph, v->ctx, v->params));
     uf_graph_training(v->graph, false);
-    UF_TRY(v->model->build(v->graph, (uf_shape){ 1, 1, 1, size }, &v->net));
-    v->voice = uf_output(v->keep_room ? v->net.room : v->net.out); /* the other one is then not computed */
-    if (first) UF_TRY(uf_model_load(v->ctx, v->model, v->params, v->weights));
+    UF_TRY(v->o.model->build(v->graph, (uf_shape){ 1, 1, 1, size }, &v->net));
+    v->voice = uf_output(v->o.keep_room ? v->net.room : v->net.out); /* the other one is then not computed */
+    if (first) UF_TRY(uf_model_load(v->ctx, v->o.model, v->params, v->weights));
     return uf_plan_open(&v->plan, v->ctx, v->graph, &plan);
 }
 

@@ -4,11 +4,15 @@
 
 #include "models.h"
 
+typedef struct uf_voice_net_options {
+    const uf_model *model;
+    bool float32, keep_room; /* keep_room: the weights have that output (uf_speech_need_room) */
+    int n_threads;           /* 0: the context's */
+} uf_voice_net_options;
 typedef struct uf_voice_net {
     uf_ctx *ctx;
-    const uf_model *model;
+    uf_voice_net_options o;
     char *weights; /* owned */
-    bool float32, keep_room;
     int size;      /* samples of the plan, a multiple of model->multiple */
     uf_params *params;
     uf_graph *graph;
@@ -16,8 +20,8 @@ typedef struct uf_voice_net {
     uf_built net;
     uf_node *voice; /* of net: what is wanted */
 } uf_voice_net;
-/* weights: new memory, which the network then owns, even on failure. keep_room: they have that output (uf_speech_need_room). */
-int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, const uf_model *model, char *weights, bool float32, bool keep_room);
+/* weights: new memory, which the network then owns, even on failure. */
+int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, char *weights, const uf_voice_net_options *o);
 void uf_voice_net_close(uf_voice_net *v);
 int uf_voice_net_resize(uf_voice_net *v, int size); /* for stretches of this length from now on */
 /* What the network makes of `in`, v->size samples, at a level as it has learnt; silence stays. `in` comes back but for rounding. */
