@@ -12,7 +12,7 @@ enum { MOST_VOICES = 32, CURVE = UF_CURVE, TRIES = 64 };
 enum { GAP, OFFSET, ROOM, WIDTH, DEPTH, HEIGHT, SOURCE, MICROPHONE = SOURCE + 3, T60 = MICROPHONE + 3, EQ_VOICE, EQ_NOISE = EQ_VOICE + CURVE,
        BAND_ON = EQ_NOISE + CURVE, BAND, SECOND, SNR, LEVEL, CLIP_ON, CLIP, KIND, SHARE = KIND + 2, PLACE = SHARE + 2, SLOPE = PLACE + 64,
        SWELL = SLOPE + 2, HUM = SWELL + 8,
-       CODEC_ON = HUM + 200, CODEC, BIT_RATE };
+       CODEC_ON = HUM + 200, CODEC, BIT_RATE, FLOOR_ON, FLOOR_ALONE, FLOOR, FLOOR_SLOPE };
 
 struct uf_mixing {
     const uf_mixer *m;
@@ -35,6 +35,7 @@ int uf_mixer_open(uf_mixer *m, uf_ctx *ctx, const uf_recipe *r, bool training) {
     unsigned n_voices = training ? r->train_count : r->valid_count, n_noises = training ? r->noises_count : r->valid_noises_count;
     m->rate = uf_model_find(r->model)->rate;
     m->codecs = (double)r->codecs;
+    m->hiss = (double)r->hiss;
     UF_TRY(uf_sounds_open(&m->voice, ctx, voices, (int)n_voices, m->rate));
     return n_noises ? uf_sounds_open(&m->noise, ctx, noises, (int)n_noises, m->rate) : UF_OK;
 }
@@ -139,21 +140,26 @@ static void babble(const uf_mixing *w, int stream, float *x) {
     }
 }
 
-/* Noise whose power falls by 0 to 8 dB an octave, that may swell and fade. */
-static void hiss(uf_mixing *w, int stream, float *x) {
-    double slope = draw(w, SLOPE + stream, 0, 1.3), depth = draw(w, SWELL + stream, -.8, .8), turns = draw(w, SWELL + 2 + stream, .2, 4);
+/* Steady noise of power 1 to the transform's w->n first samples, its amplitude falling with `slope` powers of the frequency. */
+static void colour(uf_mixing *w, uint64_t stream, double slope) {
     uf_fft *f = &w->fft;
     for (int b = 0; b <= f->n / 2; b++) {
         double hertz = (double)b * w->m->rate / f->n, gain = hertz < 30 ? 0 : pow(hertz / 1000, -slope);
         for (int k = 0; k < 2; k++)
-            f->bins[b][k] = (float)(gain * (double)uf_gaussian(w->seed + (uint64_t)stream, uf_hash("hiss", 4) ^ w->index, (uint64_t)(2 * b + k)));
+            f->bins[b][k] = (float)(gain * (double)uf_gaussian(w->seed + stream, uf_hash("hiss", 4) ^ w->index, (uint64_t)(2 * b + k)));
     }
     uf_fft_inverse(f);
     double level = 0;
     for (int i = 0; i < w->n; i++) level += (double)f->time[i] * (double)f->time[i];
     level = 1 / sqrt(level / w->n + 1e-12);
-    for (int i = 0; i < w->n; i++)
-        x[i] = (float)(level * (double)f->time[i] * (1 + fmax(depth, 0) * sin(2 * M_PI * turns * i / w->m->rate + depth * 7)));
+    for (int i = 0; i < w->n; i++) f->time[i] *= (float)level;
+}
+
+/* Noise whose power falls by 0 to 8 dB an octave, that may swell and fade. */
+static void hiss(uf_mixing *w, int stream, float *x) {
+    double depth = draw(w, SWELL + stream, -.8, .8), turns = draw(w, SWELL + 2 + stream, .2, 4);
+    colour(w, (uint64_t)stream, draw(w, SLOPE + stream, 0, 1.3));
+    for (int i = 0; i < w->n; i++) x[i] = (float)((double)w->fft.time[i] * (1 + fmax(depth, 0) * sin(2 * M_PI * turns * i / w->m->rate + depth * 7)));
 }
 
 /* Mains hum: 50 or 60 Hz and its harmonics. */
@@ -234,6 +240,13 @@ static void place_voice(uf_mixing *w, float *heard, float *wanted) {
     filter(w, w->dry, w->response, 0, direct, wanted);
 }
 
+/* A recorder's own noise, steady and far below the voice, as quiet rooms let it be heard: it may rise with the frequency, as tape's does. */
+static void add_floor(uf_mixing *w, double level, float *noisy) {
+    double share = level * pow(10, -draw(w, FLOOR, 12, 42) / 20);
+    colour(w, 7, draw(w, FLOOR_SLOPE, -.3, 1));
+    for (int i = 0; i < w->n; i++) noisy[i] += (float)share * w->fft.time[i];
+}
+
 /* What a recorder does: level, and now and then clipping and a codec. */
 static void record(uf_mixing *w, float *noisy, float *voice, float *room) {
     double level = uf_active_level(noisy, w->n, w->m->rate), peak = 0;
@@ -275,8 +288,10 @@ static int mix_one(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, fl
     double noise = uf_active_level(w->one, w->n, w->m->rate), snr;
     bool usual = w->m->snr_from == 0 && w->m->snr_to == 0;
     snr = draw(w, SNR, usual ? -5 : w->m->snr_from, usual ? 20 : w->m->snr_to);
-    double share = noise > 1e-6 ? level / noise * pow(10, -snr / 20) : 0;
+    bool floor_on = draw(w, FLOOR_ON, 0, 1) < w->m->hiss, alone = floor_on && draw(w, FLOOR_ALONE, 0, 1) < .5;
+    double share = noise > 1e-6 && !alone ? level / noise * pow(10, -snr / 20) : 0;
     for (int i = 0; i < w->n; i++) noisy[i] += w->one[i] * (float)share;
+    if (floor_on) add_floor(w, level, noisy);
     record(w, noisy, voice, room);
     return UF_OK;
 }

@@ -48,6 +48,7 @@ typedef struct uf_mixer {
     int rate;
     double snr_from, snr_to;  /* dB; both 0: -5 to 20 */
     double codecs;            /* share of the mixtures that a codec has gone through */
+    double hiss;              /* share of the mixtures with a recorder's own noise, 12 to 42 dB below the voice; half of these have no other */
 } uf_mixer;
 
 /* What the recipe trains on, or what it holds out. */
