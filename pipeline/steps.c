@@ -3,6 +3,7 @@
 #include "merge.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,14 +13,21 @@ static const double least = .003;                      /* s: less is none */
 static const double share = .35;                       /* of a window's evidence that its neighbours do not have: they overlap */
 static const double top = 10, some = 2;                /* deviations: no single window decides; what a window has that is heard */
 
+typedef struct worker { /* a thread's */
+    uf_fft fft;
+    float sum[UF_STRETCH_LAGS];
+} worker;
+
+typedef struct seed { double height, slope; int at; } seed; /* of a peak: what it is, at which rate of the clock, and where */
+
 typedef struct finder {
     uf_ctx *ctx;
-    uf_fft fft;
+    worker *worker;
+    int n_workers;
     const uf_stretch *w;
     int n, from, to, seed, middle; /* windows from..to-1 are looked at; middle: the seed's lag */
     double slope;            /* of the lags at the seed, samples a second */
     float pattern[UF_PATTERN_LAGS], bins[BINS][2];
-    float sum[UF_STRETCH_LAGS];
     float *score;            /* (n, STATES) */
     int *state;              /* n */
     float *z;                /* n: deviations at its place */
@@ -31,10 +39,10 @@ typedef struct finder {
 static int drift(const finder *f, int k) { return (int)lround(f->slope * (f->w[k].at - f->w[f->seed].at)); }
 
 /* The highest peak of the sum of a few windows from k on, if the clock's rate is `slope`: what its height is, and where. */
-static float peak(finder *f, int k, int length, double slope, int *at)
+static float peak(const finder *f, float *sum, int k, int length, double slope, int *at)
 {
-    float most = 0, *sum = f->sum;
-    memset(sum, 0, sizeof(f->sum));
+    float most = 0;
+    memset(sum, 0, UF_STRETCH_LAGS * sizeof(*sum));
     for (int i = 0; i < length; i++) {
         int moved = (int)lround(slope * (f->w[k + i].at - f->w[k].at));
         for (int l = moved < 0 ? -moved : 0; l < UF_STRETCH_LAGS && l + moved < UF_STRETCH_LAGS; l++) sum[l] += f->w[k + i].all[l + moved];
@@ -45,16 +53,23 @@ static float peak(finder *f, int k, int length, double slope, int *at)
 }
 
 /* Where, and at which rate, a few neighbours agree most. What a guess of the rate errs by is less for longer recordings. */
-static void find_seed(finder *f)
+static int find_seed(finder *f)
 {
     double span = fmax(f->w[f->n - 1].at - f->w[0].at, 1), most = 0, slope = fmin(1e-3, .06 / span) * UF_MERGE_RATE / SLOPES;
-    int length = f->n < SEED ? f->n : SEED;
-    for (int k = 0; k + length <= f->n; k += SEED / 2)
+    int length = f->n < SEED ? f->n : SEED, n = (f->n - length) / (SEED / 2) + 1;
+    seed *found = uf_alloc(f->ctx, (size_t)n, sizeof(*found));
+    if (!found) return UF_ENOMEM;
+#pragma omp parallel for schedule(dynamic) num_threads(f->n_workers)
+    for (int k = 0; k < n; k++)
         for (int i = -SLOPES; i <= SLOPES; i++) {
             int at = 0;
-            double height = (double)peak(f, k, length, i * slope, &at);
-            if (height > most) most = height, f->seed = k, f->middle = at, f->slope = i * slope;
+            double height = (double)peak(f, f->worker[omp_get_thread_num()].sum, k * (SEED / 2), length, i * slope, &at);
+            if (height > found[k].height) found[k] = (seed){ height, i * slope, at };
         }
+    for (int k = 0; k < n; k++)
+        if (found[k].height > most) most = found[k].height, f->seed = k * (SEED / 2), f->middle = found[k].at, f->slope = found[k].slope;
+    free(found);
+    return UF_OK;
 }
 
 static double deviation_of(const float *r, int n)
@@ -71,13 +86,13 @@ void uf_pattern_shrink(float *p)
 }
 
 /* The pattern from windows at their places. */
-static void learn(finder *f, int from, int to, bool seed)
+static void learn(finder *f, int from, int to, bool first)
 {
     float *p = f->pattern;
     memset(p, 0, sizeof(f->pattern));
     for (int k = from; k < to; k++) {
-        int moved = drift(f, k) + (seed ? 0 : f->place[f->state[k]]);
-        if (!seed && f->z[k] < some) continue;
+        int moved = drift(f, k) + (first ? 0 : f->place[f->state[k]]);
+        if (!first && f->z[k] < some) continue;
         for (int l = -HALF; l <= HALF; l++) {
             int at = f->middle + moved + l;
             if (at >= 0 && at < UF_STRETCH_LAGS) p[l + HALF] += f->w[k].all[at];
@@ -87,30 +102,31 @@ static void learn(finder *f, int from, int to, bool seed)
     uf_pattern_shrink(p);
     for (int l = 0; l < UF_PATTERN_LAGS; l++) square += p[l] * p[l];
     for (int l = 0; l < UF_PATTERN_LAGS; l++) p[l] /= sqrtf(square);
-    memset(f->fft.time, 0, FFT * sizeof(float));
-    for (int l = -HALF; l <= HALF; l++) f->fft.time[(l + FFT) % FFT] = p[l + HALF];
-    uf_fft_forward(&f->fft);
-    memcpy(f->bins, f->fft.bins, sizeof(f->bins));
+    uf_fft *t = &f->worker->fft;
+    memset(t->time, 0, FFT * sizeof(float));
+    for (int l = -HALF; l <= HALF; l++) t->time[(l + FFT) % FFT] = p[l + HALF];
+    uf_fft_forward(t);
+    memcpy(f->bins, t->bins, sizeof(f->bins));
 }
 
 /* What a window has in common with the pattern, wherever it may have moved. */
-static void compare(finder *f, int k)
+static void compare(const finder *f, uf_fft *t, int k)
 {
     float *score = f->score + (size_t)k * STATES;
     double unit = 1 / (deviation_of(f->w[k].all, UF_STRETCH_LAGS) * FFT);
     int drifted = drift(f, k);
-    memset(f->fft.time, 0, FFT * sizeof(float));
-    memcpy(f->fft.time, f->w[k].all, sizeof(f->w[k].all));
-    uf_fft_forward(&f->fft);
+    memset(t->time, 0, FFT * sizeof(float));
+    memcpy(t->time, f->w[k].all, sizeof(f->w[k].all));
+    uf_fft_forward(t);
     for (int b = 0; b < BINS; b++) {
-        float re = f->fft.bins[b][0] * f->bins[b][0] + f->fft.bins[b][1] * f->bins[b][1];
-        f->fft.bins[b][1] = f->fft.bins[b][1] * f->bins[b][0] - f->fft.bins[b][0] * f->bins[b][1];
-        f->fft.bins[b][0] = re;
+        float re = t->bins[b][0] * f->bins[b][0] + t->bins[b][1] * f->bins[b][1];
+        t->bins[b][1] = t->bins[b][1] * f->bins[b][0] - t->bins[b][0] * f->bins[b][1];
+        t->bins[b][0] = re;
     }
-    uf_fft_inverse(&f->fft);
+    uf_fft_inverse(t);
     for (int s = 0; s < STATES; s++) {
         int at = f->middle + f->place[s] + drifted;
-        double z = at >= 0 && at < UF_STRETCH_LAGS ? fmin((double)f->fft.time[at] * unit, top) : 0;
+        double z = at >= 0 && at < UF_STRETCH_LAGS ? fmin((double)t->time[at] * unit, top) : 0;
         score[s] = (float)(share * uf_course_worth(z, f->strength));
     }
 }
@@ -131,16 +147,17 @@ static void judge(finder *f)
 static int grow(finder *f)
 {
     const uf_course c = { .place = f->place, .n_states = STATES, .creep = 1.5f, .jump = 16, .leap = 16, .near = STATES, .least = (int)(least * UF_MERGE_RATE) };
-    find_seed(f);
-    int seed = f->seed, last = seed + SEED < f->n ? seed + SEED : f->n;
+    UF_TRY(find_seed(f));
+    int first = f->seed, last = first + SEED < f->n ? first + SEED : f->n;
     f->strength = 3;
-    learn(f, seed, last, true);
+    learn(f, first, last, true);
     for (int round = 0; round < UF_LEN(reach); round++) {
-        f->from = seed;
+        f->from = first;
         f->to = last;
-        while (f->from > 0 && f->w[seed].at - f->w[f->from - 1].at < reach[round]) f->from--;
-        while (f->to < f->n && f->w[f->to].at - f->w[seed].at < reach[round]) f->to++;
-        for (int k = f->from; k < f->to; k++) compare(f, k);
+        while (f->from > 0 && f->w[first].at - f->w[f->from - 1].at < reach[round]) f->from--;
+        while (f->to < f->n && f->w[f->to].at - f->w[first].at < reach[round]) f->to++;
+#pragma omp parallel for num_threads(f->n_workers)
+        for (int k = f->from; k < f->to; k++) compare(f, &f->worker[omp_get_thread_num()].fft, k);
         UF_TRY(uf_course_find(f->ctx, &c, f->score + (size_t)f->from * STATES, f->to - f->from, f->state + f->from));
         judge(f);
         learn(f, f->from, f->to, false);
@@ -160,6 +177,14 @@ static void report(const finder *f, uf_lag *lag, int *n_lags, uf_jump *jump, int
     }
 }
 
+static bool open_workers(finder *f)
+{
+    f->worker = uf_alloc(f->ctx, (size_t)uf_ctx_threads(f->ctx), sizeof(*f->worker));
+    while (f->worker && f->n_workers < uf_ctx_threads(f->ctx))
+        if (!uf_fft_open(&f->worker[f->n_workers++].fft, FFT)) return false;
+    return f->worker != NULL;
+}
+
 int uf_steps_find(uf_ctx *ctx, const uf_stretch *w, int n, uf_lag *lag, int *n_lags, uf_jump *jump, int *n_jumps)
 {
     *n_lags = *n_jumps = 0;
@@ -173,10 +198,11 @@ int uf_steps_find(uf_ctx *ctx, const uf_stretch *w, int n, uf_lag *lag, int *n_l
     f->score = uf_alloc(ctx, (size_t)n * STATES, sizeof(float));
     f->state = uf_alloc(ctx, (size_t)n, sizeof(*f->state));
     f->z = uf_alloc(ctx, (size_t)n, sizeof(*f->z));
-    int err = uf_fft_open(&f->fft, FFT) && f->score && f->state && f->z ? UF_OK : uf_fail(ctx, UF_ENOMEM, "out of memory for %d windows of sound; give shorter recordings", n);
+    int err = open_workers(f) && f->score && f->state && f->z ? UF_OK : uf_fail(ctx, UF_ENOMEM, "out of memory for %d windows of sound; give shorter recordings", n);
     if (err == UF_OK) err = grow(f);
     if (err == UF_OK) report(f, lag, n_lags, jump, n_jumps);
-    uf_fft_close(&f->fft);
+    for (int i = 0; i < f->n_workers; i++) uf_fft_close(&f->worker[i].fft);
+    free(f->worker);
     free(f->score);
     free(f->state);
     free(f->z);
