@@ -96,7 +96,7 @@ static int merge(bench *b, float *y, int *reference) {
         while (err == UF_OK && (got = uf_beam_pull(m, y + done, b->n - done)) > 0) done += got;
     }
     b->seconds += uf_now() - started;
-    if (err == UF_OK) *reference = uf_beam_reference(m);
+    if (err == UF_OK) *reference = uf_beam_leader(m);
     uf_beam_close(&m);
     return err;
 }
@@ -132,6 +132,41 @@ static int hear(bench *b, uf_array *a) {
     return UF_OK;
 }
 
+/* Everybody on the scene that is in b: *best: the best of the microphones; *reference: that of our result. */
+static int through_all(bench *b, score *to, int *best, int *reference) {
+    *best = *reference = 0;
+    for (int i = 1; i < b->n_mics; i++)
+        if (uf_si_sdr(b->early[i], b->x[i], (size_t)b->n) > uf_si_sdr(b->early[*best], b->x[*best], (size_t)b->n)) *best = i;
+    UF_TRY(measure(b, b->early[*best], b->x[*best], &to[METHOD_best]));
+    UF_TRY(enhance(b, b->x[*best], b->y));
+    UF_TRY(measure(b, b->early[*best], b->y, &to[METHOD_enhanced]));
+    uf_peer_sum(b->n_mics, (const float *const *)b->x, b->n, b->y);
+    UF_TRY(measure(b, b->early[*best], b->y, &to[METHOD_sum]));
+    UF_TRY(uf_peer_blind(b->ctx, b->n_mics, (const float *const *)b->x, b->n, *best, b->y));
+    UF_TRY(measure(b, b->early[*best], b->y, &to[METHOD_blind]));
+    UF_TRY(uf_peer_beamformit(b->ctx, b->n_mics, (const float *const *)b->x, b->n, RATE, b->y, reference));
+    UF_TRY(measure(b, b->early[*reference], b->y, &to[METHOD_beamformit]));
+    UF_TRY(merge(b, b->y, reference));
+    return measure(b, b->early[*reference], b->y, &to[METHOD_ours]);
+}
+
+/* What the devices of a scene do that no clock undoes. */
+static json_t *habits_of(const uf_array *a, int n) {
+    json_t *all = json_array();
+    for (int i = 0; i < n; i++) {
+        const uf_mic *m = uf_array_mic(a, i);
+        json_array_append_new(all, json_pack("{s:b,s:f,s:s?}", "agc", m->agc, "clip", m->clip, "codec", m->codec >= 0 ? uf_codec_name(m->codec) : NULL));
+    }
+    return all;
+}
+
+/* mics: owned. */
+static void tell_scene(const bench *b, double snr, uint64_t seed, int best, int reference, const score *s, json_t *mics) {
+    json_t *all = json_object();
+    for (int i = 0; i < N_METHODS; i++) json_object_set_new(all, methods[i], json_real(s[i].si_sdr));
+    uf_report_event(b->app, "scene", json_pack("{s:f,s:I,s:i,s:i,s:o,s:o}", "snr", snr, "seed", (json_int_t)seed, "best", best, "reference", reference, "si_sdr", all, "microphones", mics));
+}
+
 static int one_scene(bench *b, double snr, uint64_t seed, score *to) {
     uf_array *a = NULL;
     uf_array_options o = b->o->scene;
@@ -141,21 +176,12 @@ static int one_scene(bench *b, double snr, uint64_t seed, score *to) {
     o.seconds = b->o->seconds;
     UF_TRY(uf_array_open(&a, b->ctx, &b->mixer, &o));
     int err = hear(b, a), best = 0, reference = 0;
+    json_t *mics = habits_of(a, b->n_mics);
     uf_array_close(&a);
-    UF_TRY(err);
-    for (int i = 1; i < b->n_mics; i++)
-        if (uf_si_sdr(b->early[i], b->x[i], (size_t)b->n) > uf_si_sdr(b->early[best], b->x[best], (size_t)b->n)) best = i;
-    UF_TRY(measure(b, b->early[best], b->x[best], &to[METHOD_best]));
-    UF_TRY(enhance(b, b->x[best], b->y));
-    UF_TRY(measure(b, b->early[best], b->y, &to[METHOD_enhanced]));
-    uf_peer_sum(b->n_mics, (const float *const *)b->x, b->n, b->y);
-    UF_TRY(measure(b, b->early[best], b->y, &to[METHOD_sum]));
-    UF_TRY(uf_peer_blind(b->ctx, b->n_mics, (const float *const *)b->x, b->n, best, b->y));
-    UF_TRY(measure(b, b->early[best], b->y, &to[METHOD_blind]));
-    UF_TRY(uf_peer_beamformit(b->ctx, b->n_mics, (const float *const *)b->x, b->n, RATE, b->y, &reference));
-    UF_TRY(measure(b, b->early[reference], b->y, &to[METHOD_beamformit]));
-    UF_TRY(merge(b, b->y, &reference));
-    return measure(b, b->early[reference], b->y, &to[METHOD_ours]);
+    if (err == UF_OK) err = through_all(b, to, &best, &reference);
+    if (err == UF_OK) tell_scene(b, snr, seed, best, reference, to, mics);
+    else json_decref(mics);
+    return err;
 }
 
 /* ---- all of them -------------------------------------------------------------------------------------------------------------------- */
