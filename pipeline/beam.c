@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Stretches of 8 s that are kept, with one second around to hear from both sides; 50 ms to each side of a seam fade into each other. Samples
+/* Stretches of 16 s that are kept, with one second around to hear from both sides; 50 ms to each side of a seam fade into each other. Samples
  * at the network's 16 kHz, in blocks that share a filter. */
-enum { RATE = 16000, HOP = UF_BEAM_HOP, UNIT = UF_BEAM_BLOCK * HOP, KEPT = 16 * UNIT, AROUND = 2 * UNIT, CHUNK = KEPT + 2 * AROUND, FADE = 800, BLOCK = 4096,
+enum { RATE = 16000, HOP = UF_BEAM_HOP, UNIT = UF_BEAM_BLOCK * HOP, KEPT = 32 * UNIT, AROUND = UNIT, CHUNK = KEPT + 2 * AROUND, FADE = 800, BLOCK = 4096,
        PRECISION = 24, MOST = 32 };
 
 typedef struct mic {
@@ -28,8 +28,7 @@ struct uf_beam {
     uf_beam_options o;
     uf_voice *voice;        /* one microphone: this, and nothing else */
     uf_beam_mix *mix;       /* mix_only: this, and nothing else */
-    uf_voice_net net, room; /* room: keep_room, for weights that can */
-    uf_voice_ears ears;
+    uf_voice_ears ears, room; /* room: keep_room, for weights that can */
     uf_beam_chunk *chunk;
     uf_beam_share share;
     mic mic[MOST];
@@ -293,8 +292,7 @@ static int open_room(uf_beam *b, const char *path)
         uf_log(b->ctx, UF_LOG_WARN, "the weights '%s' were not trained to keep the room: what the microphones together leave of the noise stays", path);
         return UF_OK;
     }
-    char *weights = uf_strdup(b->ctx, path);
-    return weights ? uf_voice_net_open(&b->room, b->ctx, weights, &(uf_voice_net_options){.model = &uf_model_speech, .float32 = b->o.float32, .keep_room = true}) : UF_ENOMEM;
+    return uf_voice_ears_open(&b->room, b->ctx, path, 1, b->o.float32, true);
 }
 
 static int beam_open(uf_beam *b)
@@ -302,11 +300,12 @@ static int beam_open(uf_beam *b)
     const uf_beam_options *o = &b->o;
     char *weights = NULL;
     UF_TRY(uf_weights_choose(b->ctx, o->weights, uf_model_speech.file, o->weights_dir, &weights));
-    UF_TRY(uf_voice_net_open(&b->net, b->ctx, weights, &(uf_voice_net_options){.model = &uf_model_speech, .float32 = o->float32}));
-    UF_TRY(uf_voice_ears_open(&b->ears, b->ctx, b->net.weights, o->float32, o->n_mics, CHUNK + UNIT));
-    if (o->keep_room) UF_TRY(open_room(b, b->net.weights));
-    UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->net, &b->ears,
-                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .keep_room = o->keep_room, .room = b->room.plan ? &b->room : NULL,
+    int err = uf_voice_ears_open(&b->ears, b->ctx, weights, o->n_mics, o->float32, false);
+    if (err == UF_OK && o->keep_room) err = open_room(b, weights);
+    free(weights);
+    UF_TRY(err);
+    UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->ears,
+                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .keep_room = o->keep_room, .room = b->room.n ? &b->room : NULL,
                                                         .least = o->most > 0 ? pow(10, -o->most / 20) : 0, .most = CHUNK + UNIT }));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->down, o->n_mics, o->rate, RATE, PRECISION));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->up, is_wide(b) ? o->n_mics + 1 : 1, RATE, o->rate, PRECISION));
@@ -351,8 +350,7 @@ void uf_beam_close(uf_beam **pb)
     uf_beam_mix_close(&b->mix);
     uf_beam_chunk_close(&b->chunk);
     uf_voice_ears_close(&b->ears);
-    uf_voice_net_close(&b->net);
-    uf_voice_net_close(&b->room);
+    uf_voice_ears_close(&b->room);
     uf_beam_share_close(&b->share);
     swr_free(&b->down);
     swr_free(&b->up);

@@ -11,8 +11,7 @@ enum { FFT = UF_BEAM_FFT, HOP = UF_BEAM_HOP, BINS = UF_BEAM_BINS, BLOCK = UF_BEA
 
 struct uf_beam_chunk {
     uf_ctx *ctx;
-    uf_voice_net *net; /* borrowed, as are: */
-    uf_voice_ears *ears;
+    uf_voice_ears *ears; /* borrowed */
     uf_beam_chunk_options o;
     uf_fft fft;
     uf_beam_filter *filter;
@@ -21,7 +20,7 @@ struct uf_beam_chunk {
     float *one, *two;  /* (BINS, 2, frames): of a result; of what the network makes of it */
     float *power, *mask; /* (BINS, frames): of the voice; its share */
     float *voice;      /* (mics, n): what the network makes of each microphone */
-    float *in;         /* n */
+    float *in;         /* n: scratch of fall_back() */
     bool *present;     /* (mics, frames) */
     double *quality;   /* voice over the rest, power, of each microphone in this stretch */
     double *both;      /* (mics, mics): power of the voice at the first while the second was there too, when that was last so */
@@ -90,14 +89,8 @@ static bool any(const bool *there, int n)
     return false;
 }
 
-/* What a network makes of a stretch. */
-static int hear_by(uf_beam_chunk *c, uf_voice_net *net, const float *x, float *y)
-{
-    memcpy(c->in, x, (size_t)c->frames * HOP * sizeof(*x));
-    return uf_voice_net_hear(net, c->in, y);
-}
-
-static int hear(uf_beam_chunk *c, const float *x, float *y) { return hear_by(c, c->net, x, y); }
+static int hear_by(const uf_beam_chunk *c, uf_voice_ears *ears, const float *x, float *y) { return uf_voice_ears_hear(ears, 1, c->frames * HOP, &x, &y); }
+static int hear(const uf_beam_chunk *c, const float *x, float *y) { return hear_by(c, c->ears, x, y); }
 
 static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
 {
@@ -225,7 +218,6 @@ static int end_room(uf_beam_chunk *c, const float *x, const float *beam, float *
         return UF_OK;
     }
     if (c->o.keep_room) {
-        UF_TRY(uf_voice_net_resize(c->o.room, c->frames * HOP));
         UF_TRY(hear_by(c, c->o.room, x, voice_of(c, c->reference)));
         UF_TRY(hear_by(c, c->o.room, beam, y));
     }
@@ -236,7 +228,6 @@ static int end_room(uf_beam_chunk *c, const float *x, const float *beam, float *
 int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *there, int n, int from, int to, float *y)
 {
     c->frames = n / HOP;
-    UF_TRY(uf_voice_net_resize(c->net, n));
     UF_TRY(hear_all(c, x, there));
     compare(c);
     choose(c);
@@ -262,13 +253,12 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
 
 /* ---- opening ------------------------------------------------------------------------------------------------------------------------ */
 
-int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, uf_voice_ears *ears, const uf_beam_chunk_options *o)
+int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_ears *ears, const uf_beam_chunk_options *o)
 {
     uf_beam_chunk *c = uf_alloc(ctx, 1, sizeof(*c));
     if (!c) return UF_ENOMEM;
     size_t mics = (size_t)o->n_mics, frames = (size_t)(o->most / HOP), bins = BINS;
     c->ctx = ctx;
-    c->net = net;
     c->ears = ears;
     c->o = *o;
     uf_fft_window(FFT, c->window);

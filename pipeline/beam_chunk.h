@@ -9,12 +9,12 @@ enum { UF_BEAM_FFT = 1024, UF_BEAM_HOP = 256, UF_BEAM_BINS = UF_BEAM_FFT / 2 + 1
 typedef struct uf_beam_chunk_options {
     int n_mics, reference, home; /* as in uf_beam_options */
     bool keep_room;
-    uf_voice_net *room;    /* keep_room: what takes noise alone; borrowed; NULL: noise that the filter leaves stays */
+    uf_voice_ears *room;   /* keep_room: what takes noise alone; borrowed; NULL: noise that the filter leaves stays */
     double least;          /* amplitude that noise keeps */
     int most;              /* samples of the longest stretch, a multiple of HOP * BLOCK */
 } uf_beam_chunk_options;
 typedef struct uf_beam_chunk uf_beam_chunk;
-int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_net *net, uf_voice_ears *ears, const uf_beam_chunk_options *o); /* net, ears: borrowed */
+int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_ears *ears, const uf_beam_chunk_options *o); /* ears: borrowed */
 void uf_beam_chunk_close(uf_beam_chunk **c);
 /* x[m]: n samples, a multiple of HOP * BLOCK; there[m]: for each HOP of them, was the microphone there? Stretches overlap: what is learnt from
  * the blocks [from, to) counts for the stretches that follow. y, n samples: the result; it has the reference's level. */

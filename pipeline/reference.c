@@ -31,7 +31,7 @@ int uf_reference_open(uf_reference **out, uf_ctx *ctx, int n_mics, const char *w
     r->db = uf_alloc(ctx, (size_t)n_mics, sizeof *r->db);
     int err = r->out && r->voice && r->score && r->db ? uf_weights_choose(ctx, weights, uf_model_speech.file, weights_dir, &path) : UF_ENOMEM;
     for (int m = 0; err == UF_OK && m < n_mics; m++) r->voice[m] = r->out + (size_t)m * UF_REFERENCE_STRETCH;
-    if (err == UF_OK) err = uf_voice_ears_open(&r->ears, ctx, path, float32, n_mics, UF_REFERENCE_STRETCH);
+    if (err == UF_OK) err = uf_voice_ears_open(&r->ears, ctx, path, n_mics, float32, false);
     free(path);
     if (err < 0) uf_reference_close(&r);
     else *out = r;

@@ -5,6 +5,7 @@
 #include "reference.h"
 #include "sound_measure.h"
 #include "voice.h"
+#include "voice_ears.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -543,11 +544,45 @@ static void test_highs(void **state) {
     uf_ctx_close(&ctx);
 }
 
+/* Long recordings are heard in pieces: the same for any number of threads, and what the network makes of them in one. */
+static void test_ears(void **state) {
+    (void)state;
+    enum { N = 40 * 8192 };
+    static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
+    uf_ctx *ctx = open_ctx();
+    uf_voice_net net;
+    uf_voice_ears ears;
+    float *x = sound(N), *whole = sound(N), *y[2] = {sound(N), sound(N)}, *none = sound(N);
+    for (int i = 0; i < N; i++) x[i] = speak(i / 16000.) + .02f * uf_gaussian(1, 11, (uint64_t)i);
+    none[5] = 3;
+    for (int t = 0; t < 2; t++) {
+        uf_ctx_set_threads(ctx, t ? 3 : 1);
+        const float *in[2] = {NULL, x};
+        float *out[2] = {none, y[t]};
+        assert_int_equal(uf_voice_ears_open(&ears, ctx, path, 2, true, false), UF_OK);
+        assert_int_equal(uf_voice_ears_hear(&ears, 2, N, in, out), UF_OK);
+        assert_int_equal(uf_voice_ears_hear(&ears, 1, 8192, in + 1, &whole), UF_OK); /* another length between */
+        assert_int_equal(uf_voice_ears_hear(&ears, 2, N, in, out), UF_OK);
+        uf_voice_ears_close(&ears);
+    }
+    assert_memory_equal(y[0], y[1], N * sizeof(float));
+    assert_true(none[5] == 3);
+    assert_int_equal(uf_voice_net_open(&net, ctx, strdup(path), &(uf_voice_net_options){.model = &uf_model_speech, .float32 = true}), UF_OK);
+    assert_int_equal(uf_voice_net_resize(&net, N), UF_OK);
+    assert_int_equal(uf_voice_net_hear(&net, x, whole), UF_OK);
+    double same = uf_si_sdr(whole, y[0], N);
+    if (!(same > 25)) fail_msg("in pieces it is another voice: %.1f dB", same);
+    uf_voice_net_close(&net);
+    float *owned[] = {x, whole, y[0], y[1], none};
+    for (int i = 0; i < UF_LEN(owned); i++) free(owned[i]);
+    uf_ctx_close(&ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cholesky), cmocka_unit_test(test_mvdr),   cmocka_unit_test(test_wpe),         cmocka_unit_test(test_places),
         cmocka_unit_test(test_pieces),   cmocka_unit_test(test_counts), cmocka_unit_test(test_never_worse), cmocka_unit_test(test_mix),
-        cmocka_unit_test(test_highs), cmocka_unit_test(test_reference), cmocka_unit_test(test_room_without_noise), cmocka_unit_test(test_follows), cmocka_unit_test(test_reference_away), cmocka_unit_test(test_hole_alone), cmocka_unit_test(test_shares), cmocka_unit_test(test_late_reference),
+        cmocka_unit_test(test_highs), cmocka_unit_test(test_reference), cmocka_unit_test(test_room_without_noise), cmocka_unit_test(test_follows), cmocka_unit_test(test_reference_away), cmocka_unit_test(test_hole_alone), cmocka_unit_test(test_shares), cmocka_unit_test(test_late_reference), cmocka_unit_test(test_ears),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
