@@ -239,7 +239,7 @@ static int open_stems(job *j)
         int err = spare_inputs(j, path);
         if (err == UF_OK) err = uf_sound_writer_open(&j->stem[i], j->ctx, path, j->o->overwrite);
         free(path);
-        if (err == UF_OK) err = start_writer(j, j->stem[i], j->placed[i]->channels, !j->o->align_only && uf_take_clips(j->placed[i]));
+        if (err == UF_OK) err = start_writer(j, j->stem[i], j->placed[i]->channels, true);
         UF_TRY(err);
     }
     return UF_OK;
@@ -484,7 +484,7 @@ static int merge(job *j)
     } else {
         UF_TRY(open_stems(j));
         if (!o->align_only) UF_TRY(open_beam(j));
-        else if (j->writer) UF_TRY(start_writer(j, j->writer, j->n_placed, false));
+        else if (j->writer) UF_TRY(start_writer(j, j->writer, j->n_placed, true)); /* between samples waves reach higher than at them */
         UF_TRY(run(j));
         UF_TRY(finish(j));
         tell(j, true);

@@ -69,6 +69,7 @@ n=$(echo "$list" | wc -w)
 ok "a channel for each" "$(about all.wav channels)" "$n"
 ok "a stem for each" "$(find stems -name '*.wav' | wc -l)" "$n"
 ok "a stem keeps its channels" "$(about stems/dead.wav channels)" 2
+ok "aligned copies hold whatever happens between samples" "$(about stems/a.wav codec_name) $(about all.wav codec_name)" "pcm_f32le pcm_f32le"
 ok "stems are as long as the result" "$(samples stems/rate.wav)" "$(samples stems/agc.wav)"
 # Between them nothing is left but what the codec did: the aligned negative is the original.
 level() { ffmpeg -v info -i "$1" -i "$2" -filter_complex "[0:a]atrim=4:20[x];[1:a]atrim=4:20,volume=$3[y];[x][y]amix=inputs=2:normalize=0,volumedetect" -f null - 2>&1 | awk '/mean_volume/ {print int($5)}'; }
