@@ -12,6 +12,7 @@ static const double knot_every = 30;      /* s */
 static const double wander = 2e-6;        /* by which a wandering clock's rate may change from knot to knot */
 static const double steady = 1e-9;       /* and another's */
 static const double noise = 40e-6;        /* s, of one window */
+static const double step_off = 3e-3;      /* s, by which a known step may be off */
 static const double level_apart = .4e-3;  /* s, between talkers that count as two */
 
 /* ---- least squares -------------------------------------------------------------------------------------------------------------- */
@@ -102,6 +103,8 @@ typedef struct work {
     double c[UF_FIT_KNOTS + 1]; /* the curve at the knots */
     double level[UF_FIT_LEVELS];
     int n_levels, most_levels;
+    const uf_jump *step;   /* n_steps, as they are known before */
+    int n_steps;
     uf_fit *fit;
 } work;
 
@@ -157,12 +160,15 @@ static double mode_of_slopes(const work *w, double around, double limit, double 
 
 /* ---- steps -------------------------------------------------------------------------------------------------------------------------- */
 
-static void know_steps(work *w, const uf_jump *steps, int n)
+/* Lags without the known steps, as at the beginning: what one fit made of them is none of the next one's. */
+static void know_steps(work *w)
 {
-    for (int i = 0; i < n; i++) {
-        w->fit->step[w->fit->n_steps++] = steps[i];
+    w->fit->n_steps = w->n_steps;
+    for (int k = 0; k < w->n; k++) w->y[k] = w->lag[k].lag - w->base;
+    for (int i = 0; i < w->n_steps; i++) {
+        w->fit->step[i] = w->step[i];
         for (int k = 0; k < w->n; k++)
-            if (w->lag[k].at > steps[i].at) w->y[k] -= steps[i].by;
+            if (w->lag[k].at > w->step[i].at) w->y[k] -= w->step[i].by;
     }
 }
 
@@ -268,6 +274,11 @@ static double fit_levels(work *w, double change)
             double r = w->y[k] - curve(w, w->lag[k].at) - w->level[w->lag[k].level];
             observe(&w->e, column, value, n, w->y[k], tukey(r, scale) / (noise * noise));
         }
+        for (int i = 0; i < f->n_steps; i++) {
+            int column = at_step + i;
+            double one = 1;
+            observe(&w->e, &column, &one, 1, w->step[i].by - f->step[i].by, 1 / (step_off * step_off));
+        }
         smooth(&w->e, w, change);
         solve(&w->e);
         memcpy(w->c, w->e.x, (size_t)w->n_knots * sizeof(double));
@@ -290,6 +301,7 @@ static double fit_levels(work *w, double change)
 
 static void fit_curve(work *w, double slope, double change)
 {
+    know_steps(w);
     for (int i = 0; i < w->n_knots; i++) w->c[i] = slope * (w->from + i * w->spacing);
     fit_differences(w, change);
     find_levels(w);
@@ -316,7 +328,6 @@ static int begin(work *w)
     if (!w->y) return UF_ENOMEM;
     w->scratch = w->y + kept;
     w->base = w->lag[kept / 2].lag;
-    for (int k = 0; k < kept; k++) w->y[k] = w->lag[k].lag - w->base;
     return equations_open(w->ctx, &w->e);
 }
 
@@ -351,10 +362,10 @@ int uf_clock_fit(uf_ctx *ctx, uf_lag *lag, int n, const uf_jump *steps, int n_st
     work *w = uf_alloc(ctx, 1, sizeof(*w));
     if (!w) return UF_ENOMEM;
     *out = (uf_fit){ 0 };
-    *w = (work){ .ctx = ctx, .lag = lag, .n = n, .fit = out, .most_levels = n_levels };
+    *w = (work){ .ctx = ctx, .lag = lag, .n = n, .step = steps, .n_steps = n_steps, .fit = out, .most_levels = n_levels };
     int err = begin(w);
     if (err == UF_OK) {
-        know_steps(w, steps, n_steps);
+        know_steps(w);
         double slope = mode_of_slopes(w, 0, 1500e-6, 15e-6);
         slope = mode_of_slopes(w, slope, 100e-6, 2e-6);
         slope = mode_of_slopes(w, slope, 20e-6, .5e-6);

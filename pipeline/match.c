@@ -149,8 +149,10 @@ static line best_line(matcher *m, const coarse *a, const coarse *b, float *weigh
 /* ---- the course of the lag -------------------------------------------------------------------------------------------------- */
 
 typedef struct course { /* of one pair */
-    int *place, n_states;   /* lags, samples at UF_MERGE_COARSE, that are thought of */
+    int *place, n_states;   /* lags in a's middle, samples at UF_MERGE_COARSE, that are thought of */
     int n, length;          /* windows of a, one after the other; samples of one */
+    double slope;           /* by which all of them grow, as the clocks run: a course that had to creep along would rather jump now and then */
+    double middle;          /* s: where they are what they are called */
     float *score;           /* (n, n_states) */
     int *state;             /* n */
     double *lag, *moved;    /* n: s, without the jumps; the jumps until then */
@@ -163,6 +165,11 @@ static void course_close(course *c)
     free(c->state);
     free(c->lag);
 }
+
+static double time_of(const course *c, int k) { return (k + .5) * c->length / UF_MERGE_COARSE; }
+
+/* By how much lags have grown at a time of a, samples. */
+static int64_t grown(const course *c, double at) { return llround(c->slope * (at - c->middle) * UF_MERGE_COARSE); }
 
 /* Where a piece is clearest, within `reach` of a lag (samples): may that be another stretch of the same event, behind a pause of the recorder? */
 static int64_t clearest(const piece *p, const coarse *b, int64_t lag, int64_t reach)
@@ -187,8 +194,12 @@ static int choose_states(const matcher *m, const coarse *a, const coarse *b, con
     if (!mark) return UF_ENOMEM;
     for (int i = -1; i < m->n; i++) {
         int64_t middle = llround((l->lag + .5 * l->slope * (double)a->n / UF_MERGE_COARSE) * UF_MERGE_COARSE), side = reach + llround(drift_most * (double)a->n);
-        if (i >= 0) middle = clearest(&m->piece[i], b, middle, llround(farthest * UF_MERGE_COARSE));
-        if (middle == INT64_MIN) continue;
+        if (i >= 0) {
+            int64_t more = grown(c, ((double)m->piece[i].from + .5 * m->piece[i].n) / UF_MERGE_COARSE);
+            middle = clearest(&m->piece[i], b, middle + more, llround(farthest * UF_MERGE_COARSE));
+            if (middle == INT64_MIN) continue;
+            middle -= more;
+        }
         for (int64_t k = middle - side; k <= middle + side; k++)
             if (k + a->n >= 0 && k + a->n < n_sum) mark[k + a->n] = 1;
     }
@@ -213,17 +224,17 @@ UF_KERNEL static float dot(const float *a, const float *b, int64_t n)
 }
 
 /* What each window of a has in common with b at each lag, as far as it decides: deviations times those that are to be expected at the right one. */
-static void rate(const coarse *a, const coarse *b, const line *l, course *c)
+static void rate(const coarse *a, const coarse *b, const line *l, const course *c)
 {
     static const double top = 10;
     size_t n = (size_t)c->n * (size_t)c->n_states;
     int64_t common = under(llround(l->lag * UF_MERGE_COARSE), a->n, b->n);
     for (int k = 0; k < c->n; k++)
         for (int s = 0; s < c->n_states; s++) {
-            int64_t from = (int64_t)k * c->length, first = from + c->place[s] < 0 ? -c->place[s] : from;
-            int64_t end = from + c->length + c->place[s] > b->n ? b->n - c->place[s] : from + c->length;
+            int64_t lag = c->place[s] + grown(c, time_of(c, k)), from = (int64_t)k * c->length, first = from + lag < 0 ? -lag : from;
+            int64_t end = from + c->length + lag > b->n ? b->n - lag : from + c->length;
             float sum = 0;
-            for (int band = 0; band < UF_MERGE_BANDS && end > first; band++) sum += dot(a->x + band * a->n + first, b->x + band * b->n + first + c->place[s], end - first);
+            for (int band = 0; band < UF_MERGE_BANDS && end > first; band++) sum += dot(a->x + band * a->n + first, b->x + band * b->n + first + lag, end - first);
             c->score[(size_t)k * (size_t)c->n_states + (size_t)s] = sum;
         }
     double unit = deviation(c->score, (int64_t)n), strength = l->z / sqrt(fmax((double)common / c->length, 1));
@@ -231,10 +242,8 @@ static void rate(const coarse *a, const coarse *b, const line *l, course *c)
     for (size_t i = 0; i < n; i++) c->score[i] = (float)(uf_course_worth(fmin((double)c->score[i] / unit, top), strength));
 }
 
-static double time_of(const course *c, int k) { return (k + .5) * c->length / UF_MERGE_COARSE; }
-
-/* Jumps; and the rest of the lag as a line, for places lie a hundredth of a second apart. */
-static void straighten(course *c, uf_jump *jump, int *n_jumps, int least)
+/* Jumps; and the rest of the lag as a line, for places lie a hundredth of a second apart. Returns its slope. */
+static double straighten(course *c, uf_jump *jump, int *n_jumps, int least)
 {
     double w = 0, at = 0, lag = 0, aa = 0, al = 0, moved = 0;
     for (int k = 0; k < c->n; k++) {
@@ -244,7 +253,7 @@ static void straighten(course *c, uf_jump *jump, int *n_jumps, int least)
             moved += (double)step / UF_MERGE_COARSE;
         }
         c->moved[k] = moved;
-        c->lag[k] = (double)c->place[c->state[k]] / UF_MERGE_COARSE - moved;
+        c->lag[k] = (double)(c->place[c->state[k]] + grown(c, time_of(c, k))) / UF_MERGE_COARSE - moved;
     }
     for (int pass = 0; pass < 2; pass++)
         for (int k = 0; k < c->n; k++) {
@@ -254,6 +263,7 @@ static void straighten(course *c, uf_jump *jump, int *n_jumps, int least)
         }
     double slope = aa > 0 ? fmax(fmin(al / aa, drift_most), -drift_most) : 0;
     for (int k = 0; k < c->n; k++) c->lag[k] = lag / w + slope * (time_of(c, k) - at / w);
+    return slope;
 }
 
 /* An anchor for every ten seconds or so between jumps in which something was heard. */
@@ -276,7 +286,7 @@ static int follow(matcher *m, uf_match *out, const line *l)
 {
     static const int longest[] = { 300, 1000 }; /* s: windows of half a second, of one, and else of two */
     const coarse *a = m->low + out->a, *b = m->low + out->b;
-    course c = { .length = UF_MERGE_COARSE / 2 };
+    course c = { .length = UF_MERGE_COARSE / 2, .slope = l->slope, .middle = .5 * (double)a->n / UF_MERGE_COARSE };
     for (int i = 0; i < UF_LEN(longest); i++)
         if (a->n > (int64_t)longest[i] * UF_MERGE_COARSE) c.length *= 2;
     c.n = (int)(a->n / c.length);
@@ -290,10 +300,16 @@ static int follow(matcher *m, uf_match *out, const line *l)
     }
     if (err == UF_OK) {
         c.moved = c.lag + c.n;
-        rate(a, b, l, &c);
         uf_course how = { .place = c.place, .n_states = c.n_states, .creep = 3, .jump = 14, .leap = 300, .near = UF_MERGE_COARSE, .least = 8 };
-        err = uf_course_find(m->ctx, &how, c.score, c.n, c.state);
-        if (err == UF_OK) straighten(&c, out->jump, &out->n_jumps, how.least);
+        for (int round = 0; round < 2 && err == UF_OK; round++) { /* losses have bent the line; the course tells the slope without them */
+            rate(a, b, l, &c);
+            err = uf_course_find(m->ctx, &how, c.score, c.n, c.state);
+            if (err < 0) break;
+            out->n_jumps = 0;
+            double slope = straighten(&c, out->jump, &out->n_jumps, how.least);
+            if (fabs(slope - c.slope) * c.middle * UF_MERGE_COARSE < 2) break;
+            c.slope = slope;
+        }
         if (err == UF_OK) err = keep_anchors(m, out, &c);
     }
     course_close(&c);

@@ -264,7 +264,7 @@ static int join_steps(const uf_fit *known, uf_jump *jump, int n)
 {
     static const double near = .3, nearby = 2.5, none = .003, least = .012; /* s */
     int kept = 0;
-    for (int i = 0; i < known->n_steps && n < UF_FIT_STEPS; i++) jump[n++] = known->step[i];
+    for (int i = 0; i < known->n_steps; i++) jump[n++] = known->step[i];
     qsort(jump, (size_t)n, sizeof(*jump), by_place);
     for (int i = 0; i < n; i++) {
         if (kept && jump[i].at - jump[kept - 1].at < near) jump[kept - 1].by += jump[i].by;
@@ -280,7 +280,7 @@ static int join_steps(const uf_fit *known, uf_jump *jump, int n)
     n = kept;
     kept = 0;
     for (int i = 0; i < n; i++)
-        if (fabs(jump[i].by) >= least) jump[kept++] = jump[i];
+        if (fabs(jump[i].by) >= least && kept < UF_FIT_STEPS) jump[kept++] = jump[i];
     return kept;
 }
 
@@ -321,7 +321,7 @@ static void replace(uf_fit *fit, uf_fit *next, uf_lag_options *o, uf_guess *g)
 /* Where all of the pattern jumps, and what the clock does roughly. */
 static int measure_steps(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit)
 {
-    uf_jump jump[UF_FIT_STEPS];
+    uf_jump jump[2 * UF_FIT_STEPS]; /* found, and known */
     uf_stretch *s = NULL;
     uf_fit next;
     double from, to;

@@ -166,13 +166,28 @@ static int grow(finder *f)
     return UF_OK;
 }
 
+/* One more; where there is no room, the smallest has to go: two places that take turns, as two talkers do, must not push out what was lost. */
+static void note(uf_jump *jump, int *n, uf_jump more)
+{
+    int smallest = 0;
+    if (*n < UF_FIT_STEPS) {
+        jump[(*n)++] = more;
+        return;
+    }
+    for (int i = 1; i < *n; i++)
+        if (fabs(jump[i].by) < fabs(jump[smallest].by)) smallest = i;
+    if (fabs(more.by) <= fabs(jump[smallest].by)) return;
+    memmove(jump + smallest, jump + smallest + 1, (size_t)(*n - 1 - smallest) * sizeof(*jump));
+    jump[*n - 1] = more;
+}
+
 /* Steps between windows; windows that speak for their places, less what the pattern's is. */
 static void report(const finder *f, uf_lag *lag, int *n_lags, uf_jump *jump, int *n_jumps)
 {
     for (int k = 0; k < f->n; k++) {
         int moved = f->place[f->state[k]], before = k ? f->place[f->state[k - 1]] : moved;
-        if (abs(moved - before) >= least * UF_MERGE_RATE && *n_jumps < UF_FIT_STEPS)
-            jump[(*n_jumps)++] = (uf_jump){ .at = .5 * (f->w[k].at + f->w[k - 1].at), .by = (double)(moved - before) / UF_MERGE_RATE };
+        if (abs(moved - before) >= least * UF_MERGE_RATE)
+            note(jump, n_jumps, (uf_jump){ .at = .5 * (f->w[k].at + f->w[k - 1].at), .by = (double)(moved - before) / UF_MERGE_RATE });
         if (f->z[k] > some) lag[(*n_lags)++] = (uf_lag){ .at = f->w[k].at, .lag = (double)(moved + drift(f, k)) / UF_MERGE_RATE, .q = (double)f->z[k], .level = -1 };
     }
 }
