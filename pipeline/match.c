@@ -188,12 +188,12 @@ static int64_t clearest(const piece *p, const coarse *b, int64_t lag, int64_t re
 /* Near the line; and near where single pieces are sure of themselves. */
 static int choose_states(const matcher *m, const coarse *a, const coarse *b, const line *l, course *c)
 {
-    static const double farthest = 30, around = 1.5; /* s that a recorder may lose at once */
+    static const double farthest = 30, around = 1.5, line_off = 2e-4; /* s that a recorder may lose at once; what losses may bend the line by */
     int64_t n_sum = a->n + b->n, reach = llround(around * UF_MERGE_COARSE);
     uint8_t *mark = uf_alloc(m->ctx, (size_t)n_sum, 1);
     if (!mark) return UF_ENOMEM;
     for (int i = -1; i < m->n; i++) {
-        int64_t middle = llround((l->lag + .5 * l->slope * (double)a->n / UF_MERGE_COARSE) * UF_MERGE_COARSE), side = reach + llround(drift_most * (double)a->n);
+        int64_t middle = llround((l->lag + .5 * l->slope * (double)a->n / UF_MERGE_COARSE) * UF_MERGE_COARSE), side = reach + llround(line_off * (double)a->n);
         if (i >= 0) {
             int64_t more = grown(c, ((double)m->piece[i].from + .5 * m->piece[i].n) / UF_MERGE_COARSE);
             middle = clearest(&m->piece[i], b, middle + more, llround(farthest * UF_MERGE_COARSE));
