@@ -47,15 +47,13 @@ static bool is_wide(const uf_beam *b) { return b->o.rate > RATE; }
 
 /* ---- rates ---------------------------------------------------------------------------------------------------------------------- */
 
-static int resample_down(uf_beam *b, int n)
-{
+static int resample_down(uf_beam *b, int n) {
     uf_fifo *to[MOST];
     for (int m = 0; m < b->o.n_mics; m++) to[m] = &b->mic[m].narrow;
     return uf_fifo_resample(b->ctx, b->down, b->planes, n, b->o.n_mics, to);
 }
 
-static int resample_up(uf_beam *b, int n)
-{
+static int resample_up(uf_beam *b, int n) {
     uf_fifo *to[MOST + 1] = { &b->result };
     for (int m = 0; m < b->o.n_mics; m++) to[m + 1] = &b->mic[m].heard;
     return uf_fifo_resample(b->ctx, b->up, b->planes, n, is_wide(b) ? b->o.n_mics + 1 : 1, to);
@@ -72,8 +70,7 @@ static double rough(const float *x, int n) /* energy of differences of neighbour
 
 /* Whose sound above the band is taken: the reference's, if it has any; else that of the microphone that hears the voice best among those
  * that have. */
-static int highs_of(uf_beam *b, size_t from)
-{
+static int highs_of(uf_beam *b, size_t from) {
     double most = 0;
     int best = uf_beam_chunk_reference(b->chunk);
     for (int m = 0; m < b->o.n_mics; m++) {
@@ -99,8 +96,7 @@ static int highs_of(uf_beam *b, size_t from)
 
 /* Nothing is known up there but this: what goes, or is louder here, in the upper half of the band does so above it too. y: n samples of the
  * result; microphone `which` heard x of them. */
-static int add_gains(uf_beam *b, int which, const float *x, const float *y, int n)
-{
+static int add_gains(uf_beam *b, int which, const float *x, const float *y, int n) {
     for (int at = 0; at < n; at += HOP) {
         int some = n - at < HOP ? n - at : HOP;
         float gain = (float)fmin(sqrt(rough(y + at, some) / rough(x + at, some)), 4), none = 0;
@@ -111,8 +107,7 @@ static int add_gains(uf_beam *b, int which, const float *x, const float *y, int 
 
 /* ---- stretches -------------------------------------------------------------------------------------------------------------------- */
 
-static void fetch(uf_beam *b, int64_t first, int size)
-{
+static void fetch(uf_beam *b, int64_t first, int size) {
     for (int m = 0; m < b->o.n_mics; m++) {
         mic *c = &b->mic[m];
         for (int i = 0; i < size; i++) {
@@ -127,8 +122,7 @@ static void fetch(uf_beam *b, int64_t first, int size)
 }
 
 /* Who has brought the n samples from `first` on, frame by frame. */
-static int tell_shares(uf_beam *b, int64_t first, int n)
-{
+static int tell_shares(uf_beam *b, int64_t first, int n) {
     const float *share = uf_beam_chunk_share(b->chunk) + AROUND / HOP * b->o.n_mics;
     for (int at = 0; at < n; at += HOP, share += b->o.n_mics)
         UF_TRY(uf_beam_share_add(&b->share, b->ctx, b->o.n_mics, (double)(first + at) / RATE, (double)(first + (n - at < HOP ? n : at + HOP)) / RATE, share,
@@ -138,8 +132,7 @@ static int tell_shares(uf_beam *b, int64_t first, int n)
 
 /* Stretch number b->n_chunk: its kept samples [first, first + n), with the seam before it; from b->y + AROUND - FADE on, or without seam + AROUND.
  * Returns how many are finished. */
-static int run_chunk(uf_beam *b, int64_t first, int n, bool last)
-{
+static int run_chunk(uf_beam *b, int64_t first, int n, bool last) {
     int size = last ? (n + 2 * AROUND + UNIT - 1) / UNIT * UNIT : CHUNK, before = first ? FADE : 0, end = last ? n : n - FADE;
     const bool *there[MOST];
     for (int m = 0; m < b->o.n_mics; m++) there[m] = b->mic[m].there;
@@ -155,8 +148,7 @@ static int run_chunk(uf_beam *b, int64_t first, int n, bool last)
     return end + before;
 }
 
-static int give_chunk(uf_beam *b, int64_t first, int done)
-{
+static int give_chunk(uf_beam *b, int64_t first, int done) {
     int at = AROUND - (first ? FADE : 0);
     size_t from = b->mic[0].heard.n;
     memcpy(b->planes[0], b->y + at, (size_t)done * sizeof(float));
@@ -167,8 +159,7 @@ static int give_chunk(uf_beam *b, int64_t first, int done)
     return add_gains(b, which, b->mic[which].x + at, b->y + at, done);
 }
 
-static int run_chunks(uf_beam *b)
-{
+static int run_chunks(uf_beam *b) {
     for (;;) {
         int64_t first = b->n_chunk * KEPT, have = b->mic[0].narrow.start + (int64_t)b->mic[0].narrow.n;
         bool last = b->ended && have <= first + KEPT + FADE; /* what is shorter than a seam goes with what is before it */
@@ -191,8 +182,7 @@ static int run_chunks(uf_beam *b)
 /* ---- in and out ------------------------------------------------------------------------------------------------------------------- */
 
 /* n more samples of microphone m are there, or not: hops at 16 kHz that they touch. */
-static int note(uf_beam *b, int m, bool there, int n)
-{
+static int note(uf_beam *b, int m, bool there, int n) {
     uf_fifo *f = &b->there[m];
     int64_t from = b->n_in * RATE / b->o.rate / HOP, to = (b->n_in + n) * RATE / b->o.rate / HOP;
     for (int64_t hop = from; hop <= to; hop++) {
@@ -203,8 +193,7 @@ static int note(uf_beam *b, int m, bool there, int n)
     return UF_OK;
 }
 
-static int take(uf_beam *b, const float *const *x, const float *weight, int from, int n)
-{
+static int take(uf_beam *b, const float *const *x, const float *weight, int from, int n) {
     for (int m = 0; m < b->o.n_mics; m++) {
         float *to = b->planes[m];
         bool there = weight[m] > 0;
@@ -219,8 +208,7 @@ static int take(uf_beam *b, const float *const *x, const float *weight, int from
     return resample_down(b, n);
 }
 
-int uf_beam_push(uf_beam *b, const float *const *x, const float *weight, int n)
-{
+int uf_beam_push(uf_beam *b, const float *const *x, const float *weight, int n) {
     if (b->mix) return uf_beam_mix_push(b->mix, x, weight, n);
     if (b->voice) return uf_voice_push(b->voice, x, n);
     for (int from = 0; from < n; from += BLOCK) UF_TRY(take(b, x, weight, from, n - from < BLOCK ? n - from : BLOCK));
@@ -232,8 +220,7 @@ int uf_beam_push(uf_beam *b, const float *const *x, const float *weight, int n)
 }
 
 /* What is above the band at sample k of what waits: between the middles of two hops, a share of either's microphone. */
-static float above(const uf_beam *b, size_t k)
-{
+static float above(const uf_beam *b, size_t k) {
     double at = (double)(b->n_out + (int64_t)k) * RATE / b->o.rate / HOP - .5, t = at - floor(at), sum = 0;
     for (int m = 0; m < b->o.n_mics; m++) {
         const uf_fifo *g = &b->gain[m];
@@ -245,8 +232,7 @@ static float above(const uf_beam *b, size_t k)
     return (float)sum;
 }
 
-int uf_beam_pull(uf_beam *b, float *y, int most)
-{
+int uf_beam_pull(uf_beam *b, float *y, int most) {
     if (b->mix) return uf_beam_mix_pull(b->mix, y, most);
     if (b->voice) return uf_voice_pull(b->voice, &y, most);
     int64_t left = b->n_in - b->n_out, ready = b->ended ? left : (int64_t)b->result.n;
@@ -268,24 +254,21 @@ int uf_beam_pull(uf_beam *b, float *y, int most)
 
 float uf_beam_weight(const uf_beam *b, int which, int64_t second) { return uf_beam_share_of(&b->share, which, second); }
 
-int uf_beam_leader(const uf_beam *b)
-{
+int uf_beam_leader(const uf_beam *b) {
     int best = 0;
     for (int m = 1; m < b->o.n_mics; m++)
         if (b->share.led[m] > b->share.led[best]) best = m;
     return best;
 }
 
-int uf_beam_reference(const uf_beam *b)
-{
+int uf_beam_reference(const uf_beam *b) {
     return b->mix ? uf_beam_mix_reference(b->mix) : b->voice ? 0 : uf_beam_chunk_reference(b->chunk);
 }
 
 /* ---- opening ---------------------------------------------------------------------------------------------------------------------- */
 
 /* The network again, with the output that keeps the room. */
-static int open_room(uf_beam *b, const char *path)
-{
+static int open_room(uf_beam *b, const char *path) {
     bool can;
     UF_TRY(uf_speech_knows_room(b->ctx, path, &can));
     if (!can) {
@@ -295,8 +278,7 @@ static int open_room(uf_beam *b, const char *path)
     return uf_voice_ears_open(&b->room, b->ctx, path, 1, b->o.float32, true);
 }
 
-static int beam_open(uf_beam *b)
-{
+static int beam_open(uf_beam *b) {
     const uf_beam_options *o = &b->o;
     char *weights = NULL;
     UF_TRY(uf_weights_choose(b->ctx, o->weights, uf_model_speech.file, o->weights_dir, &weights));
@@ -321,8 +303,7 @@ static int beam_open(uf_beam *b)
     return UF_OK;
 }
 
-int uf_beam_open(uf_beam **out, uf_ctx *ctx, const uf_beam_options *o)
-{
+int uf_beam_open(uf_beam **out, uf_ctx *ctx, const uf_beam_options *o) {
     uf_beam *b = uf_alloc(ctx, 1, sizeof(*b));
     int err = UF_OK;
     if (!b) return UF_ENOMEM;
@@ -342,8 +323,7 @@ int uf_beam_open(uf_beam **out, uf_ctx *ctx, const uf_beam_options *o)
     return err;
 }
 
-void uf_beam_close(uf_beam **pb)
-{
+void uf_beam_close(uf_beam **pb) {
     uf_beam *b = *pb;
     if (!b) return;
     uf_voice_close(&b->voice);

@@ -38,8 +38,7 @@ double uf_beam_chunk_quality(const uf_beam_chunk *c, int mic) { return c->qualit
 /* ---- spectra ---------------------------------------------------------------------------------------------------------------- */
 
 /* Frame t is around the samples [t*HOP, (t+1)*HOP); rows re and im of bin b at to + b*step. */
-static void analyse(uf_beam_chunk *c, const float *x, float *to, size_t step)
-{
+static void analyse(uf_beam_chunk *c, const float *x, float *to, size_t step) {
     int n = c->frames * HOP;
     for (int t = 0; t < c->frames; t++) {
         for (int i = 0; i < FFT; i++) {
@@ -54,8 +53,7 @@ static void analyse(uf_beam_chunk *c, const float *x, float *to, size_t step)
     }
 }
 
-static void synthesise(uf_beam_chunk *c, const float *from, float *y)
-{
+static void synthesise(uf_beam_chunk *c, const float *from, float *y) {
     int n = c->frames * HOP;
     memset(y, 0, (size_t)n * sizeof(*y));
     for (int t = 0; t < c->frames; t++) {
@@ -73,8 +71,7 @@ static void synthesise(uf_beam_chunk *c, const float *from, float *y)
 
 /* ---- the network on each microphone -------------------------------------------------------------------------------------------- */
 
-static double level(const float *x, int n)
-{
+static double level(const float *x, int n) {
     double sum = 0;
     for (int i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
     return sqrt(sum / n);
@@ -82,8 +79,7 @@ static double level(const float *x, int n)
 
 static float *voice_of(const uf_beam_chunk *c, int m) { return c->voice + (size_t)m * (size_t)c->o.most; }
 
-static bool any(const bool *there, int n)
-{
+static bool any(const bool *there, int n) {
     for (int i = 0; i < n; i++)
         if (there[i]) return true;
     return false;
@@ -92,8 +88,7 @@ static bool any(const bool *there, int n)
 static int hear_by(const uf_beam_chunk *c, uf_voice_ears *ears, const float *x, float *y) { return uf_voice_ears_hear(ears, 1, c->frames * HOP, &x, &y); }
 static int hear(const uf_beam_chunk *c, const float *x, float *y) { return hear_by(c, c->ears, x, y); }
 
-static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
-{
+static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there) {
     int n = c->frames * HOP;
     const float *in[64] = {NULL};
     float *out[64];
@@ -114,8 +109,7 @@ static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
 }
 
 /* Power of the voice at microphone m while k was there as well, for all m and k: what one is louder by than another is told by what both heard. */
-static void compare(uf_beam_chunk *c)
-{
+static void compare(uf_beam_chunk *c) {
     int n = c->o.n_mics;
     for (int m = 0; m < n; m++) {
         const bool *here = c->present + (size_t)m * (size_t)c->frames;
@@ -135,8 +129,7 @@ static void compare(uf_beam_chunk *c)
 
 /* One microphone decides how the result sounds, all the time; another takes over where that one has gone, or hears a voice far better: another
  * person speaks, who sits there. */
-static void choose(uf_beam_chunk *c)
-{
+static void choose(uf_beam_chunk *c) {
     const double far_better = 10, voice = 1; /* power ratios */
     int best = 0, before = c->reference;
     for (int m = 1; m < c->o.n_mics; m++)
@@ -154,8 +147,7 @@ static void choose(uf_beam_chunk *c)
 }
 
 /* Power and share of the voice from what the network hears at each microphone, the better ones first; brought to the reference's level. */
-static void look(uf_beam_chunk *c)
-{
+static void look(uf_beam_chunk *c) {
     size_t all = (size_t)BINS * (size_t)c->frames;
     double loud[64], sum = 0, reference = 1e-12;
     memset(c->power, 0, all * sizeof(*c->power));
@@ -179,8 +171,7 @@ static void look(uf_beam_chunk *c)
 /* ---- one stretch ----------------------------------------------------------------------------------------------------------------- */
 
 /* In frame t the reference alone has taken over so much of the result. In silence there are no shares. */
-static void lead(uf_beam_chunk *c, int t, double alone)
-{
+static void lead(uf_beam_chunk *c, int t, double alone) {
     float *share = c->share + (size_t)t * (size_t)c->o.n_mics, sum = 0;
     for (int m = 0; m < c->o.n_mics; m++) sum += share[m];
     for (int m = 0; sum > 0 && m < c->o.n_mics; m++) share[m] = (float)((1 - alone) * (double)share[m] + (m == c->reference ? alone : 0));
@@ -188,8 +179,7 @@ static void lead(uf_beam_chunk *c, int t, double alone)
 
 /* Where the network thinks less of the result than of the reference alone, the reference alone takes over: what comes out is never worse
  * than that. Looked at over a second. */
-static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float *y)
-{
+static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float *y) {
     int n = c->frames * HOP, size = BLOCK * HOP, r = c->reference;
     const float *voice = voice_of(c, r);
     const bool *present = c->present + (size_t)r * (size_t)c->frames;
@@ -211,8 +201,7 @@ static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float
 }
 
 /* The filter's result as it leaves: y, the voice in it, or the same in its room. */
-static int end_room(uf_beam_chunk *c, const float *x, const float *beam, float *y)
-{
+static int end_room(uf_beam_chunk *c, const float *x, const float *beam, float *y) {
     if (c->o.keep_room && !c->o.room) {
         memcpy(y, beam, (size_t)c->frames * HOP * sizeof(*y));
         return UF_OK;
@@ -225,8 +214,7 @@ static int end_room(uf_beam_chunk *c, const float *x, const float *beam, float *
     return UF_OK;
 }
 
-int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *there, int n, int from, int to, float *y)
-{
+int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *there, int n, int from, int to, float *y) {
     c->frames = n / HOP;
     UF_TRY(hear_all(c, x, there));
     compare(c);
@@ -253,8 +241,7 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
 
 /* ---- opening ------------------------------------------------------------------------------------------------------------------------ */
 
-int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_ears *ears, const uf_beam_chunk_options *o)
-{
+int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_ears *ears, const uf_beam_chunk_options *o) {
     uf_beam_chunk *c = uf_alloc(ctx, 1, sizeof(*c));
     if (!c) return UF_ENOMEM;
     size_t mics = (size_t)o->n_mics, frames = (size_t)(o->most / HOP), bins = BINS;
@@ -286,8 +273,7 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_ears *ears, co
     return err;
 }
 
-void uf_beam_chunk_close(uf_beam_chunk **pc)
-{
+void uf_beam_chunk_close(uf_beam_chunk **pc) {
     uf_beam_chunk *c = *pc;
     if (!c) return;
     uf_beam_filter_close(&c->filter);

@@ -35,8 +35,7 @@ struct uf_beam_filter {
     float *share;               /* (TOLD, frames, mics) */
 };
 
-void uf_beam_look(const float *heard, size_t step, const float *voice, int frames, float share, float level, float *power, float *mask)
-{
+void uf_beam_look(const float *heard, size_t step, const float *voice, int frames, float share, float level, float *power, float *mask) {
     for (int b = 0; b < BINS; b++) {
         const float *x = heard + (size_t)b * step, *s = voice + (size_t)(2 * b) * (size_t)frames;
         float *p = power + (size_t)b * (size_t)frames, *m = mask + (size_t)b * (size_t)frames;
@@ -52,8 +51,7 @@ void uf_beam_look(const float *heard, size_t step, const float *voice, int frame
 
 /* 1 / the power of the voice: what is quiet in it is noise and room, and decides (maximum likelihood of a voice that is Gaussian with this
  * power: Cho et al. 2019, arXiv:1905.03982; Nakatani & Kinoshita 2019, arXiv:1812.08400). The floor keeps pauses from deciding alone. */
-static void weigh(uf_beam_filter *f, const uf_beam_filter_job *j, int b, float *weight)
-{
+static void weigh(uf_beam_filter *f, const uf_beam_filter_job *j, int b, float *weight) {
     const float *p = j->power + (size_t)b * (size_t)j->frames;
     double mean = 0;
     for (int t = 0; t < j->frames; t++) mean += (double)p[t] / j->frames;
@@ -64,8 +62,7 @@ static void weigh(uf_beam_filter *f, const uf_beam_filter_job *j, int b, float *
 }
 
 /* Covariances of one block: of the voice, by its share; of all, by the weight. */
-static void measure(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b, int block)
-{
+static void measure(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b, int block) {
     int n = f->o.n_mics, frames = j->frames, at = block * BLOCK;
     const float *mask = j->mask + (size_t)b * (size_t)frames + at;
     uf_complex *speech = s->speech + block * n * n, *noise = s->noise + block * n * n;
@@ -91,8 +88,7 @@ static void measure(const uf_beam_filter *f, const uf_beam_filter_job *j, scratc
 
 /* What is near in time counts most, before and after: block k becomes the sum of all blocks j times memory^|k-j|, with what was learnt earlier
  * before the block `from`. From `from` to `to` is learnt, if `learn`. sums: scratch, `blocks` of them. */
-static void remember(uf_complex *cov, int blocks, int size, double memory, uf_complex *learnt, const uf_beam_filter_job *j, uf_complex *sums)
-{
+static void remember(uf_complex *cov, int blocks, int size, double memory, uf_complex *learnt, const uf_beam_filter_job *j, uf_complex *sums) {
     for (int i = 0; i < size; i++) {
         uf_complex past = learnt[i], next = 0;
         for (int k = j->from; k < blocks; k++) {
@@ -110,8 +106,7 @@ static void remember(uf_complex *cov, int blocks, int size, double memory, uf_co
 }
 
 /* The microphones of bin b as they are, silent where they are not there. */
-static void fetch(const uf_beam_filter *f, const uf_beam_filter_job *j, int b, float *x)
-{
+static void fetch(const uf_beam_filter *f, const uf_beam_filter_job *j, int b, float *x) {
     size_t row = (size_t)j->frames, n = (size_t)f->o.n_mics;
     memcpy(x, j->spectrum + (size_t)b * 2 * n * row, 2 * n * row * sizeof(*x));
     for (int m = 0; m < f->o.n_mics; m++)
@@ -119,16 +114,14 @@ static void fetch(const uf_beam_filter *f, const uf_beam_filter_job *j, int b, f
             if (!j->present[(size_t)m * row + (size_t)t]) x[(size_t)(2 * m) * row + (size_t)t] = x[(size_t)(2 * m + 1) * row + (size_t)t] = 0;
 }
 
-static uf_wpe_options wpe_options(const uf_beam_filter_options *o, int frames)
-{
+static uf_wpe_options wpe_options(const uf_beam_filter_options *o, int frames) {
     int taps = o->n_mics <= 2 ? 8 : o->n_mics <= 4 ? 4 : o->n_mics <= 8 ? 3 : 1;
     return (uf_wpe_options){.mics = o->n_mics, .frames = frames, .taps = taps, .delay = 4, .rounds = 1, .ridge = .03};
 }
 
 /* How much of what was taken away is to stay away, 0 to 1: as much as brings the reference nearest to what the network takes for the voice. A
  * held vowel can be predicted as well as a room; in a dry one the prediction would eat it. */
-static float share_of(const uf_beam_filter_job *j, const float *x, const float *dry, int b)
-{
+static float share_of(const uf_beam_filter_job *j, const float *x, const float *dry, int b) {
     const float *voice = j->voice + (size_t)(2 * b) * (size_t)j->frames;
     double dot = 0, size = 1e-20;
     for (int t = 0; t < 2 * j->frames; t++) {
@@ -139,8 +132,7 @@ static float share_of(const uf_beam_filter_job *j, const float *x, const float *
     return (float)fmin(fmax(1 * dot / size, 0), 1);
 }
 
-static void dry(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b)
-{
+static void dry(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b) {
     float *re[64], *im[64];
     uf_wpe_options o = wpe_options(&f->o, j->frames);
     if (o.taps < 1 || f->o.n_mics > 12) return;
@@ -156,16 +148,14 @@ static void dry(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s
 }
 
 /* Of microphone m in frame t: from the middle of one block to the middle of the next a share of both blocks' w. */
-static uf_complex weight_at(const scratch *s, int n, int blocks, int m, int t)
-{
+static uf_complex weight_at(const scratch *s, int n, int blocks, int m, int t) {
     double at = (t + .5) / BLOCK - .5, share = at - floor(at);
     int k = (int)floor(at), a = k < 0 ? 0 : k, z = k + 1 < blocks ? k + 1 : blocks - 1;
     return (1 - share) * s->w[a * n + m] + share * s->w[z * n + m];
 }
 
 /* y = w^H x. */
-static void apply(const uf_beam_filter *f, const uf_beam_filter_job *j, const scratch *s, float *y)
-{
+static void apply(const uf_beam_filter *f, const uf_beam_filter_job *j, const scratch *s, float *y) {
     int n = f->o.n_mics, frames = j->frames, blocks = frames / BLOCK;
     memset(y, 0, (size_t)(2 * frames) * sizeof(*y));
     for (int t = 0; t < frames; t++) {
@@ -180,8 +170,7 @@ static void apply(const uf_beam_filter *f, const uf_beam_filter_job *j, const sc
 }
 
 /* Of what goes into that sum, each microphone's share of the energy, frame by frame; all 0 in silence. to: (frames, mics) */
-static void tell_shares(const uf_beam_filter *f, const uf_beam_filter_job *j, const scratch *s, float *to)
-{
+static void tell_shares(const uf_beam_filter *f, const uf_beam_filter_job *j, const scratch *s, float *to) {
     int n = f->o.n_mics, frames = j->frames;
     for (int t = 0; t < frames; t++, to += n) {
         double energy[64], sum = 0;
@@ -195,8 +184,7 @@ static void tell_shares(const uf_beam_filter *f, const uf_beam_filter_job *j, co
     }
 }
 
-static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b, float *y)
-{
+static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b, float *y) {
     int n = f->o.n_mics, size = n * n, blocks = j->frames / BLOCK;
     fetch(f, j, b, s->x);
     weigh(f, j, b, s->weight);
@@ -216,8 +204,7 @@ static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, 
 
 /* Covariances with a reference that is away tell its voice only as far as both were heard together, and would make it too quiet: the best
  * that is there stands in, as loud as the reference was. */
-static void stand_in(uf_beam_filter *f, const uf_beam_filter_job *j, int k)
-{
+static void stand_in(uf_beam_filter *f, const uf_beam_filter_job *j, int k) {
     const int *there = f->there + k * f->o.n_mics;
     int best = -1;
     f->reference[k] = j->reference;
@@ -233,8 +220,7 @@ static void stand_in(uf_beam_filter *f, const uf_beam_filter_job *j, int k)
 }
 
 /* Nobody is there all the time: who is there for most of block k, of equals the one that hears the voice better, is better than nobody. */
-static void make_do(uf_beam_filter *f, const uf_beam_filter_job *j, int k)
-{
+static void make_do(uf_beam_filter *f, const uf_beam_filter_job *j, int k) {
     int most = 0, best = -1;
     for (int m = 0; m < f->o.n_mics; m++) {
         const bool *present = j->present + (size_t)m * (size_t)j->frames + (size_t)k * BLOCK;
@@ -246,8 +232,7 @@ static void make_do(uf_beam_filter *f, const uf_beam_filter_job *j, int k)
 }
 
 /* Who is there in all of a block and its neighbours, whose filters reach into it. */
-static void count(uf_beam_filter *f, const uf_beam_filter_job *j)
-{
+static void count(uf_beam_filter *f, const uf_beam_filter_job *j) {
     int n = f->o.n_mics;
     for (int k = 0; k < j->frames / BLOCK; k++) {
         f->n_there[k] = 0;
@@ -263,8 +248,7 @@ static void count(uf_beam_filter *f, const uf_beam_filter_job *j)
 }
 
 /* The mean over the bins that say anything, in their order: the same for any number of threads. */
-static void mean_shares(const uf_beam_filter *f, const uf_beam_filter_job *j)
-{
+static void mean_shares(const uf_beam_filter *f, const uf_beam_filter_job *j) {
     int n = f->o.n_mics, all = j->frames * n;
     for (int k = 0; k < all; k += n) {
         double mean[64] = {0}, sum = 0;
@@ -275,16 +259,14 @@ static void mean_shares(const uf_beam_filter *f, const uf_beam_filter_job *j)
     }
 }
 
-void uf_beam_filter_run(uf_beam_filter *f, const uf_beam_filter_job *j, float *y)
-{
+void uf_beam_filter_run(uf_beam_filter *f, const uf_beam_filter_job *j, float *y) {
     count(f, j);
 #pragma omp parallel for schedule(static) num_threads(f->n_threads)
     for (int b = 0; b < BINS; b++) run_bin(f, j, &f->scratch[omp_get_thread_num()], b, y + (size_t)(2 * b) * (size_t)j->frames);
     if (j->share) mean_shares(f, j);
 }
 
-static bool scratch_open(uf_ctx *ctx, scratch *s, const uf_beam_filter_options *o)
-{
+static bool scratch_open(uf_ctx *ctx, scratch *s, const uf_beam_filter_options *o) {
     size_t n = (size_t)o->n_mics, frames = (size_t)o->frames, blocks = frames / BLOCK;
     uf_wpe_options wpe = wpe_options(o, o->frames);
     s->speech = uf_alloc(ctx, blocks * n * n, sizeof(uf_complex));
@@ -300,8 +282,7 @@ static bool scratch_open(uf_ctx *ctx, scratch *s, const uf_beam_filter_options *
     return s->speech && s->noise && s->sums && s->solve && s->w && s->x && s->wet && s->weight && s->q && s->wpe;
 }
 
-int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_options *o)
-{
+int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_options *o) {
     uf_beam_filter *f = uf_alloc(ctx, 1, sizeof(*f));
     if (!f) return UF_ENOMEM;
     size_t n = (size_t)o->n_mics, blocks = (size_t)(o->frames / BLOCK);
@@ -327,8 +308,7 @@ int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_
     return UF_OK;
 }
 
-void uf_beam_filter_close(uf_beam_filter **pf)
-{
+void uf_beam_filter_close(uf_beam_filter **pf) {
     uf_beam_filter *f = *pf;
     if (!f) return;
     for (int i = 0; f->scratch && i < f->n_threads; i++) {

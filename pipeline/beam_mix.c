@@ -33,8 +33,7 @@ static int bins(const uf_beam_mix *x) { return x->size / 2 + 1; }
 static float *frame_of(const uf_beam_mix *x, int m, int t) { return x->spectrum + ((size_t)m * FRAMES + (size_t)t) * (size_t)(2 * bins(x)); }
 
 /* A third of an octave each, from 60 Hz. */
-static void lay_bands(uf_beam_mix *x)
-{
+static void lay_bands(uf_beam_mix *x) {
     for (int b = 0; b < bins(x) && b < UF_LEN(x->band_of); b++) {
         double hertz = (double)b * x->rate / x->size, at = hertz < 60 ? 0 : 1 + floor(3 * log2(hertz / 60));
         x->band_of[b] = at < BANDS ? (int)at : BANDS - 1;
@@ -43,8 +42,7 @@ static void lay_bands(uf_beam_mix *x)
 
 /* ---- what they have in common -------------------------------------------------------------------------------------------------------- */
 
-static void analyse(uf_beam_mix *x, int m, int t)
-{
+static void analyse(uf_beam_mix *x, int m, int t) {
     const float *from = x->in[m].at + (size_t)t * (size_t)x->hop;
     for (int i = 0; i < x->size; i++) x->fft.time[i] = from[i] * x->window[i];
     uf_fft_forward(&x->fft);
@@ -55,8 +53,7 @@ static void analyse(uf_beam_mix *x, int m, int t)
 }
 
 /* The loudest that is there all the time: the nearest, as far as anybody can tell. */
-static void choose(uf_beam_mix *x, int frames)
-{
+static void choose(uf_beam_mix *x, int frames) {
     double most = -1;
     for (int m = 0; m < x->n_mics; m++) {
         double sum = 0;
@@ -66,8 +63,7 @@ static void choose(uf_beam_mix *x, int frames)
     }
 }
 
-static void measure(uf_beam_mix *x, int frames)
-{
+static void measure(uf_beam_mix *x, int frames) {
     for (int m = 0; m < x->n_mics; m++) {
         for (int k = 0; k < BANDS; k++) x->own[m][k] *= .7, x->cross[m][k][0] *= .7, x->cross[m][k][1] *= .7, x->shared[m][k] *= .7;
         for (int t = 0; t < frames; t++) {
@@ -87,8 +83,7 @@ static void measure(uf_beam_mix *x, int frames)
 
 /* Level and colour as the reference's, within 12 dB; and a share that falls with what is not common to both: where two microphones do not
  * agree, adding them would only comb. */
-static void set_gains(uf_beam_mix *x)
-{
+static void set_gains(uf_beam_mix *x) {
     memcpy(x->gain[0], x->gain[1], sizeof x->gain[0]);
     for (int m = 0; m < x->n_mics; m++)
         for (int k = 0; k < BANDS; k++) {
@@ -103,8 +98,7 @@ static void set_gains(uf_beam_mix *x)
 /* ---- the mixture ----------------------------------------------------------------------------------------------------------------------- */
 
 /* How much of frame t's bin in band k is microphone m: gain; and its share in the sum. */
-static void weights(const uf_beam_mix *x, int t, int k, float *w)
-{
+static void weights(const uf_beam_mix *x, int t, int k, float *w) {
     float at = ((float)t + .5f) / FRAMES, sum = 0, own;
     for (int m = 0; m < x->n_mics; m++) {
         double s = x->shared[m][k] + 1e-12, o = x->own[m][k] + 1e-12, level = fmin(fmax(sqrt(s / o), .25), 4);
@@ -119,8 +113,7 @@ static void weights(const uf_beam_mix *x, int t, int k, float *w)
 }
 
 /* What each microphone brings into frame t, whose own time is the hop in its middle. */
-static int tell_shares(const uf_beam_mix *x, int t, float w[BANDS][MOST])
-{
+static int tell_shares(const uf_beam_mix *x, int t, float w[BANDS][MOST]) {
     double energy[MOST][BANDS] = {{0}}, wide[BANDS] = {0};
     float share[MOST] = {0};
     for (int b = (UF_SHARE_FROM * x->size + x->rate - 1) / x->rate; b <= UF_SHARE_TO * x->size / x->rate && b < bins(x); b++) {
@@ -144,8 +137,7 @@ static int tell_shares(const uf_beam_mix *x, int t, float w[BANDS][MOST])
     return from >= 0 && to > from ? uf_beam_share_add(x->share, x->ctx, x->n_mics, (double)from / x->rate, (double)to / x->rate, share, x->reference) : UF_OK;
 }
 
-static int mix(uf_beam_mix *x, int t)
-{
+static int mix(uf_beam_mix *x, int t) {
     float w[BANDS][MOST];
     for (int k = 0; k < BANDS; k++) weights(x, t, k, w[k]);
     UF_TRY(tell_shares(x, t, w));
@@ -165,8 +157,7 @@ static int mix(uf_beam_mix *x, int t)
     return UF_OK;
 }
 
-static int run(uf_beam_mix *x)
-{
+static int run(uf_beam_mix *x) {
     for (;;) {
         int64_t have = (int64_t)x->in[0].n;
         int frames = have < x->size ? 0 : (int)((have - x->size) / x->hop + 1);
@@ -186,8 +177,7 @@ static int run(uf_beam_mix *x)
 }
 
 /* n samples of silence to every microphone: a frame's beginning lies before the first sample, and its end after the last. */
-static int pad(uf_beam_mix *x, int n)
-{
+static int pad(uf_beam_mix *x, int n) {
     static const float silence[256], one[256] = {[0] = 1};
     for (int m = 0; m < x->n_mics; m++)
         for (int at = 0; at < n; at++) {
@@ -197,8 +187,7 @@ static int pad(uf_beam_mix *x, int n)
     return UF_OK;
 }
 
-int uf_beam_mix_push(uf_beam_mix *x, const float *const *in, const float *weight, int n)
-{
+int uf_beam_mix_push(uf_beam_mix *x, const float *const *in, const float *weight, int n) {
     if (x->ended) return UF_OK;
     if (!x->n_in && !x->n_frames++) UF_TRY(pad(x, x->size - x->hop));
     for (int m = 0; m < x->n_mics; m++)
@@ -215,8 +204,7 @@ int uf_beam_mix_push(uf_beam_mix *x, const float *const *in, const float *weight
     return run(x);
 }
 
-int uf_beam_mix_pull(uf_beam_mix *x, float *y, int most)
-{
+int uf_beam_mix_pull(uf_beam_mix *x, float *y, int most) {
     int skip = x->size - x->hop, n = most;
     if (!x->n_out && (int)x->result.n < skip) return 0;
     if (!x->n_out && x->result.start == 0) uf_fifo_drop(&x->result, (size_t)skip);
@@ -228,8 +216,7 @@ int uf_beam_mix_pull(uf_beam_mix *x, float *y, int most)
     return n;
 }
 
-int uf_beam_mix_open(uf_beam_mix **out, uf_ctx *ctx, int n_mics, int rate, int reference, uf_beam_share *share)
-{
+int uf_beam_mix_open(uf_beam_mix **out, uf_ctx *ctx, int n_mics, int rate, int reference, uf_beam_share *share) {
     uf_beam_mix *x = uf_alloc(ctx, 1, sizeof *x);
     if (!x) return UF_ENOMEM;
     x->ctx = ctx;
@@ -258,8 +245,7 @@ int uf_beam_mix_open(uf_beam_mix **out, uf_ctx *ctx, int n_mics, int rate, int r
     return UF_OK;
 }
 
-void uf_beam_mix_close(uf_beam_mix **px)
-{
+void uf_beam_mix_close(uf_beam_mix **px) {
     uf_beam_mix *x = *px;
     if (!x) return;
     uf_fft_close(&x->fft);

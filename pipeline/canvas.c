@@ -26,20 +26,17 @@ struct uf_canvas {
     uf_guided *guided;
 };
 
-static int buffer_open(uf_ctx *ctx, buffer *b, int w, int h, int bytes)
-{
+static int buffer_open(uf_ctx *ctx, buffer *b, int w, int h, int bytes) {
     b->stride = ((size_t)w * (size_t)bytes + 63) / 64 * 64;
     b->data = uf_alloc(ctx, (size_t)h + 1, b->stride); /* one row to spare: zimg reads whole vectors */
     return b->data ? UF_OK : UF_ENOMEM;
 }
 
-static uf_plane plane(const buffer *b)
-{
+static uf_plane plane(const buffer *b) {
     return (uf_plane){ b->data, (ptrdiff_t)b->stride };
 }
 
-static int check_format(uf_ctx *ctx, const AVPixFmtDescriptor *d)
-{
+static int check_format(uf_ctx *ctx, const AVPixFmtDescriptor *d) {
     uint64_t odd = AV_PIX_FMT_FLAG_FLOAT | AV_PIX_FMT_FLAG_BAYER | AV_PIX_FMT_FLAG_HWACCEL;
     if ((d->flags & odd) || d->comp[0].depth > 16)
         return uf_fail(ctx, UF_EUNSUPPORTED, "cannot colour pixel format '%s'; convert the input to 8 to 16 bit integers first",
@@ -47,8 +44,7 @@ static int check_format(uf_ctx *ctx, const AVPixFmtDescriptor *d)
     return UF_OK;
 }
 
-static int open_buffers(uf_canvas *c)
-{
+static int open_buffers(uf_canvas *c) {
     int in = c->in_depth > 8 ? 2 : 1, luma = c->luma_depth > 8 ? 2 : 1, out = c->to->comp[0].depth > 8 ? 2 : 1;
     for (int i = 0; i < 3; i++) {
         if (c->rgb_in) UF_TRY(buffer_open(c->ctx, &c->rgb[i], c->w, c->h, in));
@@ -64,16 +60,14 @@ static int open_buffers(uf_canvas *c)
 }
 
 /* Distance of the target's chroma samples from the centres of their blocks of luma, in chroma samples. */
-static void find_shift(const uf_canvas *c, double *x, double *y)
-{
+static void find_shift(const uf_canvas *c, double *x, double *y) {
     int left = 128, top = 128;
     if (avcodec_enum_to_chroma_pos(&left, &top, c->target.location) < 0) left = 0, top = 128;
     *x = c->to->log2_chroma_w && !c->rgb_out ? (left - 128) / 512.0 : 0;
     *y = c->to->log2_chroma_h && !c->rgb_out ? (top - 128) / 512.0 : 0;
 }
 
-static int open_graphs(uf_canvas *c)
-{
+static int open_graphs(uf_canvas *c) {
     double sx, sy;
     int out_depth = c->to->comp[0].depth;
     bool out_full = c->target.range == AVCOL_RANGE_JPEG;
@@ -100,8 +94,7 @@ static int open_graphs(uf_canvas *c)
     return uf_guided_open(&c->guided, c->ctx, c->net_w / 2, c->net_h / 2, c->cw, c->ch, (float)sx, (float)sy);
 }
 
-int uf_canvas_open(uf_canvas **out, uf_ctx *ctx, const AVFrame *source, const uf_target *target, int net_w, int net_h)
-{
+int uf_canvas_open(uf_canvas **out, uf_ctx *ctx, const AVFrame *source, const uf_target *target, int net_w, int net_h) {
     int err;
     uf_canvas *c = uf_alloc(ctx, 1, sizeof(*c));
     if (!c) return UF_ENOMEM;
@@ -127,8 +120,7 @@ int uf_canvas_open(uf_canvas **out, uf_ctx *ctx, const AVFrame *source, const uf
     return err;
 }
 
-void uf_canvas_close(uf_canvas **canvas)
-{
+void uf_canvas_close(uf_canvas **canvas) {
     uf_canvas *c = canvas ? *canvas : NULL;
     buffer *buffers[] = { c ? &c->luma : NULL, c ? &c->deep : NULL, c ? &c->guide : NULL, c ? &c->cb : NULL, c ? &c->cr : NULL };
     if (!c) return;
@@ -149,8 +141,7 @@ void uf_canvas_close(uf_canvas **canvas)
 }
 
 /* A plane whose rows can be copied as they are. */
-static bool plain(const AVPixFmtDescriptor *d, int comp)
-{
+static bool plain(const AVPixFmtDescriptor *d, int comp) {
     const AVComponentDescriptor *k = &d->comp[comp];
     uint64_t odd = AV_PIX_FMT_FLAG_BITSTREAM | AV_PIX_FMT_FLAG_PAL;
     bool foreign = k->depth > 8 && !(d->flags & AV_PIX_FMT_FLAG_BE) != !AV_HAVE_BIGENDIAN;
@@ -158,15 +149,13 @@ static bool plain(const AVPixFmtDescriptor *d, int comp)
 }
 
 /* Entry of a palette: a native-endian ARGB word; comp counts R, G, B, A. */
-static uint8_t look_up(const AVFrame *f, int index, int comp)
-{
+static uint8_t look_up(const AVFrame *f, int index, int comp) {
     static const int shift[] = { 16, 8, 0, 24 };
     return (uint8_t)(((const uint32_t *)(const void *)f->data[1])[index] >> shift[comp]);
 }
 
 /* One component of any integer format into b: bytes when its depth is 8 or less, else 16-bit words. */
-static void read_component(const uf_canvas *c, const AVFrame *f, int comp, buffer *b)
-{
+static void read_component(const uf_canvas *c, const AVFrame *f, int comp, buffer *b) {
     const AVPixFmtDescriptor *d = c->from;
     bool pal = (d->flags & AV_PIX_FMT_FLAG_PAL) != 0;
     int from = pal ? 0 : comp, depth = d->comp[from].depth, index = d->comp[from].plane;
@@ -188,8 +177,7 @@ static void read_component(const uf_canvas *c, const AVFrame *f, int comp, buffe
     }
 }
 
-static void write_component(const uf_canvas *c, AVFrame *f, int comp, const buffer *b, int w, int h, int depth)
-{
+static void write_component(const uf_canvas *c, AVFrame *f, int comp, const buffer *b, int w, int h, int depth) {
     int plane_index = c->to->comp[comp].plane, to_depth = c->to->comp[comp].depth;
     for (int y = 0; y < h; y++) {
         const uint8_t *row = b->data + (size_t)y * b->stride;
@@ -206,8 +194,7 @@ static void write_component(const uf_canvas *c, AVFrame *f, int comp, const buff
 }
 
 /* The source's brightness, into c->luma. */
-static int read_luma(uf_canvas *c, const AVFrame *source)
-{
+static int read_luma(uf_canvas *c, const AVFrame *source) {
     uf_plane luma = plane(&c->luma), rgb[3];
     if (!c->rgb_in) {
         read_component(c, source, 0, &c->luma);
@@ -220,8 +207,7 @@ static int read_luma(uf_canvas *c, const AVFrame *source)
     return uf_zscale_run(c->to_grey, rgb, &luma);
 }
 
-int uf_canvas_luma(uf_canvas *c, const AVFrame *source, float *net_luma)
-{
+int uf_canvas_luma(uf_canvas *c, const AVFrame *source, float *net_luma) {
     uf_plane luma = plane(&c->luma), net = { net_luma, (ptrdiff_t)c->net_w * 4 };
     UF_TRY(read_luma(c, source));
     UF_TRY(uf_zscale_run(c->to_net, &luma, &net));
@@ -231,16 +217,14 @@ int uf_canvas_luma(uf_canvas *c, const AVFrame *source, float *net_luma)
 }
 
 /* FFmpeg's writer of packed samples sets bits and clears none, and memory comes back as it was left. */
-static void clear(const uf_canvas *c, AVFrame *f)
-{
+static void clear(const uf_canvas *c, AVFrame *f) {
     bool all = true;
     for (int i = 0; i < c->to->nb_components; i++) all &= plain(c->to, i);
     for (int i = 0; i < UF_LEN(f->buf) && !all; i++)
         if (f->buf[i]) memset(f->buf[i]->data, 0, f->buf[i]->size);
 }
 
-static int new_frame(uf_canvas *c, const AVFrame *source, AVFrame **out)
-{
+static int new_frame(uf_canvas *c, const AVFrame *source, AVFrame **out) {
     AVFrame *f = av_frame_alloc();
     if (!f || av_frame_copy_props(f, source) < 0) goto fail;
     f->format = c->target.format;
@@ -260,24 +244,21 @@ fail:
 }
 
 /* Luma into an YCbCr frame: the source's samples, unless the encoder asked for another depth or range. */
-static int put_luma(uf_canvas *c, AVFrame *f)
-{
+static int put_luma(uf_canvas *c, AVFrame *f) {
     uf_plane from = plane(&c->luma), to = plane(&c->deep);
     if (c->to_luma) UF_TRY(uf_zscale_run(c->to_luma, &from, &to));
     write_component(c, f, 0, c->to_luma ? &c->deep : &c->luma, c->w, c->h, c->to_luma ? c->to->comp[0].depth : c->luma_depth);
     return UF_OK;
 }
 
-static void put_alpha(uf_canvas *c, const AVFrame *source, AVFrame *f)
-{
+static void put_alpha(uf_canvas *c, const AVFrame *source, AVFrame *f) {
     int from = c->from->flags & AV_PIX_FMT_FLAG_PAL ? 3 : c->from->nb_components - 1, to = c->to->nb_components - 1;
     if (!(c->to->flags & AV_PIX_FMT_FLAG_ALPHA)) return;
     read_component(c, source, from, &c->deep);
     write_component(c, f, to, &c->deep, c->w, c->h, c->in_depth);
 }
 
-int uf_canvas_paint(uf_canvas *c, const AVFrame *source, const float *small, const float *chroma, AVFrame **out)
-{
+int uf_canvas_paint(uf_canvas *c, const AVFrame *source, const float *small, const float *chroma, AVFrame **out) {
     uf_plane luma = plane(&c->luma), in[3] = { plane(&c->guide), plane(&c->cb), plane(&c->cr) };
     uf_plane to[3] = { plane(&c->out[0]), plane(&c->out[1]), plane(&c->out[2]) };
     int depth = c->to->comp[0].depth, err;
@@ -295,8 +276,7 @@ int uf_canvas_paint(uf_canvas *c, const AVFrame *source, const float *small, con
     return err;
 }
 
-int uf_canvas_open_png(uf_canvas **out, uf_ctx *ctx, const AVFrame *source, int net_w, int net_h)
-{
+int uf_canvas_open_png(uf_canvas **out, uf_ctx *ctx, const AVFrame *source, int net_w, int net_h) {
     const AVCodec *png = avcodec_find_encoder(AV_CODEC_ID_PNG);
     uf_target target;
     if (!png) return uf_fail(ctx, UF_EUNSUPPORTED, "this FFmpeg writes no PNG; install a full one");

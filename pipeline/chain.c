@@ -49,31 +49,26 @@ struct uf_chain {
     void *user;
 };
 
-static size_t plane_size(const uf_chain *c)
-{
+static size_t plane_size(const uf_chain *c) {
     return (size_t)c->size.pitch * (size_t)(c->size.h + 1);
 }
 
 /* One sample of luma follows the other, in whole bytes of this machine's order: what nearly all films have. */
-static bool lies_plainly(const uf_chain *c)
-{
+static bool lies_plainly(const uf_chain *c) {
     const AVComponentDescriptor *d = &c->format->comp[0];
     bool big = (c->format->flags & AV_PIX_FMT_FLAG_BE) != 0;
     return d->offset == 0 && d->shift == 0 && (d->depth <= 8 ? d->step == 1 : d->step == 2 && big == (AV_HAVE_BIGENDIAN != 0));
 }
 
-UF_CLONES static void read_bytes(const uint8_t *from, float *to, int n, float one)
-{
+UF_CLONES static void read_bytes(const uint8_t *from, float *to, int n, float one) {
     for (int i = 0; i < n; i++) to[i] = (float)from[i] * one;
 }
 
-UF_CLONES static void read_words(const uint16_t *from, float *to, int n, float one)
-{
+UF_CLONES static void read_words(const uint16_t *from, float *to, int n, float one) {
     for (int i = 0; i < n; i++) to[i] = (float)from[i] * one;
 }
 
-static void read_luma(uf_chain *c, const AVFrame *f, float *luma)
-{
+static void read_luma(uf_chain *c, const AVFrame *f, float *luma) {
     float one = 1.f / (float)((1 << c->depth) - 1);
     for (int y = 0; y < c->size.h; y++, luma += c->size.pitch) {
         const uint8_t *row = f->data[0] + (ptrdiff_t)y * f->linesize[0];
@@ -84,15 +79,13 @@ static void read_luma(uf_chain *c, const AVFrame *f, float *luma)
 }
 
 /* FFmpeg sets bits and clears none, since other components may share the bytes. */
-static void clear_luma(const uf_chain *c, AVFrame *f, int y)
-{
+static void clear_luma(const uf_chain *c, AVFrame *f, int y) {
     const AVComponentDescriptor *d = &c->format->comp[0];
     uint8_t *p = f->data[d->plane] + (ptrdiff_t)y * f->linesize[d->plane] + d->offset;
     for (int x = 0; x < c->size.w; x++, p += d->step) memset(p, 0, (size_t)(d->depth + d->shift + 7) / 8);
 }
 
-static int write_luma(uf_chain *c, AVFrame *f, const float *luma)
-{
+static int write_luma(uf_chain *c, AVFrame *f, const float *luma) {
     float most = (float)((1 << c->depth) - 1);
     if (av_frame_make_writable(f) < 0) return uf_fail(c->ctx, UF_ENOMEM, "out of memory for a frame of %dx%d", c->size.w, c->size.h);
     for (int y = 0; y < c->size.h; y++, luma += c->size.pitch) {
@@ -105,15 +98,13 @@ static int write_luma(uf_chain *c, AVFrame *f, const float *luma)
 
 /* ---- telling ------------------------------------------------------------------------------------------------------ */
 
-static bool any(const uint8_t *mask, size_t n)
-{
+static bool any(const uint8_t *mask, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (mask[i]) return true;
     return false;
 }
 
-static int tell(uf_chain *c, const line *l, const entry *e, const char *said)
-{
+static int tell(uf_chain *c, const line *l, const entry *e, const char *said) {
     uf_log(c->ctx, UF_LOG_DEBUG, "frame %" PRId64 ": %s: %s", e->number, l->stage->name, said);
     if (!c->list || e->number < c->o.done) return UF_OK;
     if (fprintf(c->list, "%" PRId64 ",%s,\"%s\"\n", e->number, l->stage->name, said) < 0)
@@ -125,8 +116,7 @@ static int tell(uf_chain *c, const line *l, const entry *e, const char *said)
     return err;
 }
 
-static int open_list(uf_chain *c)
-{
+static int open_list(uf_chain *c) {
     if (!c->o.masks) return UF_OK;
     if (mkdir(c->o.masks, 0777) != 0 && errno != EEXIST)
         return uf_fail(c->ctx, UF_EIO, "cannot make the folder '%s': %s; give another one", c->o.masks, strerror(errno));
@@ -144,8 +134,7 @@ static int open_list(uf_chain *c)
 static int into(uf_chain *c, int i, AVFrame *f, bool begins, int64_t number);
 
 /* The frames around entry `at` that are of its scene. */
-static void gather(const line *l, int at, uf_stage_work *k)
-{
+static void gather(const line *l, int at, uf_stage_work *k) {
     for (int i = at; i >= 0 && i >= at - l->stage->reach; i--) {
         k->luma[UF_STAGE_REACH + i - at] = l->window[i].luma;
         k->notes[UF_STAGE_REACH + i - at] = l->window[i].note;
@@ -157,8 +146,7 @@ static void gather(const line *l, int at, uf_stage_work *k)
     }
 }
 
-static int leave(uf_chain *c, int i)
-{
+static int leave(uf_chain *c, int i) {
     line *l = &c->lines[i];
     entry *e = &l->window[l->next];
     uf_stage_work k = { .size = c->size, .strength = l->strength, .out = c->out, .mask = c->mask, .room = l->room };
@@ -177,19 +165,16 @@ static int leave(uf_chain *c, int i)
     return err < 0 ? err : into(c, i + 1, f, e->begins, e->number);
 }
 
-static float *take_plane(uf_chain *c)
-{
+static float *take_plane(uf_chain *c) {
     return c->n_spare ? c->spare[--c->n_spare] : uf_alloc(c->ctx, plane_size(c), sizeof(float));
 }
 
-static void give_plane(uf_chain *c, float *plane)
-{
+static void give_plane(uf_chain *c, float *plane) {
     if (plane && c->n_spare < UF_LEN(c->spare)) c->spare[c->n_spare++] = plane;
     else free(plane);
 }
 
-static void forget(uf_chain *c, line *l, int n)
-{
+static void forget(uf_chain *c, line *l, int n) {
     for (int i = 0; i < n; i++) {
         give_plane(c, l->window[i].luma);
         av_frame_free(&l->window[i].frame);
@@ -199,8 +184,7 @@ static void forget(uf_chain *c, line *l, int n)
     l->next -= n;
 }
 
-static int note(uf_chain *c, line *l, entry *e)
-{
+static int note(uf_chain *c, line *l, entry *e) {
     if (l->stage->planes && !(e->luma = take_plane(c))) return UF_ENOMEM;
     if (e->luma) read_luma(c, e->frame, e->luma);
     if (!l->stage->look) return UF_OK;
@@ -213,8 +197,7 @@ static int note(uf_chain *c, line *l, entry *e)
 }
 
 /* A frame comes to line i, or, after the last, out of the chain. */
-static int into(uf_chain *c, int i, AVFrame *f, bool begins, int64_t number)
-{
+static int into(uf_chain *c, int i, AVFrame *f, bool begins, int64_t number) {
     if (i == c->n_lines) return c->emit(c->user, f);
     line *l = &c->lines[i];
     if (l->n == 0) begins = true; /* nothing before it is known */
@@ -226,8 +209,7 @@ static int into(uf_chain *c, int i, AVFrame *f, bool begins, int64_t number)
     return UF_OK;
 }
 
-static int flush(uf_chain *c)
-{
+static int flush(uf_chain *c) {
     for (int i = 0; i < c->n_lines; i++) {
         while (c->lines[i].next < c->lines[i].n) UF_TRY(leave(c, i));
         forget(c, &c->lines[i], c->lines[i].n);
@@ -236,8 +218,7 @@ static int flush(uf_chain *c)
     return UF_OK;
 }
 
-int uf_chain_push(uf_chain *c, AVFrame *f, uf_chain_emit *emit, void *user)
-{
+int uf_chain_push(uf_chain *c, AVFrame *f, uf_chain_emit *emit, void *user) {
     c->emit = emit;
     c->user = user;
     if (!f) return flush(c);
@@ -249,8 +230,7 @@ int uf_chain_push(uf_chain *c, AVFrame *f, uf_chain_emit *emit, void *user)
 
 /* ---- opening ------------------------------------------------------------------------------------------------------- */
 
-static int open_all(uf_chain *c, const AVFrame *first)
-{
+static int open_all(uf_chain *c, const AVFrame *first) {
     if (uf_format_is_rgb(first->format) || (c->format->flags & (AV_PIX_FMT_FLAG_FLOAT | AV_PIX_FMT_FLAG_BITSTREAM)) || c->format->comp[0].depth > 16)
         return uf_fail(c->ctx, UF_EUNSUPPORTED, "pixel format '%s' has no plane of brightness to mend; convert the film to yuv444p first", c->format->name);
     for (int i = 0; uf_stages[i]; i++) {
@@ -269,8 +249,7 @@ static int open_all(uf_chain *c, const AVFrame *first)
     return c->out && c->mask && c->row ? open_list(c) : UF_ENOMEM;
 }
 
-int uf_chain_open(uf_chain **out, uf_ctx *ctx, const AVFrame *first, const uf_chain_options *o)
-{
+int uf_chain_open(uf_chain **out, uf_ctx *ctx, const AVFrame *first, const uf_chain_options *o) {
     uf_chain *c = uf_alloc(ctx, 1, sizeof(*c));
     if (!c) return UF_ENOMEM;
     c->ctx = ctx;
@@ -286,8 +265,7 @@ int uf_chain_open(uf_chain **out, uf_ctx *ctx, const AVFrame *first, const uf_ch
     return err;
 }
 
-void uf_chain_close(uf_chain **chain)
-{
+void uf_chain_close(uf_chain **chain) {
     uf_chain *c = chain ? *chain : NULL;
     if (!c) return;
     for (int i = 0; i < c->n_lines; i++) {
@@ -305,8 +283,7 @@ void uf_chain_close(uf_chain **chain)
     *chain = NULL;
 }
 
-int64_t uf_chain_n_changed(const uf_chain *c, int i)
-{
+int64_t uf_chain_n_changed(const uf_chain *c, int i) {
     for (int k = 0; k < c->n_lines; k++)
         if (c->lines[k].index == i) return c->lines[k].n_changed;
     return 0;

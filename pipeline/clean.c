@@ -30,8 +30,7 @@ typedef struct job {
 
 enum { AT_ONCE = 8192 };
 
-static void tell(job *j, bool last)
-{
+static void tell(job *j, bool last) {
     double now = uf_now(), rate = uf_sound_reader_rate(j->reader);
     if (!j->o->progress || (!last && now - j->shown < .2)) return;
     j->shown = now;
@@ -41,14 +40,12 @@ static void tell(job *j, bool last)
     j->o->progress(j->o->user, &p);
 }
 
-static int write_samples(job *j, const float *const *x, int n)
-{
+static int write_samples(job *j, const float *const *x, int n) {
     return j->measuring ? UF_OK : uf_sound_writer_write(j->writer, x, n, uf_sound_reader_start(j->reader));
 }
 
 /* n samples to the writer, through what stands last; n 0: the end. */
-static int give(job *j, float *const *y, int n)
-{
+static int give(job *j, float *const *y, int n) {
     const float *const *x = (const float *const *)y;
     for (int c = 0; j->gain != 1 && c < uf_sound_reader_channels(j->reader); c++)
         for (int i = 0; i < n; i++) y[c][i] *= (float)j->gain;
@@ -62,8 +59,7 @@ static int give(job *j, float *const *y, int n)
 }
 
 /* n samples of what the network made, with what is above them where that is wanted; n 0: the end. */
-static int extend(job *j, int n)
-{
+static int extend(job *j, int n) {
     float *const *x = j->y;
     if (j->highs) {
         UF_TRY(uf_highs_push(j->highs, (const float *const *)j->y, n));
@@ -75,8 +71,7 @@ static int extend(job *j, int n)
     return give(j, x, n);
 }
 
-static int write_ready(job *j)
-{
+static int write_ready(job *j) {
     int n;
     while ((n = uf_voice_pull(j->voice, j->y, AT_ONCE)) > 0) {
         UF_TRY(extend(j, n));
@@ -87,15 +82,13 @@ static int write_ready(job *j)
 }
 
 /* n samples to the network; n 0: the end. */
-static int hear(job *j, const float *const *x, int n)
-{
+static int hear(job *j, const float *const *x, int n) {
     UF_TRY(uf_voice_push(j->voice, x, n));
     return write_ready(j);
 }
 
 /* The same, after clicks and hum. */
-static int mend(job *j, const float *const *x, int n)
-{
+static int mend(job *j, const float *const *x, int n) {
     bool end = !n;
     if (!j->mend) return hear(j, x, n);
     UF_TRY(uf_sound_filter_push(j->mend, x, n));
@@ -107,8 +100,7 @@ static int mend(job *j, const float *const *x, int n)
 }
 
 /* The same, after clipped peaks. */
-static int take(job *j, const float *const *x, int n)
-{
+static int take(job *j, const float *const *x, int n) {
     bool end = !n;
     if (!j->declip) return mend(j, x, n);
     UF_TRY(uf_declip_push(j->declip, x, n));
@@ -119,8 +111,7 @@ static int take(job *j, const float *const *x, int n)
     return end ? mend(j, NULL, 0) : UF_OK;
 }
 
-static int run(job *j)
-{
+static int run(job *j) {
     uf_sound_item item;
     int err;
     while ((err = uf_sound_reader_next(j->reader, &item)) == UF_OK) {
@@ -143,8 +134,7 @@ static int run(job *j)
 }
 
 /* Clicks by FFmpeg's autoregressive filter, whose usual way of joining windows changes all samples by -26 dB (m=s does not); hum by notches at the mains' frequency and its harmonics. */
-static int open_mend(job *j, int rate, int channels)
-{
+static int open_mend(job *j, int rate, int channels) {
     enum { HARMONICS = 12 };
     char list[64 * (HARMONICS + 2)];
     int at = 0;
@@ -157,8 +147,7 @@ static int open_mend(job *j, int rate, int channels)
 }
 
 /* Where the recording's band ends, at the rate of the result: a pass over it without the network. */
-static int measure_band(job *j)
-{
+static int measure_band(job *j) {
     uf_rolloff *r = NULL;
     uf_sound_item item;
     int err = uf_sound_reader_open(&j->reader, j->ctx, j->in);
@@ -179,16 +168,14 @@ static int measure_band(job *j)
     return err;
 }
 
-static int open_highs(job *j, int rate, int channels)
-{
+static int open_highs(job *j, int rate, int channels) {
     j->rate = j->o->highs ? uf_highs_rate(rate) : rate;
     uf_highs_options o = { .rate = rate, .rate_out = j->rate, .channels = channels, .rolloff = j->rolloff };
     return j->o->highs && (j->rate != rate || uf_highs_adds(&o)) ? uf_highs_open(&j->highs, j->ctx, &o) : UF_OK;
 }
 
 /* The recording, and the network with what stands before it. */
-static int open_sound(job *j, const char *weights_dir)
-{
+static int open_sound(job *j, const char *weights_dir) {
     const uf_clean_options *o = j->o;
     UF_TRY(uf_sound_reader_open(&j->reader, j->ctx, j->in));
     int channels = uf_sound_reader_channels(j->reader);
@@ -204,8 +191,7 @@ static int open_sound(job *j, const char *weights_dir)
                          .keep_room = o->keep_room });
 }
 
-static void close_sound(job *j)
-{
+static void close_sound(job *j) {
     for (int i = 0; j->y && i < uf_sound_reader_channels(j->reader); i++) free(j->y[i]);
     free(j->y);
     j->y = NULL;
@@ -218,8 +204,7 @@ static void close_sound(job *j)
 }
 
 /* The first pass of two: what gain brings the result to the loudness that is asked for, and how far its peaks then reach. */
-static int measure(job *j, const char *weights_dir, double *peak)
-{
+static int measure(job *j, const char *weights_dir, double *peak) {
     enum { SILENT = -70 }; /* what EBU R 128 calls so, LUFS */
     UF_TRY(open_sound(j, weights_dir));
     int channels = uf_sound_reader_channels(j->reader);
@@ -239,8 +224,7 @@ static int measure(job *j, const char *weights_dir, double *peak)
     return UF_OK;
 }
 
-static int start(job *j, const char *out, const char *weights_dir)
-{
+static int start(job *j, const char *out, const char *weights_dir) {
     const uf_clean_options *o = j->o;
     double peak = 0, most = .891; /* -1 dB */
     if (!(o->wet >= 0 && o->wet <= 1 && o->most >= 0 && o->hum >= 0 && o->hum < 1000 && o->loudness > -70 && o->loudness <= 0))
@@ -258,8 +242,7 @@ static int start(job *j, const char *out, const char *weights_dir)
                                  uf_sound_reader_codec(j->reader), j->rate);
 }
 
-int uf_sound_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_options *o, const char *weights_dir)
-{
+int uf_sound_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_options *o, const char *weights_dir) {
     job j = { .ctx = ctx, .o = o, .started = uf_now(), .gain = 1, .in = in };
     int err = start(&j, out, weights_dir);
     if (err == UF_OK) err = run(&j);
@@ -268,7 +251,6 @@ int uf_sound_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_
     return err;
 }
 
-int uf_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_options *options)
-{
+int uf_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_options *options) {
     return uf_sound_clean(ctx, in, out, options ? options : &(uf_clean_options){ 0 }, NULL);
 }

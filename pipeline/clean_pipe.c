@@ -17,16 +17,14 @@ typedef struct job {
     float **y;
 } job;
 
-static int write_ready(job *j)
-{
+static int write_ready(job *j) {
     int n;
     while ((n = uf_voice_pull(j->voice, j->y, AT_ONCE)) > 0) UF_TRY(uf_sound_sink_write(j->sink, (const float *const *)j->y, n));
     return UF_OK;
 }
 
 /* Until the source ends, or nobody reads what is made of it (UF_EOF). */
-static int run(job *j)
-{
+static int run(job *j) {
     float *const *x;
     int n, err;
     while ((err = uf_sound_source_next(j->source, &x, &n)) == UF_OK) {
@@ -38,8 +36,7 @@ static int run(job *j)
     return write_ready(j);
 }
 
-static int start(job *j, int from, int to, const uf_pipe_sound *p, const char *weights)
-{
+static int start(job *j, int from, int to, const uf_pipe_sound *p, const char *weights) {
     const uf_clean_options *o = j->o;
     UF_TRY(uf_sound_source_open(&j->source, j->ctx, from, p));
     const AVCodecContext *codec = uf_sound_source_codec(j->source);
@@ -56,8 +53,7 @@ static int start(job *j, int from, int to, const uf_pipe_sound *p, const char *w
     return UF_OK;
 }
 
-int uf_sound_clean_pipe(uf_ctx *ctx, int from, int to, const uf_pipe_sound *p, const uf_clean_options *o, const char *weights_dir)
-{
+int uf_sound_clean_pipe(uf_ctx *ctx, int from, int to, const uf_pipe_sound *p, const uf_clean_options *o, const char *weights_dir) {
     job j = { .ctx = ctx, .o = o };
     char *weights = NULL; /* whether they are there is told before anybody speaks */
     if (o->loudness < 0 || o->hum > 0 || o->clicks || o->clips || o->highs)

@@ -22,8 +22,7 @@ typedef struct equations { /* normal equations of n unknowns */
     double *a, *b, *x;     /* (MOST, MOST), MOST, MOST */
 } equations;
 
-static int equations_open(uf_ctx *ctx, equations *e)
-{
+static int equations_open(uf_ctx *ctx, equations *e) {
     *e = (equations){ .a = uf_alloc(ctx, MOST * MOST + 2 * MOST, sizeof(double)) };
     if (!e->a) return UF_ENOMEM;
     e->b = e->a + MOST * MOST;
@@ -31,15 +30,13 @@ static int equations_open(uf_ctx *ctx, equations *e)
     return UF_OK;
 }
 
-static void clear(equations *e, int n)
-{
+static void clear(equations *e, int n) {
     e->n = n;
     memset(e->a, 0, (MOST * MOST + MOST) * sizeof(double));
 }
 
 /* sum of value[i] * x[column[i]] = y, with weight w */
-static void observe(equations *e, const int *column, const double *value, int n, double y, double w)
-{
+static void observe(equations *e, const int *column, const double *value, int n, double y, double w) {
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < n; k++) e->a[column[i] * MOST + column[k]] += w * value[i] * value[k];
         e->b[column[i]] += w * value[i] * y;
@@ -47,8 +44,7 @@ static void observe(equations *e, const int *column, const double *value, int n,
 }
 
 /* By Cholesky; the little that is added keeps what nothing was said about at 0, within a second or so. */
-static void solve(equations *e)
-{
+static void solve(equations *e) {
     int n = e->n;
     double *a = e->a;
     for (int i = 0; i < n; i++) {
@@ -71,20 +67,17 @@ static void solve(equations *e)
     }
 }
 
-static double tukey(double r, double scale)
-{
+static double tukey(double r, double scale) {
     double u = r / scale;
     return fabs(u) < 1 ? (1 - u * u) * (1 - u * u) : 0;
 }
 
-static int by_value(const void *a, const void *b)
-{
+static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-static double median(double *x, int n)
-{
+static double median(double *x, int n) {
     if (!n) return 0;
     qsort(x, (size_t)n, sizeof(*x), by_value);
     return n % 2 ? x[n / 2] : .5 * (x[n / 2 - 1] + x[n / 2]);
@@ -108,8 +101,7 @@ typedef struct work {
     uf_fit *fit;
 } work;
 
-static int cell(const work *w, double at, double *share)
-{
+static int cell(const work *w, double at, double *share) {
     double place = (at - w->from) / w->spacing;
     int i = (int)floor(place);
     i = i < 0 ? 0 : i > w->n_knots - 2 ? w->n_knots - 2 : i;
@@ -117,8 +109,7 @@ static int cell(const work *w, double at, double *share)
     return i;
 }
 
-static double curve(const work *w, double at)
-{
+static double curve(const work *w, double at) {
     double share;
     int i = cell(w, at, &share);
     return w->c[i] + share * (w->c[i + 1] - w->c[i]);
@@ -127,8 +118,7 @@ static double curve(const work *w, double at)
 /* ---- slopes ------------------------------------------------------------------------------------------------------------------------ */
 
 /* Calls for pairs of windows that are about `apart` seconds from each other. */
-static int partner(const work *w, int k, double apart)
-{
+static int partner(const work *w, int k, double apart) {
     int low = k + 1, high = w->n;
     while (low < high) {
         int middle = (low + high) / 2;
@@ -139,8 +129,7 @@ static int partner(const work *w, int k, double apart)
 }
 
 /* The slope that most pairs have, within +-limit of `around`, where slopes within `width` are equal. */
-static double mode_of_slopes(const work *w, double around, double limit, double width)
-{
+static double mode_of_slopes(const work *w, double around, double limit, double width) {
     enum { BINS = 400 };
     double bin[BINS + 1] = { 0 }, best = -1, at = around, duration = w->lag[w->n - 1].at - w->lag[0].at;
     static const double apart[] = { 1, 2, 3, 5, 8, 12, 18, 25, 35, 50 };
@@ -161,8 +150,7 @@ static double mode_of_slopes(const work *w, double around, double limit, double 
 /* ---- steps -------------------------------------------------------------------------------------------------------------------------- */
 
 /* Lags without the known steps, as at the beginning: what one fit made of them is none of the next one's. */
-static void know_steps(work *w)
-{
+static void know_steps(work *w) {
     w->fit->n_steps = w->n_steps;
     for (int k = 0; k < w->n; k++) w->y[k] = w->lag[k].lag - w->base;
     for (int i = 0; i < w->n_steps; i++) {
@@ -174,8 +162,7 @@ static void know_steps(work *w)
 
 /* ---- the curve ----------------------------------------------------------------------------------------------------------------------- */
 
-static void smooth(equations *e, const work *w, double change)
-{
+static void smooth(equations *e, const work *w, double change) {
     for (int i = 1; i + 1 < w->n_knots; i++) {
         int column[] = { i - 1, i, i + 1 };
         double value[] = { 1 / w->spacing, -2 / w->spacing, 1 / w->spacing };
@@ -184,8 +171,7 @@ static void smooth(equations *e, const work *w, double change)
 }
 
 /* By differences between windows, over some baselines. */
-static void fit_differences(work *w, double change)
-{
+static void fit_differences(work *w, double change) {
     static const double apart[] = { 2, 8, 30, 120 };
     double duration = w->lag[w->n - 1].at - w->lag[0].at;
     for (double scale = 1e-3; scale > 1e-4; scale *= .6) {
@@ -214,8 +200,7 @@ static void fit_differences(work *w, double change)
 }
 
 /* The talkers' distances: where residues gather. */
-static void find_levels(work *w)
-{
+static void find_levels(work *w) {
     double *r = w->scratch, *left = w->scratch + w->n;
     int n = w->n;
     for (int k = 0; k < n; k++) left[k] = w->y[k] - curve(w, w->lag[k].at);
@@ -239,8 +224,7 @@ static void find_levels(work *w)
 }
 
 /* Each window to the nearest level. */
-static void choose_levels(work *w, double far)
-{
+static void choose_levels(work *w, double far) {
     for (int k = 0; k < w->n; k++) {
         double r = w->y[k] - curve(w, w->lag[k].at), best = far;
         w->lag[k].level = -1;
@@ -250,8 +234,7 @@ static void choose_levels(work *w, double far)
 }
 
 /* Curve, levels (the first is the curve itself) and steps at once. */
-static double fit_levels(work *w, double change)
-{
+static double fit_levels(work *w, double change) {
     double scale = .5 * level_apart;
     uf_fit *f = w->fit;
     for (int i = 0; i < w->n_knots; i++) w->c[i] += w->level[0];
@@ -299,8 +282,7 @@ static double fit_levels(work *w, double change)
     return f->scatter;
 }
 
-static void fit_curve(work *w, double slope, double change)
-{
+static void fit_curve(work *w, double slope, double change) {
     know_steps(w);
     for (int i = 0; i < w->n_knots; i++) w->c[i] = slope * (w->from + i * w->spacing);
     fit_differences(w, change);
@@ -310,8 +292,7 @@ static void fit_curve(work *w, double slope, double change)
 
 /* ---- all of it ------------------------------------------------------------------------------------------------------------------------- */
 
-static int begin(work *w)
-{
+static int begin(work *w) {
     double sign = 0, duration;
     int kept = 0;
     for (int k = 0; k < w->n; k++) sign += w->lag[k].q * fabs(w->lag[k].q);
@@ -331,8 +312,7 @@ static int begin(work *w)
     return equations_open(w->ctx, &w->e);
 }
 
-static int finish(work *w)
-{
+static int finish(work *w) {
     uf_fit *f = w->fit;
     int used = 0;
     f->at = uf_alloc(w->ctx, 2 * (size_t)w->n_knots, sizeof(double));
@@ -357,8 +337,7 @@ static int finish(work *w)
     return f->agree > 0 ? UF_OK : UF_EOF;
 }
 
-int uf_clock_fit(uf_ctx *ctx, uf_lag *lag, int n, const uf_jump *steps, int n_steps, int n_levels, uf_fit *out)
-{
+int uf_clock_fit(uf_ctx *ctx, uf_lag *lag, int n, const uf_jump *steps, int n_steps, int n_levels, uf_fit *out) {
     work *w = uf_alloc(ctx, 1, sizeof(*w));
     if (!w) return UF_ENOMEM;
     *out = (uf_fit){ 0 };
@@ -384,8 +363,7 @@ int uf_clock_fit(uf_ctx *ctx, uf_lag *lag, int n, const uf_jump *steps, int n_st
     return err;
 }
 
-double uf_fit_lag(const uf_fit *f, double at, bool steps)
-{
+double uf_fit_lag(const uf_fit *f, double at, bool steps) {
     int i = 0;
     double lag = 0;
     while (i + 2 < f->n && f->at[i + 1] <= at) i++;

@@ -21,8 +21,7 @@ typedef struct pattern {
 } pattern;
 
 /* sum += x, moved back by `seconds`, times `share` */
-static void add(pattern *p, bins x, double seconds, double share)
-{
+static void add(pattern *p, bins x, double seconds, double share) {
     double w = 2 * M_PI * seconds * UF_MERGE_RATE / FFT, re = cos(w * LOW), im = sin(w * LOW), c = cos(w), s = sin(w);
     for (int k = LOW; k <= HIGH; k++) {
         double a = (double)x[k][0], b = (double)x[k][1], next = re * c - im * s;
@@ -33,8 +32,7 @@ static void add(pattern *p, bins x, double seconds, double share)
     }
 }
 
-static double correlation(const pattern *p, double lag, double *bend, double *slope)
-{
+static double correlation(const pattern *p, double lag, double *bend, double *slope) {
     double w = 2 * M_PI / FFT, re = cos(w * LOW * lag), im = sin(w * LOW * lag), c = cos(w * lag), s = sin(w * lag), value = 0;
     *bend = *slope = 0;
     for (int k = LOW; k <= HIGH; k++) {
@@ -49,8 +47,7 @@ static double correlation(const pattern *p, double lag, double *bend, double *sl
 }
 
 /* By how much x is later than the sum, within `reach` (s) of `around`; its height in deviations. */
-static double compare(pattern *p, bins x, double around, double reach, double *height)
-{
+static double compare(pattern *p, bins x, double around, double reach, double *height) {
     float(*b)[2] = p->fft.bins;
     memset(b, 0, sizeof(bins));
     memset(p->product, 0, sizeof(bins));
@@ -79,8 +76,7 @@ static double compare(pattern *p, bins x, double around, double reach, double *h
 /* ---- from stretch to stretch ---------------------------------------------------------------------------------------------------------- */
 
 /* From a stretch that is placed to the others on one side of it. */
-static void follow(pattern *p, int start, int way)
-{
+static void follow(pattern *p, int start, int way) {
     double last = p->moved[start], rate = 0, height;
     for (int k = start + way; k >= 0 && k < p->n; k += way) {
         double guess = last + rate * (p->stretch[k].at - p->stretch[k - way].at), near = compare(p, p->s[k], guess, near_reach, &height);
@@ -93,8 +89,7 @@ static void follow(pattern *p, int start, int way)
 }
 
 /* Each against all others, where they are now. */
-static void refine(pattern *p, uf_lag *lag)
-{
+static void refine(pattern *p, uf_lag *lag) {
     for (int round = 0; round < ROUNDS; round++) {
         memset(p->sum, 0, sizeof(p->sum));
         for (int k = 0; k < p->n; k++)
@@ -113,8 +108,7 @@ static void refine(pattern *p, uf_lag *lag)
 
 /* ---- the voice in it -------------------------------------------------------------------------------------------------------------------- */
 
-static void transform(pattern *p, const float *r, bins to)
-{
+static void transform(pattern *p, const float *r, bins to) {
     memset(p->fft.time, 0, FFT * sizeof(float));
     for (int l = -UF_STRETCH_SIDE; l <= UF_STRETCH_SIDE; l++) p->fft.time[(l + FFT) % FFT] = r[l + UF_STRETCH_SIDE];
     uf_fft_forward(&p->fft);
@@ -122,8 +116,7 @@ static void transform(pattern *p, const float *r, bins to)
 }
 
 /* No room is so clear that the peak is twice as high as all others: they are copies. */
-static bool stands_alone(const float *r, int peak)
-{
+static bool stands_alone(const float *r, int peak) {
     for (int l = -UF_STRETCH_SIDE; l <= UF_STRETCH_SIDE; l++)
         if (abs(l - peak) > UF_MERGE_RATE / 1000 && 2 * fabsf(r[(l + FFT) % FFT]) > fabsf(r[(peak + FFT) % FFT])) return false;
     return true;
@@ -131,8 +124,7 @@ static bool stands_alone(const float *r, int peak)
 
 /* What is there when it is loud and not when it is quiet: a fan has a place too, and is not meant. Near `around`, where onsets were alike: they are
  * heard directly before they are heard from the walls. */
-static void find_voice(pattern *p, double around, double *late, double *polarity)
-{
+static void find_voice(pattern *p, double around, double *late, double *polarity) {
     static const double reach = .004, far_reach = .012; /* s: what onsets err by; what levels do */
     bins *x = p->s; /* no longer needed */
     double n_loud = 0, n_quiet = 0, bend, slope;
@@ -168,8 +160,7 @@ static void find_voice(pattern *p, double around, double *late, double *polarity
     *polarity = value < 0 ? -1 : 1;
 }
 
-int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, double onset, uf_lag *lag, double *late, double *polarity)
-{
+int uf_coherence_track(uf_ctx *ctx, const uf_stretch *s, int n, double onset, uf_lag *lag, double *late, double *polarity) {
     pattern *p = uf_alloc(ctx, 1, sizeof(*p));
     if (!p) return UF_ENOMEM;
     p->stretch = s;

@@ -20,16 +20,14 @@ struct uf_colorizer {
     int w, h;
 };
 
-void uf_colorizer_fit(int w, int h, int size, int multiple, int *net_w, int *net_h)
-{
+void uf_colorizer_fit(int w, int h, int size, int multiple, int *net_w, int *net_h) {
     double scale = (double)(size ? size : UF_COLOR_SIZE) / (w < h ? w : h);
     int x = (int)lround(w * scale / multiple) * multiple, y = (int)lround(h * scale / multiple) * multiple;
     *net_w = x < multiple ? multiple : x;
     *net_h = y < multiple ? multiple : y;
 }
 
-static char *beside_program(uf_ctx *ctx)
-{
+static char *beside_program(uf_ctx *ctx) {
     char exe[4096];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
     char *slash;
@@ -41,8 +39,7 @@ static char *beside_program(uf_ctx *ctx)
     return uf_format(ctx, "%s/../share/unfade", exe);
 }
 
-char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir)
-{
+char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir) {
     char *beside = beside_program(ctx), *path = NULL;
     const char *wish = getenv("UNFADE_WEIGHTS"), *places[] = { wish, beside, weights_dir, "models/weights" };
     int n = wish && *wish ? 1 : UF_LEN(places); /* a folder that was named is not passed over in silence */
@@ -65,29 +62,25 @@ char *uf_weights_find(uf_ctx *ctx, const char *name, const char *weights_dir)
     return path;
 }
 
-int uf_weights_choose(uf_ctx *ctx, const char *wish, const char *name, const char *weights_dir, char **path)
-{
+int uf_weights_choose(uf_ctx *ctx, const char *wish, const char *name, const char *weights_dir, char **path) {
     *path = wish ? uf_strdup(ctx, wish) : uf_weights_find(ctx, name, weights_dir);
     if (*path) return UF_OK;
     return uf_ctx_error_code(ctx) < 0 ? uf_ctx_error_code(ctx) : UF_EIO;
 }
 
-static int load(uf_colorizer *c, const uf_model *model, const uf_colorizer_options *o)
-{
+static int load(uf_colorizer *c, const uf_model *model, const uf_colorizer_options *o) {
     UF_TRY(uf_weights_choose(c->ctx, o->weights, model->file, o->weights_dir, &c->weights));
     if (o->tune && !(c->tune = uf_strdup(c->ctx, o->tune))) return UF_ENOMEM;
     return uf_model_load_tuned(c->ctx, model, c->params, c->weights, c->tune);
 }
 
-int uf_colorizer_retune(uf_colorizer *c, const char *tune)
-{
+int uf_colorizer_retune(uf_colorizer *c, const char *tune) {
     UF_TRY(uf_model_load_tuned(c->ctx, uf_model_find("color"), c->params, c->weights, tune ? tune : c->tune));
     uf_plan_stale(c->plan);
     return UF_OK;
 }
 
-int uf_colorizer_open(uf_colorizer **out, uf_ctx *ctx, const uf_colorizer_options *o)
-{
+int uf_colorizer_open(uf_colorizer **out, uf_ctx *ctx, const uf_colorizer_options *o) {
     const uf_model *model = uf_model_find("color");
     uf_plan_options plan = { .mode = UF_INFER, .dtype = o->float32 ? UF_F32 : UF_AUTO,
                              .arena_max = o->memory > 0 ? (size_t)o->memory : 0, .n_threads = o->n_threads };
@@ -117,8 +110,7 @@ fail:
     return err;
 }
 
-void uf_colorizer_close(uf_colorizer **c)
-{
+void uf_colorizer_close(uf_colorizer **c) {
     if (!c || !*c) return;
     uf_plan_close(&(*c)->plan);
     uf_graph_close(&(*c)->graph);
@@ -129,14 +121,12 @@ void uf_colorizer_close(uf_colorizer **c)
     *c = NULL;
 }
 
-void uf_colorizer_size(const uf_colorizer *c, int *net_w, int *net_h)
-{
+void uf_colorizer_size(const uf_colorizer *c, int *net_w, int *net_h) {
     *net_w = c->w;
     *net_h = c->h;
 }
 
-int uf_colorizer_run(uf_colorizer *c, const float *luma, float *chroma)
-{
+int uf_colorizer_run(uf_colorizer *c, const float *luma, float *chroma) {
     UF_TRY(uf_plan_set(c->plan, c->net.luma, luma));
     UF_TRY(uf_plan_run(c->plan));
     return uf_plan_get(c->plan, c->net.out, chroma);

@@ -28,16 +28,14 @@ typedef struct compare {
     uf_comparison *out;
 } compare;
 
-static int open_side(compare *c, side *s)
-{
+static int open_side(compare *c, side *s) {
     char filters[128];
     snprintf(filters, sizeof(filters), "scale=%d:-2:out_color_matrix=bt601:out_range=full,format=yuvj420p", WIDTH);
     return uf_reader_open_with(&s->reader, c->ctx, s->path, &(uf_reader_options){ .filters = filters });
 }
 
 /* The next frame, or NULL at the end. */
-static int step(side *s)
-{
+static int step(side *s) {
     int err = UF_OK;
     av_frame_free(&s->frame);
     while (err == UF_OK && !s->frame) {
@@ -51,8 +49,7 @@ static int step(side *s)
     return err == UF_EOF ? UF_OK : err;
 }
 
-static int open_jpeg(compare *c, const AVFrame *f)
-{
+static int open_jpeg(compare *c, const AVFrame *f) {
     const AVCodec *codec = avcodec_find_encoder(AV_CODEC_ID_MJPEG);
     c->jpeg = codec ? avcodec_alloc_context3(codec) : NULL;
     c->packet = av_packet_alloc();
@@ -67,8 +64,7 @@ static int open_jpeg(compare *c, const AVFrame *f)
     return av < 0 ? uf_fail(c->ctx, uf_av_code(av), "cannot make JPEG pictures of %dx%d", f->width, f->height) : UF_OK;
 }
 
-static int give(compare *c, AVFrame *f, uf_compare_kind kind, int64_t number, double seconds)
-{
+static int give(compare *c, AVFrame *f, uf_compare_kind kind, int64_t number, double seconds) {
     if (f->width != c->jpeg->width || f->height != c->jpeg->height)
         return uf_fail(c->ctx, UF_EINVAL, "'%s' and '%s' have not the same shape; give a film and what was made of it", c->side[0].path, c->side[1].path);
     f->pts = AV_NOPTS_VALUE;
@@ -82,8 +78,7 @@ static int give(compare *c, AVFrame *f, uf_compare_kind kind, int64_t number, do
     return err;
 }
 
-static double difference(const AVFrame *a, const AVFrame *b)
-{
+static double difference(const AVFrame *a, const AVFrame *b) {
     int64_t sum = 0;
     for (int y = 0; y < a->height; y++) {
         const uint8_t *p = a->data[0] + (ptrdiff_t)y * a->linesize[0], *q = b->data[0] + (ptrdiff_t)y * b->linesize[0];
@@ -95,8 +90,7 @@ static double difference(const AVFrame *a, const AVFrame *b)
 }
 
 /* How far from grey, and how far from the frame before. */
-static void chroma(compare *c, const AVFrame *f, double *strength, double *change)
-{
+static void chroma(compare *c, const AVFrame *f, double *strength, double *change) {
     int w = f->width / 2, h = f->height / 2;
     int64_t sum = 0, moved = 0;
     uint8_t *last = c->last;
@@ -113,15 +107,13 @@ static void chroma(compare *c, const AVFrame *f, double *strength, double *chang
     *change = (double)moved / (2. * w * h);
 }
 
-static bool begins(compare *c, const AVFrame *f)
-{
+static bool begins(compare *c, const AVFrame *f) {
     for (int y = 0; y < f->height; y++)
         for (int x = 0; x < f->width; x++) c->luma[(ptrdiff_t)y * f->width + x] = (float)f->data[0][(ptrdiff_t)y * f->linesize[0] + x] / 255;
     return uf_cuts_push(&c->cuts, c->luma, f->width, f->height, f->width);
 }
 
-static int on_pair(compare *c, int64_t number)
-{
+static int on_pair(compare *c, int64_t number) {
     AVFrame *a = c->side[0].frame, *b = c->side[1].frame;
     AVRational base = uf_reader_format(c->side[0].reader)->streams[uf_reader_video(c->side[0].reader)]->time_base;
     double seconds = a->pts == AV_NOPTS_VALUE ? 0 : (double)a->pts * av_q2d(base), strength, change;
@@ -153,8 +145,7 @@ static int on_pair(compare *c, int64_t number)
     return give(c, b, UF_COMPARE_AFTER, number, seconds);
 }
 
-static int run(compare *c)
-{
+static int run(compare *c) {
     double began = uf_now();
     for (int i = 0; i < 2; i++) UF_TRY(open_side(c, &c->side[i]));
     c->total = uf_reader_n_frames(c->side[0].reader);
@@ -170,8 +161,7 @@ static int run(compare *c)
     return UF_OK;
 }
 
-int uf_compare(uf_ctx *ctx, const char *before, const char *after, const uf_compare_options *o, uf_comparison *out)
-{
+int uf_compare(uf_ctx *ctx, const char *before, const char *after, const uf_compare_options *o, uf_comparison *out) {
     uf_comparison result = { 0 };
     compare c = { .ctx = ctx, .o = o, .side = { { .path = before }, { .path = after } }, .out = &result };
     int err = run(&c);

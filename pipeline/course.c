@@ -16,16 +16,14 @@ typedef struct search {
 } search;
 
 /* Gaussian noise of deviation 1 around `strength` at the right place and around 0 elsewhere; in every other moment perhaps nothing is heard at all. */
-double uf_course_worth(double z, double strength)
-{
+double uf_course_worth(double z, double strength) {
     double more = strength * z - .5 * strength * strength;
     return more > 30 ? more : log1p(exp(more));
 }
 
 static int block_of(const uf_course *c, int state) { return (c->place[state] - c->place[0]) / c->near; }
 
-static void find_best(search *s, int k)
-{
+static void find_best(search *s, int k) {
     int *best = s->best + (size_t)k * (size_t)s->n_blocks, all = 0;
     for (int b = 0; b < s->n_blocks; b++) best[b] = -1;
     for (int i = 0; i < s->c->n_states; i++) {
@@ -37,8 +35,7 @@ static void find_best(search *s, int k)
 }
 
 /* From where state i is reached best at moment k. */
-static float reach(const search *s, int k, int i, uint8_t *how)
-{
+static float reach(const search *s, int k, int i, uint8_t *how) {
     const uf_course *c = s->c;
     const int *best = s->best + (size_t)k * (size_t)s->n_blocks;
     float most = s->was[i];
@@ -54,15 +51,13 @@ static float reach(const search *s, int k, int i, uint8_t *how)
     return most;
 }
 
-static int came_from(const search *s, int k, int i)
-{
+static int came_from(const search *s, int k, int i) {
     uint8_t how = s->how[(size_t)k * (size_t)s->c->n_states + (size_t)i];
     if (how >= JUMPS) return s->best[(size_t)k * (size_t)s->n_blocks + (size_t)(block_of(s->c, i) + how - JUMPS - 1)];
     return how == LEAPS ? s->all[k] : how == COMES_UP ? i - 1 : how == COMES_DOWN ? i + 1 : i;
 }
 
-static void go(search *s, const float *score, int n, int *state)
-{
+static void go(search *s, const float *score, int n, int *state) {
     int n_states = s->c->n_states, last = 0;
     for (int k = 0; k < n; k++) {
         const float *now = score + (size_t)k * (size_t)n_states;
@@ -80,8 +75,7 @@ static void go(search *s, const float *score, int n, int *state)
     }
 }
 
-int uf_course_find(uf_ctx *ctx, const uf_course *c, const float *score, int n, int *state)
-{
+int uf_course_find(uf_ctx *ctx, const uf_course *c, const float *score, int n, int *state) {
     search s = { .c = c, .n_blocks = block_of(c, c->n_states - 1) + 1 };
     size_t n_all = (size_t)n + 1;
     float *room = uf_alloc(ctx, 2 * (size_t)c->n_states, sizeof(*room));

@@ -6,14 +6,12 @@
 
 /* ---- clocks -------------------------------------------------------------------------------------------------------------- */
 
-static double along(const uf_knot *a, const uf_knot *b, double at)
-{
+static double along(const uf_knot *a, const uf_knot *b, double at) {
     return a->is + (at - a->at) * (b->is - a->is) / (b->at - a->at);
 }
 
 /* The pair of knots whose line holds at `at`: the first of them. */
-static int pair_at(const uf_clock *c, double at)
-{
+static int pair_at(const uf_clock *c, double at) {
     int low = 0, high = c->n - 1;
     while (high - low > 1) {
         int middle = (low + high) / 2;
@@ -23,16 +21,14 @@ static int pair_at(const uf_clock *c, double at)
     return low;
 }
 
-double uf_clock_read(const uf_clock *c, double at, bool *there)
-{
+double uf_clock_read(const uf_clock *c, double at, bool *there) {
     int i = pair_at(c, at);
     bool gap = c->knot[i + 1].opens;
     if (there) *there = !gap;
     return gap ? c->knot[i + 1].is : along(&c->knot[i], &c->knot[i + 1], at);
 }
 
-double uf_clock_inverse(const uf_clock *c, double is)
-{
+double uf_clock_inverse(const uf_clock *c, double is) {
     for (int i = 0; i + 1 < c->n; i++) {
         bool last = i + 2 >= c->n;
         if (c->knot[i + 1].opens) {
@@ -45,8 +41,7 @@ double uf_clock_inverse(const uf_clock *c, double is)
     return is;
 }
 
-double uf_clock_ppm(const uf_clock *c)
-{
+double uf_clock_ppm(const uf_clock *c) {
     double at = 0, is = 0;
     for (int i = 0; i + 1 < c->n; i++) {
         if (c->knot[i + 1].opens) continue;
@@ -56,8 +51,7 @@ double uf_clock_ppm(const uf_clock *c)
     return at > 0 ? (is / at - 1) * 1e6 : 0;
 }
 
-int uf_clock_copy(uf_ctx *ctx, uf_clock *to, const uf_clock *from)
-{
+int uf_clock_copy(uf_ctx *ctx, uf_clock *to, const uf_clock *from) {
     uf_knot *k = uf_alloc(ctx, (size_t)from->n, sizeof(*k));
     if (!k) return UF_ENOMEM;
     memcpy(k, from->knot, (size_t)from->n * sizeof(*k));
@@ -71,8 +65,7 @@ enum { HALF = 32, PHASES = 512, MOST_TAPS = 1024 };
 static const double beta = 9.5, cutoff = .95; /* stopband about -95 dB */
 static const double fade = .004; /* s, at the edges of a stretch: a cut in the middle of a wave is a click */
 
-static double bessel(double x)
-{
+static double bessel(double x) {
     double sum = 1, term = 1;
     for (int k = 1; term > 1e-12 * sum; k++) {
         term *= x * x / 4 / k / k;
@@ -81,8 +74,7 @@ static double bessel(double x)
     return sum;
 }
 
-int uf_sinc_open(uf_sinc *d, uf_ctx *ctx, int half, double scale)
-{
+int uf_sinc_open(uf_sinc *d, uf_ctx *ctx, int half, double scale) {
     *d = (uf_sinc){ .taps = 2 * (int)ceil(half / scale) };
     if (d->taps > MOST_TAPS) d->taps = MOST_TAPS;
     d->table = uf_alloc(ctx, (size_t)(PHASES + 1) * (size_t)d->taps, sizeof(float));
@@ -101,14 +93,12 @@ int uf_sinc_open(uf_sinc *d, uf_ctx *ctx, int half, double scale)
     return UF_OK;
 }
 
-void uf_sinc_close(uf_sinc *s)
-{
+void uf_sinc_close(uf_sinc *s) {
     free(s->table);
     *s = (uf_sinc){ 0 };
 }
 
-UF_KERNEL static float convolve(const float *x, const float *a, const float *b, float share, int taps)
-{
+UF_KERNEL static float convolve(const float *x, const float *a, const float *b, float share, int taps) {
     float sum[16] = { 0 };
     for (int k = 0; k + 16 <= taps; k += 16)
         for (int i = 0; i < 16; i++) sum[i] += x[k + i] * (a[k + i] + share * (b[k + i] - a[k + i]));
@@ -119,8 +109,7 @@ UF_KERNEL static float convolve(const float *x, const float *a, const float *b, 
 }
 
 /* Around `base`, the sample at or before the place, `phase` of PHASES behind it. */
-static float interpolate(const uf_sinc *s, const float *x, int64_t n_x, int64_t base, double phase)
-{
+static float interpolate(const uf_sinc *s, const float *x, int64_t n_x, int64_t base, double phase) {
     float edge[MOST_TAPS];
     int p = (int)phase;
     const float *a = s->table + (size_t)p * (size_t)s->taps;
@@ -130,8 +119,7 @@ static float interpolate(const uf_sinc *s, const float *x, int64_t n_x, int64_t 
     return convolve(edge, a, a + s->taps, (float)(phase - p), s->taps);
 }
 
-void uf_sinc_line(const uf_sinc *s, const float *x, int n_x, double from, double step, float *y, int n)
-{
+void uf_sinc_line(const uf_sinc *s, const float *x, int n_x, double from, double step, float *y, int n) {
     for (int i = 0; i < n; i++) {
         double place = from + i * step, base = floor(place);
         y[i] = interpolate(s, x, n_x, (int64_t)base, (place - base) * PHASES);
@@ -150,8 +138,7 @@ struct uf_drift {
     int pair;             /* knots where the last sample lay */
 };
 
-int uf_drift_open(uf_drift **out, uf_ctx *ctx, const uf_drift_options *o)
-{
+int uf_drift_open(uf_drift **out, uf_ctx *ctx, const uf_drift_options *o) {
     uf_drift *d = uf_alloc(ctx, 1, sizeof(*d));
     if (!d) return UF_ENOMEM;
     double scale = o->to_rate < o->from_rate ? (double)o->to_rate / o->from_rate : 1;
@@ -165,8 +152,7 @@ int uf_drift_open(uf_drift **out, uf_ctx *ctx, const uf_drift_options *o)
     return UF_OK;
 }
 
-void uf_drift_close(uf_drift **pd)
-{
+void uf_drift_close(uf_drift **pd) {
     uf_drift *d = *pd;
     if (!d) return;
     for (int c = 0; d->x && c < d->o.channels; c++) free(d->x[c]);
@@ -177,13 +163,11 @@ void uf_drift_close(uf_drift **pd)
 }
 
 /* Where the next sample of the result lies, in samples of the recording. */
-static double position(const uf_drift *d, int64_t n)
-{
+static double position(const uf_drift *d, int64_t n) {
     return uf_clock_read(d->o.clock, d->o.from + (double)n / d->o.to_rate, NULL) * d->o.from_rate;
 }
 
-int uf_drift_push(uf_drift *d, const float *const *x, int n)
-{
+int uf_drift_push(uf_drift *d, const float *const *x, int n) {
     if (!n) d->ended = true;
     double wanted = position(d, d->n_out) - d->sinc.taps;
     int64_t keep = wanted < (double)d->first ? d->first : wanted > (double)d->n_in ? d->n_in : (int64_t)wanted;
@@ -203,16 +187,14 @@ int uf_drift_push(uf_drift *d, const float *const *x, int n)
 }
 
 /* 0 to 1 within `fade` of the stretch's ends. */
-static float edge_gain(const uf_clock *c, int i, double at)
-{
+static float edge_gain(const uf_clock *c, int i, double at) {
     double gain = 1;
     if (c->knot[i].opens && i > 0) gain = fmin(gain, (at - c->knot[i].at) / fade);
     if (i + 2 < c->n && c->knot[i + 2].opens) gain = fmin(gain, (c->knot[i + 1].at - at) / fade);
     return gain < 0 ? 0 : (float)gain;
 }
 
-int uf_drift_pull(uf_drift *d, float *const *y, uint8_t *there, int most)
-{
+int uf_drift_pull(uf_drift *d, float *const *y, uint8_t *there, int most) {
     const uf_clock *c = d->o.clock;
     int n = 0;
     for (; n < most; n++, d->n_out++) {

@@ -29,23 +29,20 @@ static const setup setups[] = {
 };
 
 /* Beside what the user gives under the same key. */
-static void add_own(AVDictionary **o, const char *key, const char *value)
-{
+static void add_own(AVDictionary **o, const char *key, const char *value) {
     if (av_dict_get(*o, key, NULL, 0)) av_dict_set(o, key, ":", AV_DICT_APPEND);
     av_dict_set(o, key, value, AV_DICT_APPEND);
 }
 
 /* Options of the encoders' own: x264's macroblock tree reads memory that nobody wrote where it computes with AVX-512 (build 164), and
  * then no two runs give the same bits; x265 talks to the terminal past everybody. */
-static void set_own(const char *codec, AVDictionary **o)
-{
+static void set_own(const char *codec, AVDictionary **o) {
     if (strncmp(codec, "libx264", 7) == 0 && (av_get_cpu_flags() & AV_CPU_FLAG_AVX512)) add_own(o, "x264-params", "asm=avx2");
     if (strcmp(codec, "libx265") == 0) add_own(o, "x265-params", "log-level=error");
 }
 
 /* The user chose a quality by another key than crf, which would win over it or be refused beside it. */
-static bool chose_quality(const char *const *more)
-{
+static bool chose_quality(const char *const *more) {
     static const char *const keys[] = { "qp", "lossless", "b" };
     for (int i = 0; more && more[i] && more[i + 1]; i += 2)
         for (int k = 0; k < UF_LEN(keys); k++)
@@ -53,8 +50,7 @@ static bool chose_quality(const char *const *more)
     return false;
 }
 
-int uf_encoder_setup(uf_ctx *ctx, AVCodecContext *enc, int crf, const char *const *more, AVDictionary **o)
-{
+int uf_encoder_setup(uf_ctx *ctx, AVCodecContext *enc, int crf, const char *const *more, AVDictionary **o) {
     const char *name = enc->codec->name;
     static const setup none = { "", 0, 0, "" };
     const setup *s = &none;

@@ -22,8 +22,7 @@ struct uf_envelope {
     size_t room_flux, room_power;
 };
 
-static int grow(uf_ctx *ctx, float **at, size_t *room, int64_t n)
-{
+static int grow(uf_ctx *ctx, float **at, size_t *room, int64_t n) {
     if ((size_t)n <= *room) return UF_OK;
     float *more = realloc(*at, (2 * (size_t)n + 65536) * sizeof(*more));
     if (!more) return uf_fail(ctx, UF_ENOMEM, "out of memory for %lld measurements; give shorter recordings", (long long)n);
@@ -33,8 +32,7 @@ static int grow(uf_ctx *ctx, float **at, size_t *room, int64_t n)
 }
 
 /* n bands of equal width in mel, of which each has a bin of its own. */
-static void make_bands(int *edge, int n, int size)
-{
+static void make_bands(int *edge, int n, int size) {
     const double low = 1127 * log(1 + 150 / 700.), high = 1127 * log(1 + 3600 / 700.);
     for (int b = 0; b <= n; b++) {
         double hz = 700 * (exp((low + (high - low) * b / n) / 1127) - 1);
@@ -43,8 +41,7 @@ static void make_bands(int *edge, int n, int size)
     }
 }
 
-static void powers(uf_fft *f, const float *x, const float *window, const int *edge, int n, float *power)
-{
+static void powers(uf_fft *f, const float *x, const float *window, const int *edge, int n, float *power) {
     for (int i = 0; i < f->n; i++) f->time[i] = x[i] * window[i];
     uf_fft_forward(f);
     for (int b = 0; b < n; b++) {
@@ -54,8 +51,7 @@ static void powers(uf_fft *f, const float *x, const float *window, const int *ed
 }
 
 /* By how much the bands have become louder in 10 ms. */
-static float rise(uf_envelope *e, const float *x)
-{
+static float rise(uf_envelope *e, const float *x) {
     bool first = !e->n_flux;
     float sum = 0, power[RISES];
     powers(&e->small, x, e->window, e->rise_edge, RISES, power);
@@ -69,8 +65,7 @@ static float rise(uf_envelope *e, const float *x)
     return sum;
 }
 
-int uf_envelope_open(uf_envelope **out, uf_ctx *ctx)
-{
+int uf_envelope_open(uf_envelope **out, uf_ctx *ctx) {
     uf_envelope *e = uf_alloc(ctx, 1, sizeof(*e));
     if (!e) return UF_ENOMEM;
     e->ctx = ctx;
@@ -87,8 +82,7 @@ int uf_envelope_open(uf_envelope **out, uf_ctx *ctx)
     return UF_OK;
 }
 
-void uf_envelope_close(uf_envelope **pe)
-{
+void uf_envelope_close(uf_envelope **pe) {
     uf_envelope *e = *pe;
     if (!e) return;
     uf_fft_close(&e->small);
@@ -99,8 +93,7 @@ void uf_envelope_close(uf_envelope **pe)
     *pe = NULL;
 }
 
-static int push_some(uf_envelope *e, const float *x, int n)
-{
+static int push_some(uf_envelope *e, const float *x, int n) {
     memcpy(e->wait + e->n_wait, x, (size_t)n * sizeof(*x));
     e->n_wait += n;
     int at = 0;
@@ -118,15 +111,13 @@ static int push_some(uf_envelope *e, const float *x, int n)
     return UF_OK;
 }
 
-int uf_envelope_push(uf_envelope *e, const float *x, int n)
-{
+int uf_envelope_push(uf_envelope *e, const float *x, int n) {
     for (int at = 0; at < n; at += PIECE) UF_TRY(push_some(e, x + at, n - at < PIECE ? n - at : PIECE));
     return UF_OK;
 }
 
 /* x less its mean within `side` samples, its outliers cut: a door must not outweigh an hour of speech. Deviation 1. */
-static void level(const float *x, int64_t n, int side, float *y)
-{
+static void level(const float *x, int64_t n, int side, float *y) {
     double sum = 0, square = 0, kept = 0;
     for (int64_t i = 0; i < side && i < n; i++) sum += (double)x[i];
     for (int64_t i = 0; i < n; i++) {
@@ -142,15 +133,13 @@ static void level(const float *x, int64_t n, int side, float *y)
     for (int64_t i = 0; i < n && kept > 0; i++) y[i] *= unit;
 }
 
-static int by_value(const void *a, const void *b)
-{
+static int by_value(const void *a, const void *b) {
     float x = *(const float *)a, y = *(const float *)b;
     return (x > y) - (x < y);
 }
 
 /* The band's usual power, noise or not: below it, or far below what it has at times, nothing is to be told. */
-static float usual(const uf_envelope *e, int band)
-{
+static float usual(const uf_envelope *e, int band) {
     enum { SAMPLES = 4096 };
     float some[SAMPLES], sum = 0;
     int64_t step = e->n_power / SAMPLES + 1;
@@ -163,8 +152,7 @@ static float usual(const uf_envelope *e, int band)
 
 typedef double square[BANDS][BANDS];
 
-static void multiply(square a, square b, square to)
-{
+static void multiply(square a, square b, square to) {
     square y = { { 0 } };
     for (int i = 0; i < BANDS; i++)
         for (int k = 0; k < BANDS; k++)
@@ -173,8 +161,7 @@ static void multiply(square a, square b, square to)
 }
 
 /* c^-1/2 in place, c symmetric and positive: by Newton's and Schulz' iteration (Higham 2008, Functions of Matrices, 6.3). */
-static void inverse_root(square c)
-{
+static void inverse_root(square c) {
     square z = { { 0 } }, t;
     double trace = 0;
     for (int i = 0; i < BANDS; i++) trace += c[i][i], z[i][i] = 1;
@@ -192,8 +179,7 @@ static void inverse_root(square c)
 }
 
 /* What all bands do at once counts once, not twelve times; what they do by themselves is as good a sign. */
-static void whiten(float *x, int64_t n)
-{
+static void whiten(float *x, int64_t n) {
     static const double rest = .02;
     square c = { { 0 } };
     for (int64_t i = 0; i < n; i++)
@@ -212,8 +198,7 @@ static void whiten(float *x, int64_t n)
     }
 }
 
-int uf_envelope_finish(uf_envelope *e, float **flux, int64_t *n_flux, float **bands, int64_t *n_bands)
-{
+int uf_envelope_finish(uf_envelope *e, float **flux, int64_t *n_flux, float **bands, int64_t *n_bands) {
     enum { FLUX_SIDE = UF_MERGE_FLUX / 2, SIDE = 30 };
     float *y = uf_alloc(e->ctx, (size_t)e->n_flux + 1, sizeof(float)), *x = uf_alloc(e->ctx, (size_t)e->n_power + 1, sizeof(float));
     float *all = uf_alloc(e->ctx, (size_t)e->n_power * BANDS + 1, sizeof(float));

@@ -24,8 +24,7 @@ typedef struct value { /* of one tag, inside a block */
     size_t n; /* bytes at `at`, all inside the block */
 } value;
 
-int uf_bytes_add(uf_bytes *b, uf_ctx *ctx, const void *data, size_t n)
-{
+int uf_bytes_add(uf_bytes *b, uf_ctx *ctx, const void *data, size_t n) {
     uint8_t *more = n < SIZE_MAX - b->n ? realloc(b->data, b->n + n + 1) : NULL;
     if (!more) return uf_fail(ctx, UF_ENOMEM, "cannot keep the tags of a picture: out of memory");
     b->data = more;
@@ -34,20 +33,17 @@ int uf_bytes_add(uf_bytes *b, uf_ctx *ctx, const void *data, size_t n)
     return UF_OK;
 }
 
-static unsigned get16(const block *b, const uint8_t *p)
-{
+static unsigned get16(const block *b, const uint8_t *p) {
     return b->big ? AV_RB16(p) : AV_RL16(p);
 }
 
-static uint32_t get32(const block *b, const uint8_t *p)
-{
+static uint32_t get32(const block *b, const uint8_t *p) {
     return b->big ? AV_RB32(p) : AV_RL32(p);
 }
 
 /* Number of entries of the table at offset `table`; 0 when it does not lie inside the block, or is no such table: real
  * ones have some dozens. */
-static unsigned n_entries(const block *b, size_t table)
-{
+static unsigned n_entries(const block *b, size_t table) {
     unsigned n;
     if (table < 8 || b->n < 2 || table > b->n - 2) return 0;
     n = get16(b, b->data + table);
@@ -55,15 +51,13 @@ static unsigned n_entries(const block *b, size_t table)
 }
 
 /* Offset of the first table; 0: not such a block. */
-static size_t open_block(block *b, const uint8_t *data, size_t n)
-{
+static size_t open_block(block *b, const uint8_t *data, size_t n) {
     *b = (block){ data, n, n > 1 && data[0] == 'M' };
     if (n < 8 || (memcmp(data, "II*\0", 4) && memcmp(data, "MM\0*", 4))) return 0;
     return get32(b, data + 4);
 }
 
-static bool entry(const block *b, size_t table, unsigned i, value *v)
-{
+static bool entry(const block *b, size_t table, unsigned i, value *v) {
     const uint8_t *p = b->data + table + 2 + (size_t)i * ENTRY;
     uint64_t n;
     *v = (value){ get16(b, p), get16(b, p + 2), get32(b, p + 4), p + 8, 0 };
@@ -78,15 +72,13 @@ static bool entry(const block *b, size_t table, unsigned i, value *v)
     return n > 0;
 }
 
-static bool find(const block *b, size_t table, unsigned tag, value *v)
-{
+static bool find(const block *b, size_t table, unsigned tag, value *v) {
     for (unsigned i = 0, n = n_entries(b, table); i < n; i++)
         if (entry(b, table, i, v) && v->tag == tag) return true;
     return false;
 }
 
-int uf_exif_orientation(const uint8_t *data, size_t n)
-{
+int uf_exif_orientation(const uint8_t *data, size_t n) {
     block b;
     value v;
     size_t table = open_block(&b, data, n);
@@ -94,8 +86,7 @@ int uf_exif_orientation(const uint8_t *data, size_t n)
     return o <= 8 ? (int)o : 0;
 }
 
-bool uf_exif_density(const uint8_t *data, size_t n, double dpi[2])
-{
+bool uf_exif_density(const uint8_t *data, size_t n, double dpi[2]) {
     block b;
     value unit, v;
     size_t table = open_block(&b, data, n);
@@ -107,8 +98,7 @@ bool uf_exif_density(const uint8_t *data, size_t n, double dpi[2])
     return dpi[0] > 0 && dpi[1] > 0;
 }
 
-void uf_exif_drop_thumbnail(uint8_t *data, size_t n)
-{
+void uf_exif_drop_thumbnail(uint8_t *data, size_t n) {
     block b;
     size_t table = open_block(&b, data, n), next = table + 2 + (size_t)n_entries(&b, table) * ENTRY;
     if (table >= 8 && next <= n && n - next >= 4) memset(data + next, 0, 4); /* the second table describes it */
@@ -117,8 +107,7 @@ void uf_exif_drop_thumbnail(uint8_t *data, size_t n)
 /* ---- merging ------------------------------------------------------------------------------------------------ */
 
 /* Of the first table, what describes the picture; of the tables below it everything does. */
-static bool describes(unsigned tag, int depth)
-{
+static bool describes(unsigned tag, int depth) {
     static const uint16_t tags[] = { 269, 270, 271, 272, ORIENTATION, X_RESOLUTION, Y_RESOLUTION, 285, RESOLUTION_UNIT, 305, 306,
         315, 316, XMP, 33432, 33723, 34377, EXIF_TABLE, GPS_TABLE, 40091, 40092, 40093, 40094, 40095 };
     for (int i = 0; i < UF_LEN(tags); i++)
@@ -127,8 +116,7 @@ static bool describes(unsigned tag, int depth)
 }
 
 /* Appends the bytes in Intel's order, on an even offset, and returns that offset. */
-static int append(uf_bytes *to, uf_ctx *ctx, const block *b, const value *v, uint32_t *at)
-{
+static int append(uf_bytes *to, uf_ctx *ctx, const block *b, const value *v, uint32_t *at) {
     size_t unit = (size_t)units[v->type];
     if (to->n & 1) UF_TRY(uf_bytes_add(to, ctx, "", 1));
     *at = (uint32_t)to->n;
@@ -138,13 +126,11 @@ static int append(uf_bytes *to, uf_ctx *ctx, const block *b, const value *v, uin
     return UF_OK;
 }
 
-static int by_tag(const void *a, const void *b)
-{
+static int by_tag(const void *a, const void *b) {
     return (int)AV_RL16(a) - (int)AV_RL16(b);
 }
 
-static void put_entry(uint8_t *p, unsigned tag, unsigned type, uint32_t count, uint32_t inside)
-{
+static void put_entry(uint8_t *p, unsigned tag, unsigned type, uint32_t count, uint32_t inside) {
     AV_WL16(p, tag);
     AV_WL16(p + 2, type);
     AV_WL32(p + 4, count);
@@ -154,8 +140,7 @@ static void put_entry(uint8_t *p, unsigned tag, unsigned type, uint32_t count, u
 static int copy_table(uf_bytes *to, uf_ctx *ctx, const block *b, size_t table, size_t room, int depth, uint32_t *at);
 
 /* One tag as an entry at p; UF_EOF: it is left out. */
-static int copy_tag(uf_bytes *to, uf_ctx *ctx, const block *b, const value *v, size_t room, int depth, uint8_t *p)
-{
+static int copy_tag(uf_bytes *to, uf_ctx *ctx, const block *b, const value *v, size_t room, int depth, uint8_t *p) {
     uint32_t at = 0;
     if (v->tag == EXIF_TABLE || v->tag == GPS_TABLE || v->tag == INTEROP_TABLE) {
         if (depth >= 2 || v->n != 4) return UF_EOF;
@@ -175,8 +160,7 @@ static int copy_tag(uf_bytes *to, uf_ctx *ctx, const block *b, const value *v, s
 }
 
 /* Copies what describes the picture into entries[*n...], a tag once. */
-static int copy_tags(uf_bytes *to, uf_ctx *ctx, const block *b, size_t table, size_t room, int depth, uint8_t *entries, unsigned *n)
-{
+static int copy_tags(uf_bytes *to, uf_ctx *ctx, const block *b, size_t table, size_t room, int depth, uint8_t *entries, unsigned *n) {
     for (unsigned i = 0, all = n_entries(b, table); i < all; i++) {
         uint8_t *p = entries + (size_t)*n * ENTRY;
         bool seen = false;
@@ -191,8 +175,7 @@ static int copy_tags(uf_bytes *to, uf_ctx *ctx, const block *b, size_t table, si
     return UF_OK;
 }
 
-static int write_table(uf_bytes *to, uf_ctx *ctx, uint8_t *entries, unsigned n, uint32_t *at)
-{
+static int write_table(uf_bytes *to, uf_ctx *ctx, uint8_t *entries, unsigned n, uint32_t *at) {
     uint8_t count[2];
     qsort(entries, n, ENTRY, by_tag);
     AV_WL16(count, n);
@@ -203,8 +186,7 @@ static int write_table(uf_bytes *to, uf_ctx *ctx, uint8_t *entries, unsigned n, 
     return uf_bytes_add(to, ctx, "\0\0\0", 4); /* no table follows */
 }
 
-static int copy_table(uf_bytes *to, uf_ctx *ctx, const block *b, size_t table, size_t room, int depth, uint32_t *at)
-{
+static int copy_table(uf_bytes *to, uf_ctx *ctx, const block *b, size_t table, size_t room, int depth, uint32_t *at) {
     unsigned n = 0;
     uint8_t *entries = uf_alloc(ctx, n_entries(b, table) + 1u, ENTRY);
     int err = entries ? copy_tags(to, ctx, b, table, room, depth, entries, &n) : UF_ENOMEM;
@@ -214,8 +196,7 @@ static int copy_table(uf_bytes *to, uf_ctx *ctx, const block *b, size_t table, s
 }
 
 /* The file's own entries, but those that were copied already. */
-static unsigned keep_own(const block *own, size_t table, uint8_t *entries, unsigned n)
-{
+static unsigned keep_own(const block *own, size_t table, uint8_t *entries, unsigned n) {
     unsigned copied = n;
     for (unsigned i = 0, all = n_entries(own, table); i < all; i++) {
         const uint8_t *p = own->data + table + 2 + (size_t)i * ENTRY;
@@ -226,8 +207,7 @@ static unsigned keep_own(const block *own, size_t table, uint8_t *entries, unsig
     return n;
 }
 
-int uf_exif_merge(uf_bytes *file, uf_ctx *ctx, const uint8_t *data, size_t n_data, const uf_bytes *icc)
-{
+int uf_exif_merge(uf_bytes *file, uf_ctx *ctx, const uint8_t *data, size_t n_data, const uf_bytes *icc) {
     block from, own;
     size_t table = open_block(&from, data, n_data), own_table, room;
     uint8_t *entries;

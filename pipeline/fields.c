@@ -13,8 +13,7 @@ struct uf_fields {
     AVRational base;
 };
 
-int uf_fields_filters(uf_ctx *ctx, const char *word, const char **filters)
-{
+int uf_fields_filters(uf_ctx *ctx, const char *word, const char **filters) {
     static const struct {
         const char *word, *filters;
     } known[] = {
@@ -31,8 +30,7 @@ int uf_fields_filters(uf_ctx *ctx, const char *word, const char **filters)
     return uf_fail(ctx, UF_EINVAL, "there is no way '%s' to treat fields; there are keep, auto, deinterlace and detelecine", word);
 }
 
-int uf_fields_open(uf_fields **out, uf_ctx *ctx, const AVFrame *like, AVRational base, AVRational rate, const char *filters)
-{
+int uf_fields_open(uf_fields **out, uf_ctx *ctx, const AVFrame *like, AVRational base, AVRational rate, const char *filters) {
     char source[256], text[128];
     uf_fields *f = uf_alloc(ctx, 1, sizeof(*f));
     int av = AVERROR(ENOMEM);
@@ -55,23 +53,20 @@ end:
     return UF_OK;
 }
 
-void uf_fields_close(uf_fields **f)
-{
+void uf_fields_close(uf_fields **f) {
     if (!f || !*f) return;
     avfilter_graph_free(&(*f)->graph);
     free(*f);
     *f = NULL;
 }
 
-int uf_fields_push(uf_fields *f, AVFrame *frame)
-{
+int uf_fields_push(uf_fields *f, AVFrame *frame) {
     char text[128];
     int av = av_buffersrc_add_frame(f->in, frame);
     return av < 0 ? uf_fail(f->ctx, av == AVERROR(ENOMEM) ? UF_ENOMEM : UF_EUNSUPPORTED, "cannot take the fields apart: %s", uf_av_text(av, text)) : UF_OK;
 }
 
-int uf_fields_pull(uf_fields *f, AVFrame *frame)
-{
+int uf_fields_pull(uf_fields *f, AVFrame *frame) {
     int av = av_buffersink_get_frame(f->out, frame);
     if (av < 0) return av;
     AVRational from = av_buffersink_get_time_base(f->out);
@@ -81,8 +76,7 @@ int uf_fields_pull(uf_fields *f, AVFrame *frame)
     return 0;
 }
 
-AVRational uf_fields_rate(const uf_fields *f)
-{
+AVRational uf_fields_rate(const uf_fields *f) {
     return av_buffersink_get_frame_rate(f->out);
 }
 
@@ -92,8 +86,7 @@ enum { N_SAMPLES = 3 };
 static const double SAMPLE = 3; /* seconds */
 
 /* idet's verdict on a frame. */
-static int count(void *user, const AVFrame *f, int64_t number)
-{
+static int count(void *user, const AVFrame *f, int64_t number) {
     uf_field_counts *c = user;
     const AVDictionaryEntry *kind = av_dict_get(f->metadata, "lavfi.idet.multiple.current_frame", NULL, 0);
     const AVDictionaryEntry *again = av_dict_get(f->metadata, "lavfi.idet.repeated.current_frame", NULL, 0);
@@ -105,8 +98,7 @@ static int count(void *user, const AVFrame *f, int64_t number)
     return UF_OK;
 }
 
-static int look(uf_ctx *ctx, const char *film, double from, double length, uf_field_counts *c)
-{
+static int look(uf_ctx *ctx, const char *film, double from, double length, uf_field_counts *c) {
     uf_reader *r = NULL;
     UF_TRY(uf_reader_open_with(&r, ctx, film, &(uf_reader_options){ .from = from, .length = length, .filters = "idet" }));
     int err = uf_walk(ctx, r, &(uf_walk_options){ .every = 1, .on = count, .user = c });
@@ -114,8 +106,7 @@ static int look(uf_ctx *ctx, const char *film, double from, double length, uf_fi
     return err;
 }
 
-int uf_fields_look(uf_ctx *ctx, const char *film, double from, double length, uf_field_counts *out)
-{
+int uf_fields_look(uf_ctx *ctx, const char *film, double from, double length, uf_field_counts *out) {
     uf_field_counts c = { 0 };
     int err = UF_OK, n = length > 2 * N_SAMPLES * SAMPLE ? N_SAMPLES : 1;
     for (int i = 0; i < n && err == UF_OK; i++)

@@ -39,21 +39,18 @@ typedef struct film {
     int decode_err, mend_err, paint_err, encode_err;
 } film;
 
-static void stop(film *f)
-{
+static void stop(film *f) {
     uf_queue_abort(f->decoded);
     if (f->chain) uf_queue_abort(f->mended);
     uf_queue_abort(f->predicted);
     uf_queue_abort(f->painted);
 }
 
-static int meet_fault(const film *f, const char *thread, int64_t n)
-{
+static int meet_fault(const film *f, const char *thread, int64_t n) {
     return f->o->fault ? f->o->fault(f->o->fault_user, thread, n) : UF_OK;
 }
 
-static void *decode(void *user)
-{
+static void *decode(void *user) {
     film *f = user;
     bool copies = uf_writer_copies(f->writer);
     int64_t n = 0, n_items = 0;
@@ -74,8 +71,7 @@ static void *decode(void *user)
     return NULL;
 }
 
-static void report(film *f, double media_seconds, bool last)
-{
+static void report(film *f, double media_seconds, bool last) {
     double now = uf_now(), since = f->recent[0];
     uf_progress p = { f->n_done, f->n_total, now - f->began, 0, media_seconds };
     int64_t made = f->n_done - f->done;
@@ -89,8 +85,7 @@ static void report(film *f, double media_seconds, bool last)
     f->o->colorize.progress(f->o->colorize.user, &p);
 }
 
-static void *encode(void *user)
-{
+static void *encode(void *user) {
     film *f = user;
     AVRational base = uf_reader_format(f->reader)->streams[uf_reader_video(f->reader)]->time_base;
     double media_seconds = 0;
@@ -120,8 +115,7 @@ static void *encode(void *user)
 
 /* ---- stages ------------------------------------------------------------------------------------------------- */
 
-void uf_halve(const float *x, ptrdiff_t pitch, float *y, int w, int h)
-{
+void uf_halve(const float *x, ptrdiff_t pitch, float *y, int w, int h) {
     for (int r = 0; r < h / 2; r++) {
         const float *a = x + 2 * r * pitch, *b = a + pitch;
         for (int i = 0; i < w / 2; i++) y[(ptrdiff_t)r * (w / 2) + i] = 0.25f * (a[2 * i] + a[2 * i + 1] + b[2 * i] + b[2 * i + 1]);
@@ -129,8 +123,7 @@ void uf_halve(const float *x, ptrdiff_t pitch, float *y, int w, int h)
 }
 
 /* What the table wants for this frame: its strength, and the network tuned to it. */
-static int enter_scene(film *f, int64_t frame, float *strength)
-{
+static int enter_scene(film *f, int64_t frame, float *strength) {
     const uf_table_scene *s = uf_table_at(f->table, frame);
     *strength *= (float)s->strength;
     if (f->tune == s->tune || !f->colorizer) return UF_OK;
@@ -139,8 +132,7 @@ static int enter_scene(film *f, int64_t frame, float *strength)
 }
 
 /* The item gets chroma (2,net_h/2,net_w/2), then the luma of the same size. */
-static int predict(film *f, uf_item *item)
-{
+static int predict(film *f, uf_item *item) {
     float strength = (float)(f->o->colorize.strength > 0 ? f->o->colorize.strength : 1);
     int64_t number = f->n_predicted++;
     if (f->table) UF_TRY(enter_scene(f, number, &strength));
@@ -155,14 +147,12 @@ static int predict(film *f, uf_item *item)
 }
 
 /* The colours end in the middle: what was is seen beside what is. */
-static void keep_left_grey(float *chroma, int w, int h)
-{
+static void keep_left_grey(float *chroma, int w, int h) {
     for (int y = 0; y < 2 * h; y++) memset(chroma + (ptrdiff_t)y * w, 0, (size_t)(w / 2) * sizeof(*chroma));
 }
 
 /* Twice as wide: `left` and `right`, which are alike but for their colours. Takes both. */
-static int side_by_side(uf_ctx *ctx, AVFrame *left, AVFrame *right, AVFrame **out)
-{
+static int side_by_side(uf_ctx *ctx, AVFrame *left, AVFrame *right, AVFrame **out) {
     AVFrame *f = av_frame_alloc();
     int err = f && av_frame_copy_props(f, right) >= 0 ? UF_OK : UF_ENOMEM;
     if (err == UF_OK) f->format = right->format, f->width = 2 * right->width, f->height = right->height;
@@ -184,8 +174,7 @@ static int side_by_side(uf_ctx *ctx, AVFrame *left, AVFrame *right, AVFrame **ou
     return err < 0 ? uf_fail(ctx, err, "out of memory for a frame of twice the width") : UF_OK;
 }
 
-static int add_grey(film *f, const AVFrame *source, const float *small, float *chroma, AVFrame **painted)
-{
+static int add_grey(film *f, const AVFrame *source, const float *small, float *chroma, AVFrame **painted) {
     AVFrame *grey = NULL, *both = NULL;
     memset(chroma, 0, (size_t)f->net_w * (size_t)f->net_h / 2 * sizeof(*chroma));
     UF_TRY(uf_canvas_paint(f->canvas, source, small, chroma, &grey));
@@ -194,8 +183,7 @@ static int add_grey(film *f, const AVFrame *source, const float *small, float *c
     return err;
 }
 
-static int paint(film *f, uf_item *item)
-{
+static int paint(film *f, uf_item *item) {
     float *chroma = item->predicted, *small = chroma + (size_t)f->net_w * (size_t)f->net_h / 2;
     AVFrame *painted = NULL;
     int64_t number = f->n_painted++;
@@ -216,8 +204,7 @@ static int paint(film *f, uf_item *item)
 }
 
 /* Frames go through the stage, everything else passes; the empty item at the end too. */
-static int work(film *f, const char *thread, uf_queue *from, uf_queue *to, int (*stage)(film *, uf_item *))
-{
+static int work(film *f, const char *thread, uf_queue *from, uf_queue *to, int (*stage)(film *, uf_item *)) {
     int64_t n_items = 0;
     int err = UF_OK;
     bool end = false;
@@ -235,16 +222,14 @@ static int work(film *f, const char *thread, uf_queue *from, uf_queue *to, int (
     return err;
 }
 
-static int pass_on(void *user, AVFrame *frame)
-{
+static int pass_on(void *user, AVFrame *frame) {
     film *f = user;
     uf_item item = { .frame = frame };
     return uf_queue_push(f->mended, &item);
 }
 
 /* Frames leave the chain later than they came; what is copied does not wait for them. */
-static void *mend_all(void *user)
-{
+static void *mend_all(void *user) {
     film *f = user;
     int64_t n_items = 0;
     int err = UF_OK;
@@ -266,15 +251,13 @@ static void *mend_all(void *user)
     return NULL;
 }
 
-static void *paint_all(void *user)
-{
+static void *paint_all(void *user) {
     film *f = user;
     f->paint_err = work(f, "paint", f->predicted, f->painted, paint);
     return NULL;
 }
 
-static int run(film *f)
-{
+static int run(film *f) {
     static void *(*const job[])(void *) = { decode, paint_all, encode, mend_all };
     pthread_t thread[UF_LEN(job)];
     int n = 0, n_jobs = f->chain ? 4 : 3, err = UF_OK;
@@ -301,8 +284,7 @@ static int run(film *f)
 
 /* ---- opening ------------------------------------------------------------------------------------------------ */
 
-static int check_options(uf_ctx *ctx, const uf_colorize_options *o)
-{
+static int check_options(uf_ctx *ctx, const uf_colorize_options *o) {
     if (o->size && (o->size < 64 || o->size > 1024))
         return uf_fail(ctx, UF_EINVAL, "size '%d' is outside 64..1024; %d is the default", o->size, UF_COLOR_SIZE);
     if (!(o->strength >= 0 && o->strength <= 2))
@@ -316,8 +298,7 @@ static int check_options(uf_ctx *ctx, const uf_colorize_options *o)
     return UF_OK;
 }
 
-static int check_paths(uf_ctx *ctx, const char *in, const char *out)
-{
+static int check_paths(uf_ctx *ctx, const char *in, const char *out) {
     if (strcmp(in, "-") != 0 && strcmp(in, out) == 0)
         return uf_fail(ctx, UF_EINVAL, "input and output are both '%s'; give the output another name", in);
     if (strcmp(in, "-") == 0 || strcmp(out, "-") == 0) return UF_OK;
@@ -328,8 +309,7 @@ static int check_paths(uf_ctx *ctx, const char *in, const char *out)
 
 /* The program, its libraries and the weights, packed, took 142 MB beside the frames of a 360x288 film. Frames in the queues,
  * the decoder and the encoder count against the cap too; the rest is the network's. */
-static int network_memory(const film *f, const AVFrame *first, int64_t *left)
-{
+static int network_memory(const film *f, const AVFrame *first, int64_t *left) {
     int64_t needed = 142000000 + (int64_t)first->width * first->height * 3 * (4 * MAX_FRAMES + 64);
     *left = f->o->colorize.memory ? f->o->colorize.memory - needed : 0;
     if (f->o->colorize.memory && *left <= 0)
@@ -340,14 +320,12 @@ static int network_memory(const film *f, const AVFrame *first, int64_t *left)
 
 /* Decoding, painting and encoding keep one core busy. A network that shares it waits for the slower of its threads at every
  * layer: on two cores, the film took 51 s with two threads and 43 s with one. */
-static int network_threads(const uf_ctx *ctx)
-{
+static int network_threads(const uf_ctx *ctx) {
     int n = uf_ctx_threads(ctx);
     return uf_ctx_threads_chosen(ctx) || n < 2 ? n : n - 1;
 }
 
-static int open_network(film *f)
-{
+static int open_network(film *f) {
     const uf_colorize_options *o = &f->o->colorize;
     const AVFrame *first = uf_reader_first(f->reader);
     uf_colorizer_options c = { .weights = o->weights, .tune = o->tune, .weights_dir = f->o->weights_dir, .device = o->device,
@@ -368,8 +346,7 @@ static int open_network(film *f)
 }
 
 /* Asked for by name: the strengths are fields of the public options. */
-static int open_chain(film *f)
-{
+static int open_chain(film *f) {
     const uf_colorize_options *o = &f->o->colorize;
     const struct { const char *stage; double strength; } asked[] = { { "splice", o->splice }, { "scratch", o->scratch }, { "deflicker", o->deflicker }, { "steady", o->steady } };
     uf_chain_options c = { .masks = o->masks, .table = f->table, .number = f->skip, .done = f->done };
@@ -385,23 +362,20 @@ static int open_chain(film *f)
     return all > 0 ? uf_chain_open(&f->chain, f->ctx, uf_reader_first(f->reader), &c) : UF_OK;
 }
 
-static void tell_mended(const film *f)
-{
+static void tell_mended(const film *f) {
     for (int i = 0; f->chain && uf_stages[i]; i++)
         if (uf_chain_n_changed(f->chain, i))
             uf_log(f->ctx, UF_LOG_INFO, "%s: %lld of %lld frames mended", uf_stages[i]->name, (long long)uf_chain_n_changed(f->chain, i),
                    (long long)(f->n_painted - f->skip));
 }
 
-static void note_colour(const film *f)
-{
+static void note_colour(const film *f) {
     if (uf_frame_has_colour(uf_reader_first(f->reader)))
         uf_log(f->ctx, UF_LOG_INFO, "'%s' has colour already: it is replaced", f->in);
 }
 
 /* What the frames depend on: the program, the files, the settings. NULL without a failure: the input cannot be read twice. */
-static int identify(const film *f, char **identity)
-{
+static int identify(const film *f, char **identity) {
     const uf_colorize_options *o = &f->o->colorize;
     const char *files[] = { f->in, o->weights, o->tune, o->scenes };
     char *mark[UF_LEN(files)] = { NULL }, *shipped = NULL;
@@ -429,8 +403,7 @@ static int identify(const film *f, char **identity)
 }
 
 /* A stretch before the first frame that is still to be made: from there on the filter knows what it would have known. */
-static void resume(film *f)
-{
+static void resume(film *f) {
     f->done = f->n_done = uf_writer_n_done(f->writer);
     f->skip = f->done % UF_STRETCH || !f->done ? f->done : f->done - UF_STRETCH; /* a short one is the last */
     f->n_painted = f->n_predicted = f->skip;
@@ -438,8 +411,7 @@ static void resume(film *f)
         uf_log(f->ctx, UF_LOG_INFO, "'%s' was begun before: going on after frame %lld", f->out, (long long)f->done);
 }
 
-static int open_all(film *f)
-{
+static int open_all(film *f) {
     const uf_colorize_options *o = &f->o->colorize;
     uf_writer_options w = { .codec = o->codec, .crf = o->crf, .overwrite = o->overwrite, .wait = f->o->wait,
                             .encoder_options = o->encoder_options, .twice = o->compare == 2 };
@@ -461,8 +433,7 @@ static int open_all(film *f)
     return uf_canvas_open(&f->canvas, f->ctx, uf_reader_first(f->reader), uf_writer_target(f->writer), f->net_w, f->net_h);
 }
 
-int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film_options *options)
-{
+int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film_options *options) {
     film f = { .ctx = ctx, .o = options, .in = in, .out = out };
     int err = open_all(&f);
     if (err == UF_OK) err = run(&f);
@@ -484,8 +455,7 @@ int uf_film_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_film
     return err;
 }
 
-int uf_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_colorize_options *options)
-{
+int uf_colorize(uf_ctx *ctx, const char *in, const char *out, const uf_colorize_options *options) {
     uf_film_options o = { 0 };
     if (options) o.colorize = *options;
 #ifdef UNFADE_WEIGHTS_DIR

@@ -11,8 +11,7 @@
 enum { TILE = 32 }; /* of the half-size picture, for the rest of the motion */
 
 /* How far a tile of `now` still is from its place in `past`, (dx,dy) away; false: it has too little structure to tell. */
-static bool rest(const float *now, const float *past, int w, int x0, int y0, int dx, int dy, float *rx, float *ry)
-{
+static bool rest(const float *now, const float *past, int w, int x0, int y0, int dx, int dy, float *rx, float *ry) {
     double xx = 0, xy = 0, yy = 0, xe = 0, ye = 0;
     for (int y = y0; y < y0 + TILE; y++)
         for (int x = x0; x < x0 + TILE; x++) {
@@ -31,8 +30,7 @@ static bool rest(const float *now, const float *past, int w, int x0, int y0, int
     return fabsf(*rx) < 1.5f && fabsf(*ry) < 1.5f;
 }
 
-static bool translation(const float *now, const float *past, int w, int h, uf_vector *v, float *votes, float *dx, float *dy)
-{
+static bool translation(const float *now, const float *past, int w, int h, uf_vector *v, float *votes, float *dx, float *dy) {
     int n_blocks = ((w + UF_BLOCK - 1) / UF_BLOCK) * ((h + UF_BLOCK - 1) / UF_BLOCK), n = 0;
     float *across = votes, *down = votes + n_blocks;
     uf_motion_follow(v, now, past, w, h, w);
@@ -48,8 +46,7 @@ static bool translation(const float *now, const float *past, int w, int h, uf_ve
     return true;
 }
 
-int uf_gate_motion(uf_ctx *ctx, const uf_stage_size *size, const float *now, const float *past, float *dx, float *dy, bool *told)
-{
+int uf_gate_motion(uf_ctx *ctx, const uf_stage_size *size, const float *now, const float *past, float *dx, float *dy, bool *told) {
     int w = size->w / 2, h = size->h / 2;
     size_t n = (size_t)w * (size_t)h, n_blocks = (size_t)(w / UF_BLOCK + 1) * (size_t)(h / UF_BLOCK + 1);
     *told = false;
@@ -68,8 +65,7 @@ int uf_gate_motion(uf_ctx *ctx, const uf_stage_size *size, const float *now, con
     return err;
 }
 
-int uf_gate_shift(uf_ctx *ctx, const uf_stage_size *s, float *luma, float dx, float dy)
-{
+int uf_gate_shift(uf_ctx *ctx, const uf_stage_size *s, float *luma, float dx, float dy) {
     size_t n = (size_t)s->pitch * (size_t)(s->h + 1);
     uf_image to = { s->w, s->h, UF_GREY, 0, true, 2, 0, 0 }, from = to;
     float *copy = uf_alloc(ctx, n, sizeof(float));

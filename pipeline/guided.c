@@ -19,13 +19,11 @@ struct uf_guided {
     float scale_y, shift_y;
 };
 
-static float clampf(float x, float lo, float hi)
-{
+static float clampf(float x, float lo, float hi) {
     return x < lo ? lo : x > hi ? hi : x;
 }
 
-int uf_guided_open(uf_guided **out, uf_ctx *ctx, int w, int h, int out_w, int out_h, float shift_x, float shift_y)
-{
+int uf_guided_open(uf_guided **out, uf_ctx *ctx, int w, int h, int out_w, int out_h, float shift_x, float shift_y) {
     size_t n = (size_t)w * (size_t)h;
     uf_guided *g = uf_alloc(ctx, 1, sizeof(*g));
     if (!g) return UF_ENOMEM;
@@ -51,8 +49,7 @@ int uf_guided_open(uf_guided **out, uf_ctx *ctx, int w, int h, int out_w, int ou
     return UF_OK;
 }
 
-void uf_guided_close(uf_guided **g)
-{
+void uf_guided_close(uf_guided **g) {
     if (!g || !*g) return;
     free((*g)->work);
     free((*g)->map);
@@ -65,8 +62,7 @@ void uf_guided_close(uf_guided **g)
     *g = NULL;
 }
 
-static void box_row(const float *x, float *y, int w, float scale)
-{
+static void box_row(const float *x, float *y, int w, float scale) {
     float sum = 0;
     for (int i = 0; i < RADIUS && i < w; i++) sum += x[i];
     for (int i = 0; i < w; i++) {
@@ -78,8 +74,7 @@ static void box_row(const float *x, float *y, int w, float scale)
 }
 
 /* Mean over the (2*RADIUS+1)^2 window, cut at the borders; x and y may be the same. t: scratch of one plane. */
-static void box(const uf_guided *g, const float *x, float *y, float *t)
-{
+static void box(const uf_guided *g, const float *x, float *y, float *t) {
     int w = g->w, h = g->h;
     float *sum = g->column;
     memset(sum, 0, (size_t)w * sizeof(float));
@@ -95,8 +90,7 @@ static void box(const uf_guided *g, const float *x, float *y, float *t)
     }
 }
 
-static void fit(uf_guided *g, const float *luma, const float *chroma)
-{
+static void fit(uf_guided *g, const float *luma, const float *chroma) {
     size_t n = (size_t)g->w * (size_t)g->h;
     float *mean = g->work, *var = mean + n, *mp = var + n, *cov = mp + n, *t = cov + n;
     for (size_t i = 0; i < n; i++) var[i] = luma[i] * luma[i];
@@ -118,8 +112,7 @@ static void fit(uf_guided *g, const float *luma, const float *chroma)
     }
 }
 
-static void widen(const uf_guided *g, int y, float *row)
-{
+static void widen(const uf_guided *g, int y, float *row) {
     size_t n = (size_t)g->w * (size_t)g->h;
     int right = g->w > 1;
     for (int m = 0; m < N_MAPS; m++) {
@@ -133,8 +126,7 @@ static void widen(const uf_guided *g, int y, float *row)
 }
 
 void uf_guided_run(uf_guided *g, const float *luma, const float *chroma, const float *guide, size_t stride,
-                   float *cb, float *cr)
-{
+                   float *cb, float *cr) {
     int have[2] = { -1, -1 };
     size_t w = (size_t)g->out_w;
     fit(g, luma, chroma);

@@ -56,8 +56,7 @@ int uf_highs_rate(int rate) { return rate < UF_HIGHS_LEAST ? UF_HIGHS_RATE : rat
 
 bool uf_highs_adds(const uf_highs_options *o) { return o->rolloff >= LOWEST && o->rolloff < whole_band * .5 * o->rate_out; }
 
-static int memory(uf_highs *h)
-{
+static int memory(uf_highs *h) {
     size_t n = (size_t)h->n, channels = (size_t)h->o.channels;
     bool ok = uf_fft_open(&h->fft, h->n);
     h->window = uf_alloc(h->ctx, n, sizeof(float));
@@ -75,8 +74,7 @@ static int memory(uf_highs *h)
 }
 
 /* Bins; shifts are multiples of OVERLAP, for which phases go on from frame to frame as they are. */
-static void place(uf_highs *h)
-{
+static void place(uf_highs *h) {
     double bin = (double)h->o.rate_out / h->n, top = fmin(TOP, .5 * h->o.rate_out);
     h->first = (int)ceil(h->o.rolloff / bin);
     h->last = uf_highs_adds(&h->o) ? (int)(top / bin) : h->first;
@@ -88,8 +86,7 @@ static void place(uf_highs *h)
         if (fabs(log(h->o.rolloff / rules[i].rolloff)) < fabs(log(h->o.rolloff / h->rule->rolloff))) h->rule = &rules[i];
 }
 
-int uf_highs_open(uf_highs **out, uf_ctx *ctx, const uf_highs_options *o)
-{
+int uf_highs_open(uf_highs **out, uf_ctx *ctx, const uf_highs_options *o) {
     uf_highs *h = uf_alloc(ctx, 1, sizeof(*h));
     if (!h) return UF_ENOMEM;
     h->ctx = ctx;
@@ -110,8 +107,7 @@ int uf_highs_open(uf_highs **out, uf_ctx *ctx, const uf_highs_options *o)
     return err;
 }
 
-void uf_highs_close(uf_highs **ph)
-{
+void uf_highs_close(uf_highs **ph) {
     uf_highs *h = *ph;
     if (!h) return;
     for (int i = 0; h->channel && i < h->o.channels; i++) {
@@ -133,8 +129,7 @@ void uf_highs_close(uf_highs **ph)
 /* ---- one frame ----------------------------------------------------------------------------------------------------------- */
 
 /* Mean power of the known bins between two frequencies, dB. */
-static double level(const uf_highs *h, double from, double to)
-{
+static double level(const uf_highs *h, double from, double to) {
     double bin = (double)h->o.rate_out / h->n, sum = 0;
     int a = (int)(from / bin + .5), b = (int)(to / bin + .5);
     if (b <= a) b = a + 1;
@@ -143,8 +138,7 @@ static double level(const uf_highs *h, double from, double to)
 }
 
 /* Amplitudes of the bins that are made, by the rule; between the middles of bands along straight lines in dB. */
-static void tell_levels(uf_highs *h)
-{
+static void tell_levels(uf_highs *h) {
     double f = h->o.rolloff, bin = (double)h->o.rate_out / h->n, db[BANDS], middle[BANDS];
     double known[KNOWN] = { level(h, .75 * f, .98 * f), level(h, .5 * f, .75 * f), level(h, .25 * f, .5 * f), level(h, 100, .25 * f) };
     double mean = (known[0] + known[1] + known[2] + known[3]) / KNOWN;
@@ -165,8 +159,7 @@ static void tell_levels(uf_highs *h)
 }
 
 /* The frame's upper bins out of its lower ones, which are flattened first; the lower ones go. */
-static void make(uf_highs *h)
-{
+static void make(uf_highs *h) {
     int reach = (int)(SMOOTH * h->n / h->o.rate_out), end = h->source + h->width;
     float(*x)[2] = h->fft.bins;
     for (int i = 0; i < h->first; i++) h->power[i] = (double)x[i][0] * (double)x[i][0] + (double)x[i][1] * (double)x[i][1];
@@ -185,8 +178,7 @@ static void make(uf_highs *h)
 }
 
 /* A hop is complete: what is above it is added, and the oldest one is finished. */
-static void run_hop(uf_highs *h, channel *c, int drop, int keep)
-{
+static void run_hop(uf_highs *h, channel *c, int drop, int keep) {
     float scale = 2.f / (3.f * OVERLAP / 4 * (float)h->n); /* the squares of four windows add up to 3/2 */
     for (int i = 0; i < h->n; i++) h->fft.time[i] = h->window[i] * c->frame[i];
     uf_fft_forward(&h->fft);
@@ -201,8 +193,7 @@ static void run_hop(uf_highs *h, channel *c, int drop, int keep)
 
 /* ---- the stream ---------------------------------------------------------------------------------------------------------- */
 
-static int grow(uf_highs *h, int n)
-{
+static int grow(uf_highs *h, int n) {
     if (n <= h->room) return UF_OK;
     for (int i = 0; i < h->o.channels; i++) {
         float *more = realloc(h->channel[i].out, 2 * (size_t)n * sizeof(float));
@@ -214,8 +205,7 @@ static int grow(uf_highs *h, int n)
 }
 
 /* n samples at rate_out (x NULL: silence); of what is finished `most` more are wanted. */
-static int add(uf_highs *h, float *const *x, int n, int64_t most)
-{
+static int add(uf_highs *h, float *const *x, int n, int64_t most) {
     for (int at = 0; at < n;) {
         int some = n - at < h->hop - h->fill ? n - at : h->hop - h->fill;
         for (int i = 0; i < h->o.channels; i++) {
@@ -238,8 +228,7 @@ static int add(uf_highs *h, float *const *x, int n, int64_t most)
 }
 
 /* What comes out of the change of rate for n samples; n 0: what is still inside. */
-static int convert(uf_highs *h, const float *const *x, int n)
-{
+static int convert(uf_highs *h, const float *const *x, int n) {
     for (int got = 1; got > 0;) {
         int most = swr_get_out_samples(h->swr, n), channels = h->o.channels;
         float *room = most > 0 ? uf_alloc(h->ctx, (size_t)most * (size_t)channels, sizeof(*room)) : NULL, *to[64];
@@ -255,8 +244,7 @@ static int convert(uf_highs *h, const float *const *x, int n)
     return UF_OK;
 }
 
-int uf_highs_push(uf_highs *h, const float *const *x, int n)
-{
+int uf_highs_push(uf_highs *h, const float *const *x, int n) {
     h->n_out = 0;
     h->n_in += n;
     if (n) return h->swr ? convert(h, x, n) : add(h, (float *const *)(uintptr_t)x, n, INT64_MAX);
@@ -266,8 +254,7 @@ int uf_highs_push(uf_highs *h, const float *const *x, int n)
     return UF_OK;
 }
 
-int uf_highs_pull(uf_highs *h, float *const **x, int *n)
-{
+int uf_highs_pull(uf_highs *h, float *const **x, int *n) {
     for (int i = 0; i < h->o.channels; i++) h->y[i] = h->channel[i].out;
     *x = h->y;
     *n = h->n_out;

@@ -2,25 +2,21 @@
 
 #include <stdlib.h>
 
-static void copy(char *to, size_t n, const char *from)
-{
+static void copy(char *to, size_t n, const char *from) {
     snprintf(to, n, "%s", from ? from : "unknown");
 }
 
-static const char *tag(const AVDictionary *d, const char *key)
-{
+static const char *tag(const AVDictionary *d, const char *key) {
     const AVDictionaryEntry *e = av_dict_get(d, key, NULL, 0);
     return e ? e->value : "";
 }
 
-static const char *field_order(enum AVFieldOrder order)
-{
+static const char *field_order(enum AVFieldOrder order) {
     static const char *const names[] = { "unknown", "progressive", "tt", "bb", "tb", "bt" };
     return (unsigned)order < UF_LEN(names) ? names[order] : "unknown";
 }
 
-static void fill_video(uf_stream_info *s, const AVStream *st)
-{
+static void fill_video(uf_stream_info *s, const AVStream *st) {
     const AVCodecParameters *p = st->codecpar;
     AVRational rate = st->avg_frame_rate.num ? st->avg_frame_rate : st->r_frame_rate;
     s->w = p->width;
@@ -40,8 +36,7 @@ static void fill_video(uf_stream_info *s, const AVStream *st)
     s->cover = (st->disposition & AV_DISPOSITION_ATTACHED_PIC) != 0;
 }
 
-static void fill_stream(uf_stream_info *s, const AVStream *st)
-{
+static void fill_stream(uf_stream_info *s, const AVStream *st) {
     const AVCodecParameters *p = st->codecpar;
     s->index = st->index;
     copy(s->kind, sizeof(s->kind), av_get_media_type_string(p->codec_type));
@@ -57,8 +52,7 @@ static void fill_stream(uf_stream_info *s, const AVStream *st)
     }
 }
 
-int uf_media_info_open(uf_media_info **out, uf_ctx *ctx, const char *path)
-{
+int uf_media_info_open(uf_media_info **out, uf_ctx *ctx, const char *path) {
     AVFormatContext *fmt = NULL;
     uf_media_info *info = uf_alloc(ctx, 1, sizeof(*info));
     int err = info ? uf_av_open(&fmt, ctx, path) : UF_ENOMEM;
@@ -84,8 +78,7 @@ end:
     return err;
 }
 
-void uf_media_info_close(uf_media_info **info)
-{
+void uf_media_info_close(uf_media_info **info) {
     if (!info || !*info) return;
     free((*info)->streams);
     free(*info);

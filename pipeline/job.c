@@ -33,18 +33,15 @@ typedef struct head {
     int32_t flags, size, n_side, unused;
 } head;
 
-const char *uf_job_folder(const uf_job *j)
-{
+const char *uf_job_folder(const uf_job *j) {
     return j->folder;
 }
 
-int64_t uf_job_n_frames(const uf_job *j)
-{
+int64_t uf_job_n_frames(const uf_job *j) {
     return j->n_frames;
 }
 
-static int fail_io(const uf_job *j, const char *doing)
-{
+static int fail_io(const uf_job *j, const char *doing) {
     if (errno == ENOSPC || errno == EDQUOT)
         return uf_fail(j->ctx, UF_EIO, "the disk is full: what is finished of '%s' is kept; free some space and give the same command "
                        "again, it goes on from there", j->target);
@@ -52,21 +49,18 @@ static int fail_io(const uf_job *j, const char *doing)
                    strerror(errno));
 }
 
-static char *segment_path(const uf_job *j, int n)
-{
+static char *segment_path(const uf_job *j, int n) {
     return uf_format(j->ctx, "%s/%06d.packets", j->folder, n);
 }
 
-static uint64_t chain(uint64_t sum, const void *data, size_t n)
-{
+static uint64_t chain(uint64_t sum, const void *data, size_t n) {
     uint64_t two[2] = { sum, uf_hash(data, n) };
     return uf_hash(two, sizeof(two));
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------ */
 
-static int write_all(int fd, const void *data, size_t n, int64_t at)
-{
+static int write_all(int fd, const void *data, size_t n, int64_t at) {
     for (size_t done = 0; done < n;) {
         ssize_t k = pwrite(fd, (const char *)data + done, n - done, (off_t)(at + (int64_t)done));
         if (k < 0 && errno != EINTR) return -1;
@@ -75,8 +69,7 @@ static int write_all(int fd, const void *data, size_t n, int64_t at)
     return 0;
 }
 
-static int add_line(uf_job *j, json_t *line)
-{
+static int add_line(uf_job *j, json_t *line) {
     char *text = line ? json_dumps(line, JSON_COMPACT) : NULL, *whole = text ? uf_format(j->ctx, "%s\n", text) : NULL;
     int err = whole ? UF_OK : uf_fail(j->ctx, UF_ENOMEM, "cannot write '%s': out of memory", j->folder);
     if (err == UF_OK && (write_all(j->journal, whole, strlen(whole), j->journal_bytes) < 0 || fsync(j->journal) < 0))
@@ -88,8 +81,7 @@ static int add_line(uf_job *j, json_t *line)
     return err;
 }
 
-static bool make_room(uf_job *j, size_t n)
-{
+static bool make_room(uf_job *j, size_t n) {
     if (n <= j->room) return true;
     uint8_t *more = realloc(j->record, n);
     if (!more) return false;
@@ -100,8 +92,7 @@ static bool make_room(uf_job *j, size_t n)
 
 /* The next record of a stretch, without its length, into j->record. UF_EOF after the last; UF_EDATA: not whole; UF_ENOMEM. No
  * messages. */
-static int read_record(uf_job *j, FILE *f, int64_t *length)
-{
+static int read_record(uf_job *j, FILE *f, int64_t *length) {
     if (fread(length, sizeof(*length), 1, f) != 1) return UF_EOF;
     if (*length < (int64_t)sizeof(head) || *length >= INT32_MAX) return UF_EDATA;
     if (!make_room(j, (size_t)*length)) return UF_ENOMEM;
@@ -109,8 +100,7 @@ static int read_record(uf_job *j, FILE *f, int64_t *length)
 }
 
 /* The stretch's checksum as its records have it; 0 when the file does not hold whole records. */
-static uint64_t sum_of(uf_job *j, const char *path, int64_t *bytes)
-{
+static uint64_t sum_of(uf_job *j, const char *path, int64_t *bytes) {
     FILE *f = fopen(path, "rbe");
     uint64_t sum = 0;
     int64_t n;
@@ -125,8 +115,7 @@ static uint64_t sum_of(uf_job *j, const char *path, int64_t *bytes)
 }
 
 /* One finished stretch, if the line tells of it and it is as the line tells. */
-static bool take_segment(uf_job *j, const json_t *line)
-{
+static bool take_segment(uf_job *j, const json_t *line) {
     int number = -1, frames = 0;
     json_int_t bytes = 0;
     const char *sum = NULL;
@@ -146,8 +135,7 @@ static bool take_segment(uf_job *j, const json_t *line)
 }
 
 /* The journal's lines as far as they are whole and true. *other: it is of another job. */
-static int read_journal(uf_job *j, const char *identity, bool *other)
-{
+static int read_journal(uf_job *j, const char *identity, bool *other) {
     struct stat st;
     char *text = NULL, *end;
     int err = UF_OK;
@@ -176,16 +164,14 @@ static int read_journal(uf_job *j, const char *identity, bool *other)
     return err;
 }
 
-static bool is_finished(const uf_job *j, const char *name)
-{
+static bool is_finished(const uf_job *j, const char *name) {
     int n = -1, length = 0;
     if (!strcmp(name, "journal")) return true;
     return sscanf(name, "%6d.packets%n", &n, &length) == 1 && length == (int)strlen(name) && n >= 0 && n < j->n_segments;
 }
 
 /* Half-written stretches and outputs of runs that were killed. */
-static void sweep(const uf_job *j, bool all)
-{
+static void sweep(const uf_job *j, bool all) {
     DIR *d = opendir(j->folder);
     struct dirent *e;
     while (d && (e = readdir(d)))
@@ -193,8 +179,7 @@ static void sweep(const uf_job *j, bool all)
     if (d) closedir(d);
 }
 
-static int begin(uf_job *j, const char *identity)
-{
+static int begin(uf_job *j, const char *identity) {
     if (j->journal_bytes > 0) return ftruncate(j->journal, j->journal_bytes) < 0 ? fail_io(j, "write the journal of") : UF_OK;
     j->n_segments = 0;
     j->n_frames = 0;
@@ -202,8 +187,7 @@ static int begin(uf_job *j, const char *identity)
     return add_line(j, json_pack("{s:i,s:s}", "unfade_job", VERSION, "identity", identity));
 }
 
-static int open_folder(uf_job *j, const char *identity, bool overwrite)
-{
+static int open_folder(uf_job *j, const char *identity, bool overwrite) {
     char *path = uf_format(j->ctx, "%s/journal", j->folder);
     bool other;
     if (!path) return UF_ENOMEM;
@@ -226,8 +210,7 @@ static int open_folder(uf_job *j, const char *identity, bool overwrite)
     return UF_OK;
 }
 
-int uf_job_open(uf_job **out, uf_ctx *ctx, const char *target, const char *identity, bool overwrite)
-{
+int uf_job_open(uf_job **out, uf_ctx *ctx, const char *target, const char *identity, bool overwrite) {
     uf_job *j = uf_alloc(ctx, 1, sizeof(*j));
     if (!j) return UF_ENOMEM;
     j->ctx = ctx;
@@ -245,8 +228,7 @@ int uf_job_open(uf_job **out, uf_ctx *ctx, const char *target, const char *ident
     return err;
 }
 
-void uf_job_close(uf_job **job, bool keep)
-{
+void uf_job_close(uf_job **job, bool keep) {
     uf_job *j = job ? *job : NULL;
     if (!j) return;
     if (j->segment >= 0) close(j->segment);
@@ -265,15 +247,13 @@ void uf_job_close(uf_job **job, bool keep)
 
 /* ---- writing ------------------------------------------------------------------------------------------------- */
 
-static void put(uint8_t **to, const void *data, size_t n)
-{
+static void put(uint8_t **to, const void *data, size_t n) {
     memcpy(*to, data, n);
     *to += n;
 }
 
 /* The record in j->record, after its length; its bytes with that come back, 0: out of memory. */
-static size_t pack(uf_job *j, const AVPacket *p)
-{
+static size_t pack(uf_job *j, const AVPacket *p) {
     head h = { p->pts, p->dts, p->duration, p->flags, p->size, p->side_data_elems, 0 };
     size_t n = sizeof(h) + (size_t)p->size;
     for (int i = 0; i < p->side_data_elems; i++) n += 2 * sizeof(int32_t) + p->side_data[i].size;
@@ -291,8 +271,7 @@ static size_t pack(uf_job *j, const AVPacket *p)
     return n + sizeof(length);
 }
 
-static int begin_segment(uf_job *j)
-{
+static int begin_segment(uf_job *j) {
     char *path = segment_path(j, j->n_segments);
     if (!path) return UF_ENOMEM;
     j->segment = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -302,8 +281,7 @@ static int begin_segment(uf_job *j)
     return j->segment < 0 ? fail_io(j, "write to") : UF_OK;
 }
 
-int uf_job_add(uf_job *j, const AVPacket *p, bool wait)
-{
+int uf_job_add(uf_job *j, const AVPacket *p, bool wait) {
     size_t n = pack(j, p);
     bool told = false;
     if (!n) return uf_fail(j->ctx, UF_ENOMEM, "cannot write to '%s': out of memory", j->folder);
@@ -321,8 +299,7 @@ int uf_job_add(uf_job *j, const AVPacket *p, bool wait)
     return UF_OK;
 }
 
-int uf_job_end_stretch(uf_job *j, int n_frames)
-{
+int uf_job_end_stretch(uf_job *j, int n_frames) {
     char sum[32];
     int fd = j->segment;
     if (fd < 0) return UF_OK;
@@ -339,19 +316,16 @@ int uf_job_end_stretch(uf_job *j, int n_frames)
 
 /* ---- reading ------------------------------------------------------------------------------------------------- */
 
-static int fail_read(const uf_job *j)
-{
+static int fail_read(const uf_job *j) {
     return uf_fail(j->ctx, UF_EIO, "'%s' has changed while the film was made; give the same command again", j->folder);
 }
 
-static const uint8_t *take(const uint8_t *from, void *to, size_t n)
-{
+static const uint8_t *take(const uint8_t *from, void *to, size_t n) {
     memcpy(to, from, n);
     return from + n;
 }
 
-static int unpack(const uf_job *j, int64_t length, AVPacket *p)
-{
+static int unpack(const uf_job *j, int64_t length, AVPacket *p) {
     head h;
     const uint8_t *from = take(j->record, &h, sizeof(h)), *end = j->record + length;
     if (h.size < 0 || h.size > end - from || av_new_packet(p, h.size) < 0) return fail_read(j);
@@ -371,8 +345,7 @@ static int unpack(const uf_job *j, int64_t length, AVPacket *p)
     return UF_OK;
 }
 
-int uf_job_next(uf_job *j, AVPacket *p)
-{
+int uf_job_next(uf_job *j, AVPacket *p) {
     int64_t length = 0;
     int err = UF_EOF;
     while (err == UF_EOF) {
@@ -391,8 +364,7 @@ int uf_job_next(uf_job *j, AVPacket *p)
     return err < 0 ? fail_read(j) : unpack(j, length, p);
 }
 
-char *uf_file_mark(uf_ctx *ctx, const char *path)
-{
+char *uf_file_mark(uf_ctx *ctx, const char *path) {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     uint8_t *data = uf_alloc(ctx, 2 * MARK, 1);

@@ -20,8 +20,7 @@ typedef struct tracker { /* a thread's */
     double bend; /* s by which the guess changes within the last windows */
 } tracker;
 
-static int tracker_open(tracker *t, uf_ctx *ctx, const uf_lag_options *o, int n)
-{
+static int tracker_open(tracker *t, uf_ctx *ctx, const uf_lag_options *o, int n) {
     *t = (tracker){ .ctx = ctx, .o = o, .n = n };
     bool ok = uf_fft_open(&t->fft, n);
     t->raw = uf_alloc(ctx, (size_t)n + n / 100 + 2 * MARGIN + 8, sizeof(float));
@@ -33,8 +32,7 @@ static int tracker_open(tracker *t, uf_ctx *ctx, const uf_lag_options *o, int n)
     return UF_OK;
 }
 
-static void tracker_close(tracker *t)
-{
+static void tracker_close(tracker *t) {
     uf_fft_close(&t->fft);
     uf_sinc_close(&t->sinc);
     free(t->raw);
@@ -42,15 +40,13 @@ static void tracker_close(tracker *t)
     free(t->other);
 }
 
-static double loudness(const tracker *t)
-{
+static double loudness(const tracker *t) {
     double sum = 1e-12;
     for (int i = 0; i < t->n; i++) sum += (double)t->fft.time[i] * (double)t->fft.time[i];
     return 10 * log10(sum / (.375 * t->n)); /* of Hann's window */
 }
 
-static double guess_at(const uf_lag_options *o, double at)
-{
+static double guess_at(const uf_lag_options *o, double at) {
     const uf_guess *g = o->guess;
     int i = 0;
     if (o->n_guess == 1) return g[0].lag;
@@ -59,8 +55,7 @@ static double guess_at(const uf_lag_options *o, double at)
 }
 
 /* n samples to the transform, whose first lies at `from` and the one behind the last at `to`, s of the recording's own time. UF_EOF: it has none there. */
-static int fetch(tracker *t, const uf_take *take, double from, double to)
-{
+static int fetch(tracker *t, const uf_take *take, double from, double to) {
     double first = from * UF_MERGE_RATE, step = (to - from) * UF_MERGE_RATE / t->n;
     int64_t base = (int64_t)floor(first) - MARGIN;
     if (first < 0 || to * UF_MERGE_RATE > (double)take->n_low || !(step > .99 && step < 1.01)) return UF_EOF;
@@ -75,8 +70,7 @@ static int fetch(tracker *t, const uf_take *take, double from, double to)
 }
 
 /* The parent's spectrum to `other`, the recording's to the transform: windows that begin at `from`, common time. */
-static int fetch_both(tracker *t, double from, double late)
-{
+static int fetch_both(tracker *t, double from, double late) {
     bool there[2];
     double to = from + (double)t->n / UF_MERGE_RATE;
     double a = uf_clock_read(&t->o->parent->clock, from, &there[0]), b = uf_clock_read(&t->o->parent->clock, to, &there[1]);
@@ -93,8 +87,7 @@ static int fetch_both(tracker *t, double from, double late)
 /* ---- one window ---------------------------------------------------------------------------------------------------------------- */
 
 /* Phases only, but for a rest of the weight: bins that hold nothing but noise count a little less. */
-static void whiten(tracker *t, int low, int high)
-{
+static void whiten(tracker *t, int low, int high) {
     for (int k = 0; k <= t->n / 2; k++) {
         const float *y = t->other[k];
         float *x = t->fft.bins[k];
@@ -105,8 +98,7 @@ static void whiten(tracker *t, int low, int high)
     }
 }
 
-void uf_lag_span(const uf_lag_options *o, double *from, double *to)
-{
+void uf_lag_span(const uf_lag_options *o, double *from, double *to) {
     const uf_clock *c = &o->parent->clock;
     *from = fmax(uf_clock_inverse(c, 0), -guess_at(o, 0));
     *to = fmin(uf_clock_inverse(c, (double)o->parent->n_low / UF_MERGE_RATE), 1e9);
@@ -118,8 +110,7 @@ void uf_lag_span(const uf_lag_options *o, double *from, double *to)
 /* ---- stretches of windows ------------------------------------------------------------------------------------------------------------- */
 
 /* The windows of one stretch, on the guess's clock, into its correlations. */
-static int gather(tracker *t, double from, uf_stretch *s)
-{
+static int gather(tracker *t, double from, uf_stretch *s) {
     int low = (int)(low_hz * t->n / UF_MERGE_RATE), high = (int)(high_hz * t->n / UF_MERGE_RATE);
     const uf_quality *q = &t->o->parent->quality;
     double middle = 0;
@@ -147,8 +138,7 @@ static int gather(tracker *t, double from, uf_stretch *s)
     return UF_OK;
 }
 
-int uf_lag_stretches(uf_ctx *ctx, const uf_lag_options *o, double from, double to, double seconds, uf_stretch **out, int *n_out)
-{
+int uf_lag_stretches(uf_ctx *ctx, const uf_lag_options *o, double from, double to, double seconds, uf_stretch **out, int *n_out) {
     int n = (int)((to - from) / seconds), failed = UF_OK;
     if (n < 1) n = 1;
     uf_stretch *all = uf_alloc(ctx, (size_t)n, sizeof(*all));
@@ -178,8 +168,7 @@ int uf_lag_stretches(uf_ctx *ctx, const uf_lag_options *o, double from, double t
 /* ---- the place of a step ---------------------------------------------------------------------------------------------------------- */
 
 /* What the window has of the pattern; 0 where one of them has no sound. */
-static double likeness(tracker *t, const float *pattern, double from, double late)
-{
+static double likeness(tracker *t, const float *pattern, double from, double late) {
     double sum = 0;
     if (fetch_both(t, from, late) < 0) return 0;
     whiten(t, (int)(low_hz * t->n / UF_MERGE_RATE), (int)(high_hz * t->n / UF_MERGE_RATE));
@@ -188,8 +177,7 @@ static double likeness(tracker *t, const float *pattern, double from, double lat
     return sum;
 }
 
-int uf_lag_step(uf_ctx *ctx, const uf_lag_options *o, const uf_lag_sides *s, double from, double to, double *is)
-{
+int uf_lag_step(uf_ctx *ctx, const uf_lag_options *o, const uf_lag_sides *s, double from, double to, double *is) {
     enum { SHORT = 2048, HOP = 64 };
     tracker t;
     double sum = 0, best = 0, last = from;

@@ -37,8 +37,7 @@ typedef struct listener {
     uf_envelope *envelope;
 } listener;
 
-static int grow(uf_ctx *ctx, void **at, size_t n, size_t size)
-{
+static int grow(uf_ctx *ctx, void **at, size_t n, size_t size) {
     void *more = realloc(*at, n * size);
     if (!more) return uf_fail(ctx, UF_ENOMEM, "out of memory for %zu measurements; give shorter recordings", n);
     *at = more;
@@ -48,8 +47,7 @@ static int grow(uf_ctx *ctx, void **at, size_t n, size_t size)
 /* ---- channels -------------------------------------------------------------------------------------------------------------- */
 
 /* A channel that is another's negative would extinguish it, and one without sound has nothing to say. */
-static void judge_channels(listener *l)
-{
+static void judge_channels(listener *l) {
     uf_take *t = l->t;
     double most = 0;
     int first = -1;
@@ -66,8 +64,7 @@ static void judge_channels(listener *l)
     for (int c = 0; c < t->channels; c++) t->gain[c] /= (float)(t->channels - t->quality.n_dead);
 }
 
-static void measure_channels(listener *l, float *const *x, int n)
-{
+static void measure_channels(listener *l, float *const *x, int n) {
     int first = 0;
     for (int c = 1; c < l->t->channels; c++)
         if (l->energy[first] <= 1e-5 * l->energy[c]) first = c;
@@ -86,8 +83,7 @@ static void measure_channels(listener *l, float *const *x, int n)
     }
 }
 
-void uf_take_mono(const uf_take *t, float *const *x, int n, float *y)
-{
+void uf_take_mono(const uf_take *t, float *const *x, int n, float *y) {
     for (int i = 0; i < n; i++) {
         float sum = 0;
         for (int c = 0; c < t->channels; c++) sum += t->gain[c] * x[c][i];
@@ -98,8 +94,7 @@ void uf_take_mono(const uf_take *t, float *const *x, int n, float *y)
 /* ---- dropouts -------------------------------------------------------------------------------------------------------------- */
 
 /* Neighbours become one. */
-static int add_span(listener *l, uf_span **list, int *n, int *room, int64_t from, int64_t to)
-{
+static int add_span(listener *l, uf_span **list, int *n, int *room, int64_t from, int64_t to) {
     if (*n && from <= (*list)[*n - 1].to + l->t->rate / 50) {
         if (to > (*list)[*n - 1].to) (*list)[*n - 1].to = to;
         return UF_OK;
@@ -113,8 +108,7 @@ static int add_span(listener *l, uf_span **list, int *n, int *room, int64_t from
 }
 
 /* Recorders that lose a buffer write silence for it, or the last one again. */
-static int look_for_drops(listener *l, const float *y, int n)
-{
+static int look_for_drops(listener *l, const float *y, int n) {
     uf_take *t = l->t;
     for (int i = 0; i < n; i++) {
         int64_t at = t->n + i;
@@ -138,14 +132,12 @@ static int look_for_drops(listener *l, const float *y, int n)
     return UF_OK;
 }
 
-static int by_start(const void *a, const void *b)
-{
+static int by_start(const void *a, const void *b) {
     const uf_span *x = a, *y = b;
     return (x->from > y->from) - (x->from < y->from);
 }
 
-static int sum_up_drops(listener *l)
-{
+static int sum_up_drops(listener *l) {
     uf_take *t = l->t;
     double repeated = 0;
     for (int i = 0; i < l->n_repeat; i++) repeated += (double)(l->repeat[i].to - l->repeat[i].from);
@@ -168,8 +160,7 @@ static int sum_up_drops(listener *l)
 /* ---- levels ---------------------------------------------------------------------------------------------------------------- */
 
 /* A spectrum every quarter of a second. */
-static void look_for_rolloff(listener *l, const float *y, int n)
-{
+static void look_for_rolloff(listener *l, const float *y, int n) {
     for (int i = 0; i < n; i++) {
         if (l->skip_roll > 0) {
             l->skip_roll--;
@@ -186,8 +177,7 @@ static void look_for_rolloff(listener *l, const float *y, int n)
     }
 }
 
-static void look_at_level(listener *l, float y)
-{
+static void look_at_level(listener *l, float y) {
     enum { FRAME = UF_MERGE_RATE / 20 };
     l->frame_energy += (double)y * (double)y;
     l->all_energy += (double)y * (double)y;
@@ -198,8 +188,7 @@ static void look_at_level(listener *l, float y)
     l->n_frame = 0;
 }
 
-static void sum_up_levels(listener *l)
-{
+static void sum_up_levels(listener *l) {
     uf_quality *q = &l->t->quality;
     int64_t n = 0, quiet = 0;
     double all = 0, below = 0;
@@ -220,8 +209,7 @@ static void sum_up_levels(listener *l)
 
 /* ---- all of it ------------------------------------------------------------------------------------------------------------- */
 
-static int keep(listener *l, const float *y, int n)
-{
+static int keep(listener *l, const float *y, int n) {
     int16_t low[PIECE];
     for (int i = 0; i < n; i++) {
         look_at_level(l, y[i]);
@@ -234,8 +222,7 @@ static int keep(listener *l, const float *y, int n)
     return uf_envelope_push(l->envelope, y, n);
 }
 
-static int drain(listener *l)
-{
+static int drain(listener *l) {
     float low[PIECE], *to[1] = { low };
     uint8_t there[PIECE];
     int n;
@@ -248,8 +235,7 @@ static int drain(listener *l)
     return UF_OK;
 }
 
-static int take_piece(listener *l, float *const *x, int n)
-{
+static int take_piece(listener *l, float *const *x, int n) {
     if (n > l->room) {
         UF_TRY(grow(l->ctx, (void **)&l->mono, (size_t)n, sizeof(float)));
         l->room = n;
@@ -264,8 +250,7 @@ static int take_piece(listener *l, float *const *x, int n)
     return drain(l);
 }
 
-FILE *uf_nameless_file(uf_ctx *ctx, const char *folder)
-{
+FILE *uf_nameless_file(uf_ctx *ctx, const char *folder) {
     FILE *f = NULL;
     char *name = uf_format(ctx, "%s/.unfade-XXXXXX", folder);
     int fd = name ? mkstemp(name) : -1;
@@ -278,8 +263,7 @@ FILE *uf_nameless_file(uf_ctx *ctx, const char *folder)
     return f;
 }
 
-static int listener_open(listener *l, const char *folder)
-{
+static int listener_open(listener *l, const char *folder) {
     uf_take *t = l->t;
     l->energy = uf_alloc(l->ctx, (size_t)t->channels, sizeof(double));
     l->cross = uf_alloc(l->ctx, (size_t)t->channels, sizeof(double));
@@ -291,8 +275,7 @@ static int listener_open(listener *l, const char *folder)
     return uf_drift_open(&l->down, l->ctx, &(uf_drift_options){ .channels = 1, .from_rate = t->rate, .to_rate = UF_MERGE_RATE, .clock = &same_clock, .half = 16 });
 }
 
-static int hash_of(uf_take *t)
-{
+static int hash_of(uf_take *t) {
     int16_t piece[PIECE];
     for (int64_t at = 0; at < t->n_low; at += PIECE) {
         size_t n = (size_t)(t->n_low - at < PIECE ? t->n_low - at : PIECE) * sizeof(*piece);
@@ -302,8 +285,7 @@ static int hash_of(uf_take *t)
     return UF_OK;
 }
 
-static int run(listener *l, uf_sound_reader *r, const uf_merge_watch *watch)
-{
+static int run(listener *l, uf_sound_reader *r, const uf_merge_watch *watch) {
     uf_sound_item item;
     int err;
     int64_t told = 0;
@@ -326,8 +308,7 @@ static int run(listener *l, uf_sound_reader *r, const uf_merge_watch *watch)
     return uf_envelope_finish(l->envelope, &l->t->flux, &l->t->n_flux, &l->t->bands, &l->t->n_bands);
 }
 
-int uf_take_listen(uf_take *t, uf_ctx *ctx, const char *folder, const uf_merge_watch *watch)
-{
+int uf_take_listen(uf_take *t, uf_ctx *ctx, const char *folder, const uf_merge_watch *watch) {
     uf_sound_reader *r = NULL;
     listener *l = uf_alloc(ctx, 1, sizeof(*l));
     if (!l) return UF_ENOMEM;
@@ -353,8 +334,7 @@ int uf_take_listen(uf_take *t, uf_ctx *ctx, const char *folder, const uf_merge_w
 
 bool uf_take_clips(const uf_take *t) { return t->quality.n_clipped > 20 * ((double)t->n / t->rate / 60) + 5; }
 
-void uf_take_close(uf_take *t)
-{
+void uf_take_close(uf_take *t) {
     if (t->low) fclose(t->low);
     free(t->gain);
     free(t->drop);
@@ -364,8 +344,7 @@ void uf_take_close(uf_take *t)
     *t = (uf_take){ 0 };
 }
 
-int uf_take_read(const uf_take *t, uf_ctx *ctx, int64_t from, int n, float *to)
-{
+int uf_take_read(const uf_take *t, uf_ctx *ctx, int64_t from, int n, float *to) {
     int16_t piece[PIECE];
     for (int at = 0; at < n;) {
         int some = n - at < PIECE ? n - at : PIECE;

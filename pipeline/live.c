@@ -37,8 +37,7 @@ struct uf_live {
     bool full, ended; /* `ready` holds a hop */
 };
 
-static int net_open(uf_live *l, const char *weights)
-{
+static int net_open(uf_live *l, const char *weights) {
     uf_plan_options plan = { .mode = UF_INFER, .dtype = UF_F32, .n_threads = 1 };
     UF_TRY(uf_params_open(&l->params, l->ctx, 0));
     uf_params_blank(l->params);
@@ -52,8 +51,7 @@ static int net_open(uf_live *l, const char *weights)
     return uf_plan_open(&l->plan, l->ctx, l->graph, &plan);
 }
 
-static int buffers_open(uf_live *l)
-{
+static int buffers_open(uf_live *l) {
     l->channel = uf_alloc(l->ctx, (size_t)l->n_channels, sizeof(*l->channel));
     l->spectrum = uf_alloc(l->ctx, (size_t)l->n_channels * 2 * BINS, sizeof(float));
     if (!l->channel || !l->spectrum) return UF_ENOMEM;
@@ -64,8 +62,7 @@ static int buffers_open(uf_live *l)
     return UF_OK;
 }
 
-int uf_live_open(uf_live **out, uf_ctx *ctx, const char *weights, int channels, bool keep_room)
-{
+int uf_live_open(uf_live **out, uf_ctx *ctx, const char *weights, int channels, bool keep_room) {
     uf_live *l = uf_alloc(ctx, 1, sizeof(*l));
     if (!l) return UF_ENOMEM;
     l->ctx = ctx;
@@ -78,8 +75,7 @@ int uf_live_open(uf_live **out, uf_ctx *ctx, const char *weights, int channels, 
     return err;
 }
 
-void uf_live_close(uf_live **pl)
-{
+void uf_live_close(uf_live **pl) {
     uf_live *l = *pl;
     if (!l) return;
     uf_plan_close(&l->plan);
@@ -94,8 +90,7 @@ void uf_live_close(uf_live **pl)
 }
 
 /* Moves the window on by a hop; both ends of the recording are reflected, as the network's own transform has them. */
-static void advance(const uf_live *l, channel *c, const float *x)
-{
+static void advance(const uf_live *l, channel *c, const float *x) {
     float before = c->frame[HOP - 1];
     memmove(c->frame, c->frame + HOP, HOP * sizeof(float));
     if (x) memcpy(c->frame + HOP, x, HOP * sizeof(float));
@@ -107,8 +102,7 @@ static void advance(const uf_live *l, channel *c, const float *x)
 }
 
 /* What the channel is made louder by before the network hears it. */
-static double gain_of(channel *c)
-{
+static double gain_of(channel *c) {
     double sum = 0, share = HOP / (memory * UF_LIVE_RATE);
     for (int i = HOP; i < FFT; i++) sum += (double)c->frame[i] * (double)c->frame[i];
     c->power += share * (fmin(sum / HOP, 100) - c->power);
@@ -116,8 +110,7 @@ static double gain_of(channel *c)
     return level < quietest ? fmin(quietest / level, most_gain) : level > loudest ? loudest / level : 1;
 }
 
-static void analyse(uf_live *l, const channel *c, float gain, float *bins)
-{
+static void analyse(uf_live *l, const channel *c, float gain, float *bins) {
     for (int i = 0; i < FFT; i++) l->fft.time[i] = l->window[i] * (gain * c->frame[i]);
     uf_fft_forward(&l->fft);
     for (int b = 0; b < BINS; b++) {
@@ -127,8 +120,7 @@ static void analyse(uf_live *l, const channel *c, float gain, float *bins)
 }
 
 /* Adds the frame's voice to what the frame before left of it. */
-static void synthesise(uf_live *l, channel *c, float gain, const float *bins)
-{
+static void synthesise(uf_live *l, channel *c, float gain, const float *bins) {
     for (int b = 0; b < BINS; b++) {
         l->fft.bins[b][0] = bins[b];
         l->fft.bins[b][1] = b == 0 || b == BINS - 1 ? 0.f : bins[BINS + b];
@@ -140,8 +132,7 @@ static void synthesise(uf_live *l, channel *c, float gain, const float *bins)
 }
 
 /* One frame through the network: its states go from this one to the next. */
-static int listen(uf_live *l)
-{
+static int listen(uf_live *l) {
     for (int i = 0; i < l->net.n_states; i++) UF_TRY(uf_plan_set(l->plan, l->net.state[i].before, l->state[i]));
     UF_TRY(uf_plan_set(l->plan, l->net.spectrum, l->spectrum));
     UF_TRY(uf_plan_run(l->plan));
@@ -149,8 +140,7 @@ static int listen(uf_live *l)
     return uf_plan_get(l->plan, l->voice, l->spectrum);
 }
 
-int uf_live_push(uf_live *l, const float *const *x)
-{
+int uf_live_push(uf_live *l, const float *const *x) {
     float gain[64];
     if (l->ended || l->n_channels > UF_LEN(gain)) return uf_fail(l->ctx, UF_EINVAL, "no sound is taken after its end, nor of more than 64 channels");
     l->ended = !x;
@@ -167,8 +157,7 @@ int uf_live_push(uf_live *l, const float *const *x)
     return UF_OK;
 }
 
-int uf_live_pull(uf_live *l, float *const *y)
-{
+int uf_live_pull(uf_live *l, float *const *y) {
     if (!l->full) return 0;
     for (int i = 0; i < l->n_channels; i++) memcpy(y[i], l->channel[i].ready, HOP * sizeof(float));
     l->full = false;

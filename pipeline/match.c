@@ -42,8 +42,7 @@ typedef struct line { /* how much later b's time is: at a's beginning, and per s
 /* ---- correlation over all lags ------------------------------------------------------------------------------------------ */
 
 /* An even number of small factors: what FFTW is quick with. */
-static int good_size(int64_t n)
-{
+static int good_size(int64_t n) {
     for (;; n++) {
         int64_t m = n;
         for (int p = 2; p <= 5; p++)
@@ -53,8 +52,7 @@ static int good_size(int64_t n)
 }
 
 /* Deviation of most of r: peaks do not count, nor does what was not looked at. */
-static double deviation(const float *r, int64_t n)
-{
+static double deviation(const float *r, int64_t n) {
     double square = 0, limit = INFINITY;
     int64_t count = 1;
     for (int round = 0; round < 3; round++) {
@@ -70,8 +68,7 @@ static double deviation(const float *r, int64_t n)
 static int64_t under(int64_t at, int64_t n, int64_t n_b) { return (at + n > n_b ? n_b : at + n) - (at < 0 ? 0 : at); }
 
 /* The piece of a against all of b. Bands count alike: each has deviation 1. */
-static void correlate(matcher *m, const coarse *a, const coarse *b, piece *p)
-{
+static void correlate(matcher *m, const coarse *a, const coarse *b, piece *p) {
     uf_fft *f = &m->fft;
     int64_t n = p->n, size = f->n, bins = size / 2 + 1;
     memset(m->cross, 0, (size_t)bins * sizeof(*m->cross));
@@ -96,8 +93,7 @@ static void correlate(matcher *m, const coarse *a, const coarse *b, piece *p)
 /* ---- all pieces along a line ------------------------------------------------------------------------------------------------ */
 
 /* Lags of the sum: from -a.n on. What the pieces have in common with b if its time is later by slope * time more. */
-static void add_up(const matcher *m, const coarse *a, int64_t n_sum, double slope)
-{
+static void add_up(const matcher *m, const coarse *a, int64_t n_sum, double slope) {
     memset(m->sum, 0, (size_t)n_sum * sizeof(*m->sum));
     for (int i = 0; i < m->n; i++) {
         const piece *p = m->piece + i;
@@ -108,8 +104,7 @@ static void add_up(const matcher *m, const coarse *a, int64_t n_sum, double slop
 }
 
 /* How much sound lies at the lags, in pieces' samples: 1/sqrt of it, or 0 where it is too little. */
-static void weigh(const matcher *m, const coarse *a, const coarse *b, int64_t n_sum, float *weight)
-{
+static void weigh(const matcher *m, const coarse *a, const coarse *b, int64_t n_sum, float *weight) {
     double shared = 0, whole = 0;
     for (int i = 0; i < m->n; i++) whole += m->piece[i].n;
     double least = fmin(least_shared * UF_MERGE_COARSE, .5 * (double)(a->n < b->n ? a->n : b->n)) * whole / (double)a->n;
@@ -124,8 +119,7 @@ static void weigh(const matcher *m, const coarse *a, const coarse *b, int64_t n_
 }
 
 /* The line on which most is in common. Its z is what it has more than the best one elsewhere: of music that repeats itself nobody can tell the place. */
-static line best_line(matcher *m, const coarse *a, const coarse *b, float *weight)
-{
+static line best_line(matcher *m, const coarse *a, const coarse *b, float *weight) {
     int64_t n_sum = a->n + b->n, at = 0;
     double unit = 0, most = 0, second = 0, step = fmax(1. / (double)a->n, 2 * drift_most / (MOST_SLOPES - 1));
     int n_slopes = (int)(drift_most / step), best = 0;
@@ -158,8 +152,7 @@ typedef struct course { /* of one pair */
     double *lag, *moved;    /* n: s, without the jumps; the jumps until then */
 } course;
 
-static void course_close(course *c)
-{
+static void course_close(course *c) {
     free(c->place);
     free(c->score);
     free(c->state);
@@ -172,8 +165,7 @@ static double time_of(const course *c, int k) { return (k + .5) * c->length / UF
 static int64_t grown(const course *c, double at) { return llround(c->slope * (at - c->middle) * UF_MERGE_COARSE); }
 
 /* Where a piece is clearest, within `reach` of a lag (samples): may that be another stretch of the same event, behind a pause of the recorder? */
-static int64_t clearest(const piece *p, const coarse *b, int64_t lag, int64_t reach)
-{
+static int64_t clearest(const piece *p, const coarse *b, int64_t lag, int64_t reach) {
     static const double sure = 7;
     double unit = deviation(p->r, p->n_r), best = sure;
     int64_t at = INT64_MIN;
@@ -186,8 +178,7 @@ static int64_t clearest(const piece *p, const coarse *b, int64_t lag, int64_t re
 }
 
 /* Near the line; and near where single pieces are sure of themselves. */
-static int choose_states(const matcher *m, const coarse *a, const coarse *b, const line *l, course *c)
-{
+static int choose_states(const matcher *m, const coarse *a, const coarse *b, const line *l, course *c) {
     static const double farthest = 30, around = 1.5, line_off = 2e-4; /* s that a recorder may lose at once; what losses may bend the line by */
     int64_t n_sum = a->n + b->n, reach = llround(around * UF_MERGE_COARSE);
     uint8_t *mark = uf_alloc(m->ctx, (size_t)n_sum, 1);
@@ -212,8 +203,7 @@ static int choose_states(const matcher *m, const coarse *a, const coarse *b, con
     return c->place ? UF_OK : UF_ENOMEM;
 }
 
-UF_KERNEL static float dot(const float *a, const float *b, int64_t n)
-{
+UF_KERNEL static float dot(const float *a, const float *b, int64_t n) {
     float sum[16] = { 0 }, all = 0;
     int64_t i = 0;
     for (; i + 16 <= n; i += 16)
@@ -224,8 +214,7 @@ UF_KERNEL static float dot(const float *a, const float *b, int64_t n)
 }
 
 /* What each window of a has in common with b at each lag, as far as it decides: deviations times those that are to be expected at the right one. */
-static void rate(const coarse *a, const coarse *b, const line *l, const course *c)
-{
+static void rate(const coarse *a, const coarse *b, const line *l, const course *c) {
     static const double top = 10;
     size_t n = (size_t)c->n * (size_t)c->n_states;
     int64_t common = under(llround(l->lag * UF_MERGE_COARSE), a->n, b->n);
@@ -243,8 +232,7 @@ static void rate(const coarse *a, const coarse *b, const line *l, const course *
 }
 
 /* Jumps; and the rest of the lag as a line, for places lie a hundredth of a second apart. Returns its slope. */
-static double straighten(course *c, uf_jump *jump, int *n_jumps, int least)
-{
+static double straighten(course *c, uf_jump *jump, int *n_jumps, int least) {
     double w = 0, at = 0, lag = 0, aa = 0, al = 0, moved = 0;
     for (int k = 0; k < c->n; k++) {
         int step = k ? c->place[c->state[k]] - c->place[c->state[k - 1]] : 0;
@@ -267,8 +255,7 @@ static double straighten(course *c, uf_jump *jump, int *n_jumps, int least)
 }
 
 /* An anchor for every ten seconds or so between jumps in which something was heard. */
-static int keep_anchors(const matcher *m, uf_match *out, const course *c)
-{
+static int keep_anchors(const matcher *m, uf_match *out, const course *c) {
     int ten = 10 * UF_MERGE_COARSE / c->length, most = c->n / 150 > ten ? c->n / 150 : ten;
     out->anchor = uf_alloc(m->ctx, (size_t)c->n + 1, sizeof(*out->anchor));
     if (!out->anchor) return UF_ENOMEM;
@@ -282,8 +269,7 @@ static int keep_anchors(const matcher *m, uf_match *out, const course *c)
     return UF_OK;
 }
 
-static int follow(matcher *m, uf_match *out, const line *l)
-{
+static int follow(matcher *m, uf_match *out, const line *l) {
     static const int longest[] = { 300, 1000 }; /* s: windows of half a second, of one, and else of two */
     const coarse *a = m->low + out->a, *b = m->low + out->b;
     course c = { .length = UF_MERGE_COARSE / 2, .slope = l->slope, .middle = .5 * (double)a->n / UF_MERGE_COARSE };
@@ -319,8 +305,7 @@ static int follow(matcher *m, uf_match *out, const line *l)
 /* ---- all pairs ----------------------------------------------------------------------------------------------------------------- */
 
 /* Pieces overlap by half, where they are not far apart. */
-static void cut(matcher *m, const coarse *a, const coarse *b)
-{
+static void cut(matcher *m, const coarse *a, const coarse *b) {
     int64_t length = a->n / 6;
     if (length < SHORTEST * UF_MERGE_COARSE) length = SHORTEST * UF_MERGE_COARSE;
     if (length > LONGEST * UF_MERGE_COARSE) length = LONGEST * UF_MERGE_COARSE;
@@ -333,8 +318,7 @@ static void cut(matcher *m, const coarse *a, const coarse *b)
     }
 }
 
-static int match_pair(matcher *m, uf_match *out)
-{
+static int match_pair(matcher *m, uf_match *out) {
     if (m->low[out->a].n > m->low[out->b].n) {
         int a = out->a;
         out->a = out->b;
@@ -353,8 +337,7 @@ static int match_pair(matcher *m, uf_match *out)
     return UF_OK;
 }
 
-static int coarse_open(uf_ctx *ctx, coarse *c, const uf_take *t, int size)
-{
+static int coarse_open(uf_ctx *ctx, coarse *c, const uf_take *t, int size) {
     uf_fft f;
     size_t bins = (size_t)size / 2 + 1;
     c->n = t->n_bands;
@@ -371,8 +354,7 @@ static int coarse_open(uf_ctx *ctx, coarse *c, const uf_take *t, int size)
     return ok ? UF_OK : uf_fail(ctx, UF_ENOMEM, "out of memory for %.0f minutes of '%s'; give shorter recordings", (double)t->n_low / UF_MERGE_RATE / 60, t->path);
 }
 
-static bool matcher_open(matcher *m, int size, int64_t longest)
-{
+static bool matcher_open(matcher *m, int size, int64_t longest) {
     bool ok = uf_fft_open(&m->fft, size);
     m->cross = uf_alloc(m->ctx, (size_t)size / 2 + 1, sizeof(*m->cross));
     m->room = uf_alloc(m->ctx, MOST_PIECES * ((size_t)longest + LONGEST * UF_MERGE_COARSE), sizeof(float));
@@ -380,8 +362,7 @@ static bool matcher_open(matcher *m, int size, int64_t longest)
     return ok && m->cross && m->room && m->sum;
 }
 
-static int match_some(uf_ctx *ctx, const uf_take *take, const coarse *low, int size, int64_t longest, uf_match *match, int n_pairs)
-{
+static int match_some(uf_ctx *ctx, const uf_take *take, const coarse *low, int size, int64_t longest, uf_match *match, int n_pairs) {
     int failed = UF_OK;
 #pragma omp parallel num_threads(uf_ctx_threads(ctx))
     {
@@ -408,8 +389,7 @@ static int match_some(uf_ctx *ctx, const uf_take *take, const coarse *low, int s
     return failed == UF_ENOMEM ? uf_fail(ctx, UF_ENOMEM, "out of memory for %d pairs of recordings; give fewer or shorter ones", n_pairs) : failed;
 }
 
-int uf_match_all(uf_ctx *ctx, const uf_take *take, int n, uf_match *match)
-{
+int uf_match_all(uf_ctx *ctx, const uf_take *take, int n, uf_match *match) {
     coarse low[UF_MERGE_MOST] = { 0 };
     int64_t longest = 0;
     int n_pairs = 0, err = UF_OK;
@@ -424,8 +404,7 @@ int uf_match_all(uf_ctx *ctx, const uf_take *take, int n, uf_match *match)
     return err;
 }
 
-void uf_matches_close(uf_match *match, int n)
-{
+void uf_matches_close(uf_match *match, int n) {
     for (int i = 0; i < n; i++) { /* NULL of pairs that were never looked at */
         free(match[i].anchor);
         free(match[i].jump);

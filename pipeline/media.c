@@ -6,14 +6,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-const char *uf_av_text(int av_err, char buf[128])
-{
+const char *uf_av_text(int av_err, char buf[128]) {
     if (av_strerror(av_err, buf, 128) < 0) snprintf(buf, 128, "error %d", av_err);
     return buf;
 }
 
-int uf_av_code(int av_err)
-{
+int uf_av_code(int av_err) {
     switch (av_err) {
     case AVERROR(ENOMEM): return UF_ENOMEM;
     case AVERROR_EXIT: return UF_EINTR;
@@ -26,15 +24,13 @@ int uf_av_code(int av_err)
     }
 }
 
-int uf_av_fail(uf_ctx *ctx, const char *what, const char *path, int av_err)
-{
+int uf_av_fail(uf_ctx *ctx, const char *what, const char *path, int av_err) {
     char text[128];
     if (uf_ctx_cancelled(ctx)) return uf_fail(ctx, UF_EINTR, "stopped; nothing was written");
     return uf_fail(ctx, uf_av_code(av_err), "cannot %s '%s': %s", what, path, uf_av_text(av_err, text));
 }
 
-int uf_av_filters(AVFilterGraph *g, bool sound, const char *source, const char *filters, AVFilterContext **in, AVFilterContext **out)
-{
+int uf_av_filters(AVFilterGraph *g, bool sound, const char *source, const char *filters, AVFilterContext **in, AVFilterContext **out) {
     AVFilterInOut *ends = avfilter_inout_alloc(), *begins = avfilter_inout_alloc();
     int av = ends && begins ? 0 : AVERROR(ENOMEM);
     if (av >= 0) av = avfilter_graph_create_filter(in, avfilter_get_by_name(sound ? "abuffer" : "buffer"), "in", source, NULL, g);
@@ -50,8 +46,7 @@ int uf_av_filters(AVFilterGraph *g, bool sound, const char *source, const char *
     return av;
 }
 
-const char *uf_clock_text(double seconds, char buf[32])
-{
+const char *uf_clock_text(double seconds, char buf[32]) {
     int64_t ms = (int64_t)(seconds * 1000 + (seconds < 0 ? -0.5 : 0.5));
     const char *sign = ms < 0 ? "-" : "";
     if (ms < 0) ms = -ms;
@@ -60,21 +55,18 @@ const char *uf_clock_text(double seconds, char buf[32])
     return buf;
 }
 
-static int interrupted(void *user)
-{
+static int interrupted(void *user) {
     return uf_ctx_cancelled(user);
 }
 
 /* Only there to be recognised: FFmpeg's log callback has no user pointer, so a context of ours is known by its
  * functions, and carries its uf_ctx. */
-static enum AVPixelFormat get_format(AVCodecContext *codec, const enum AVPixelFormat *list)
-{
+static enum AVPixelFormat get_format(AVCodecContext *codec, const enum AVPixelFormat *list) {
     return avcodec_default_get_format(codec, list);
 }
 
 /* *says: of a decoder or an input whose words are noted; NULL: of none. */
-static uf_ctx *owner(void *object, uf_sayings **says)
-{
+static uf_ctx *owner(void *object, uf_sayings **says) {
     for (int depth = 0; object && depth < 4; depth++) {
         const AVClass *class = *(AVClass **)object;
         if (!class) return NULL;
@@ -96,8 +88,7 @@ static uf_ctx *owner(void *object, uf_sayings **says)
     return NULL;
 }
 
-static void note(uf_sayings *says, int level, const char *line)
-{
+static void note(uf_sayings *says, int level, const char *line) {
     static const char *const hidden[] = { "concealing", "CRC mismatch" };
     bool damage = false;
     for (int i = 0; i < UF_LEN(hidden); i++) damage |= strstr(line, hidden[i]) != NULL;
@@ -107,8 +98,7 @@ static void note(uf_sayings *says, int level, const char *line)
     if (first) snprintf(damage ? says->damage : says->error, sizeof(says->error), "%.*s", (int)sizeof(says->error) - 1, end ? end + 2 : line);
 }
 
-static void log_forward(void *object, int level, const char *fmt, va_list args)
-{
+static void log_forward(void *object, int level, const char *fmt, va_list args) {
     char line[512];
     int prefix = 1;
     uf_sayings *says = NULL;
@@ -120,22 +110,19 @@ static void log_forward(void *object, int level, const char *fmt, va_list args)
     if (line[0]) uf_log(ctx, UF_LOG_DEBUG, "ffmpeg: %s", line);
 }
 
-void uf_av_adopt_format(uf_ctx *ctx, AVFormatContext *fmt)
-{
+void uf_av_adopt_format(uf_ctx *ctx, AVFormatContext *fmt) {
     av_log_set_callback(log_forward);
     fmt->interrupt_callback = (AVIOInterruptCB){ interrupted, ctx };
 }
 
-void uf_av_adopt_codec(uf_ctx *ctx, AVCodecContext *codec, uf_sayings *says)
-{
+void uf_av_adopt_codec(uf_ctx *ctx, AVCodecContext *codec, uf_sayings *says) {
     av_log_set_callback(log_forward);
     codec->get_format = get_format;
     says->ctx = ctx;
     codec->opaque = says;
 }
 
-static int fail_open(uf_ctx *ctx, const char *path, int av)
-{
+static int fail_open(uf_ctx *ctx, const char *path, int av) {
     char text[128];
     switch (av) {
     case AVERROR(ENOMEM): return uf_fail(ctx, UF_ENOMEM, "cannot open '%s': out of memory", path);
@@ -151,8 +138,7 @@ static int fail_open(uf_ctx *ctx, const char *path, int av)
     }
 }
 
-int uf_av_open(AVFormatContext **out, uf_ctx *ctx, const char *path)
-{
+int uf_av_open(AVFormatContext **out, uf_ctx *ctx, const char *path) {
     AVDictionary *o = NULL;
     AVFormatContext *fmt = avformat_alloc_context();
     char *url = uf_av_url(ctx, path, false), text[128];
@@ -179,20 +165,17 @@ end:
     return err;
 }
 
-char *uf_av_url(uf_ctx *ctx, const char *path, bool output)
-{
+char *uf_av_url(uf_ctx *ctx, const char *path, bool output) {
     if (strcmp(path, "-") == 0) return uf_format(ctx, "pipe:%d", output ? 1 : 0);
     return uf_format(ctx, "%s%s", strchr(path, ':') ? "file:" : "", path);
 }
 
-double uf_seconds_parse(const char *text)
-{
+double uf_seconds_parse(const char *text) {
     int64_t us;
     return av_parse_time(&us, text, 1) < 0 ? -1 : (double)us / AV_TIME_BASE;
 }
 
-bool uf_same_file(const char *a, const char *b)
-{
+bool uf_same_file(const char *a, const char *b) {
     struct stat x, y;
     return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }

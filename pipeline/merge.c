@@ -39,8 +39,7 @@ typedef struct job {
 
 /* ---- what is said on the way ----------------------------------------------------------------------------------------------------- */
 
-static void tell(job *j, bool last)
-{
+static void tell(job *j, bool last) {
     double now = uf_now(), took = now - j->started;
     if (!j->o->progress || (!last && now - j->shown < .2)) return;
     j->shown = now;
@@ -49,8 +48,7 @@ static void tell(job *j, bool last)
     j->o->progress(j->o->user, &p);
 }
 
-static void heard(void *user, double seconds)
-{
+static void heard(void *user, double seconds) {
     job *j = user;
 #pragma omp critical
     {
@@ -59,8 +57,7 @@ static void heard(void *user, double seconds)
     }
 }
 
-static void say_quality(const job *j, const uf_take *t)
-{
+static void say_quality(const job *j, const uf_take *t) {
     const uf_quality *q = &t->quality;
     if (q->n_dead) uf_log(j->ctx, UF_LOG_WARN, "%d of the %d channels of '%s' hold nothing: they are left out", q->n_dead, t->channels, t->path);
     if (q->n_flipped) uf_log(j->ctx, UF_LOG_WARN, "%d of the %d channels of '%s' are upside down: they are turned", q->n_flipped, t->channels, t->path);
@@ -70,8 +67,7 @@ static void say_quality(const job *j, const uf_take *t)
                            q->n_drops == 1 ? "" : "s", q->dropped, q->n_drops == 1 ? "it" : "them");
 }
 
-static void say_places(const job *j)
-{
+static void say_places(const job *j) {
     char at[32];
     for (int i = 0; i < j->n; i++) {
         const uf_take *t = j->take + i;
@@ -86,15 +82,13 @@ static void say_places(const job *j)
 
 /* ---- first pass -------------------------------------------------------------------------------------------------------------------- */
 
-static char *folder_of(uf_ctx *ctx, const char *path)
-{
+static char *folder_of(uf_ctx *ctx, const char *path) {
     const char *slash = path ? strrchr(path, '/') : NULL;
     return slash ? uf_format(ctx, "%.*s", slash == path ? 1 : (int)(slash - path), path) : uf_strdup(ctx, ".");
 }
 
 /* Nobody's recording is replaced, not even on --overwrite. */
-static int spare_inputs(const job *j, const char *path)
-{
+static int spare_inputs(const job *j, const char *path) {
     for (int i = 0; i < j->n; i++)
         if (uf_same_file(path, j->take[i].path))
             return uf_fail(j->ctx, UF_EINVAL, "'%s' is one of the recordings, and would be replaced; give another name or folder", path);
@@ -102,8 +96,7 @@ static int spare_inputs(const job *j, const char *path)
 }
 
 /* Inputs by name, each once; the film may be one more. */
-static int gather(job *j, const char *const *in, int n)
-{
+static int gather(job *j, const char *const *in, int n) {
     for (int i = 0; i < n; i++) {
         bool again = false;
         for (int k = 0; k < j->n; k++)
@@ -129,8 +122,7 @@ static int gather(job *j, const char *const *in, int n)
     return UF_OK;
 }
 
-static int listen_to_all(job *j)
-{
+static int listen_to_all(job *j) {
     int failed = UF_OK;
     char *folder = folder_of(j->ctx, j->out ? j->out : j->o->stems ? j->o->stems : j->o->report);
     uf_merge_watch watch = { .tell = heard, .user = j };
@@ -157,8 +149,7 @@ static int listen_to_all(job *j)
     return failed;
 }
 
-static int place_all(job *j)
-{
+static int place_all(job *j) {
     int clock = j->film >= 0 ? j->film : j->reference;
     UF_TRY(uf_place_all(j->ctx, j->take, j->n, &(uf_place_options){ .clock = clock }));
     for (int i = 0; i < j->n; i++)
@@ -172,8 +163,7 @@ static int place_all(job *j)
 }
 
 /* The highest rate of all, and the time from the first beginning to the last end. */
-static void choose_span(job *j)
-{
+static void choose_span(job *j) {
     double to = -INFINITY;
     j->from = INFINITY;
     for (int i = 0; i < j->n_placed; i++) {
@@ -195,8 +185,7 @@ static void choose_span(job *j)
 /* ---- second pass --------------------------------------------------------------------------------------------------------------------- */
 
 /* What the writer is told to write: a sound of its own kind; beyond: it may go beyond full scale. NULL: out of memory. */
-static AVCodecContext *kind(int rate, int channels, bool beyond)
-{
+static AVCodecContext *kind(int rate, int channels, bool beyond) {
     AVCodecContext *c = avcodec_alloc_context3(NULL);
     if (!c) return NULL;
     c->codec_id = beyond ? AV_CODEC_ID_PCM_F32LE : AV_CODEC_ID_PCM_S24LE;
@@ -207,8 +196,7 @@ static AVCodecContext *kind(int rate, int channels, bool beyond)
     return c;
 }
 
-static int start_writer(job *j, uf_sound_writer *w, int channels, bool beyond)
-{
+static int start_writer(job *j, uf_sound_writer *w, int channels, bool beyond) {
     AVCodecContext *c = kind(j->rate, channels, beyond);
     if (!c) return UF_ENOMEM;
     int err = uf_sound_writer_start(w, NULL, NULL, -1, c, j->rate);
@@ -217,8 +205,7 @@ static int start_writer(job *j, uf_sound_writer *w, int channels, bool beyond)
 }
 
 /* "DIR/NAME.wav", and a number where two inputs have one name. */
-static char *stem_path(const job *j, const uf_take *t)
-{
+static char *stem_path(const job *j, const uf_take *t) {
     int same = 0;
     const char *slash = strrchr(t->path, '/'), *name = slash ? slash + 1 : t->path, *dot = strrchr(name, '.');
     int length = dot > name ? (int)(dot - name) : (int)strlen(name);
@@ -229,8 +216,7 @@ static char *stem_path(const job *j, const uf_take *t)
     return same ? uf_format(j->ctx, "%s/%.*s-%d.wav", j->o->stems, length, name, same + 1) : uf_format(j->ctx, "%s/%.*s.wav", j->o->stems, length, name);
 }
 
-static int open_stems(job *j)
-{
+static int open_stems(job *j) {
     if (!j->o->stems) return UF_OK;
     UF_TRY(uf_make_folder(j->ctx, j->o->stems));
     for (int i = 0; i < j->n_placed; i++) {
@@ -248,8 +234,7 @@ static int open_stems(job *j)
 /* ---- the result ------------------------------------------------------------------------------------------------------------------------ */
 
 /* n samples of the mix to where they belong. */
-static int give(job *j, const float *y, int n)
-{
+static int give(job *j, const float *y, int n) {
     const float *const *x;
     if (!j->mixed) return uf_sound_writer_write(j->writer, &y, n, 0);
     if (fwrite(y, sizeof(*y), (size_t)n, j->mixed) != (size_t)n)
@@ -261,23 +246,20 @@ static int give(job *j, const float *y, int n)
     return UF_OK;
 }
 
-static int give_ready(job *j)
-{
+static int give_ready(job *j) {
     int n;
     while ((n = uf_beam_pull(j->beam, j->y, AT_ONCE)) > 0) UF_TRY(give(j, j->y, n));
     return n;
 }
 
-static int mix_part(job *j, const uf_tracks *t, int from, int to, const float *weight)
-{
+static int mix_part(job *j, const uf_tracks *t, int from, int to, const float *weight) {
     const float *x[UF_MERGE_MOST];
     for (int i = 0; i < j->n_placed; i++) x[i] = uf_tracks_mono(t, i) + from;
     return to > from ? uf_beam_push(j->beam, x, weight, to - from) : UF_OK;
 }
 
 /* The recordings to the beam, cut where one of them stops having sound or has it again. */
-static int mix(job *j, const uf_tracks *t, int n)
-{
+static int mix(job *j, const uf_tracks *t, int n) {
     float weight[UF_MERGE_MOST] = { 0 }, was[UF_MERGE_MOST] = { 0 };
     int from = 0;
     for (int at = 0; at < n; at += PIECE) {
@@ -293,8 +275,7 @@ static int mix(job *j, const uf_tracks *t, int n)
     return give_ready(j);
 }
 
-static int write_aligned(job *j, const uf_tracks *t, int n)
-{
+static int write_aligned(job *j, const uf_tracks *t, int n) {
     const float *x[UF_MERGE_MOST];
     for (int i = 0; i < j->n_placed; i++) {
         x[i] = uf_tracks_mono(t, i);
@@ -304,8 +285,7 @@ static int write_aligned(job *j, const uf_tracks *t, int n)
     return j->writer ? uf_sound_writer_write(j->writer, x, n, 0) : UF_OK;
 }
 
-static int run(job *j)
-{
+static int run(job *j) {
     uf_tracks *t = NULL;
     UF_TRY(uf_tracks_open(&t, j->ctx, &(uf_tracks_options){ .take = j->placed, .n = j->n_placed, .rate = j->rate, .from = j->from,
                           .channels = j->o->stems != NULL, .declip = !j->o->align_only, .most = AT_ONCE }));
@@ -323,8 +303,7 @@ static int run(job *j)
     return err == UF_OK && j->beam ? give_ready(j) : err;
 }
 
-static int open_beam(job *j)
-{
+static int open_beam(job *j) {
     int reference = -1, home = -1;
     for (int i = 0; i < j->n_placed; i++)
         if (j->reference >= 0 && j->placed[i] == j->take + j->reference) reference = i;
@@ -342,8 +321,7 @@ static int open_beam(job *j)
 }
 
 /* What gain brings the mix to the loudness that is asked for, and a limiter where peaks would go over the top. */
-static int choose_gain(job *j)
-{
+static int choose_gain(job *j) {
     enum { SILENT = -70 }; /* what EBU R 128 calls so, LUFS */
     if (!j->last) return UF_OK;
     double loudness = uf_sound_filter_value(j->last, "lavfi.r128.I"), peak = uf_sound_filter_value(j->last, "lavfi.r128.true_peaks_ch0");
@@ -355,8 +333,7 @@ static int choose_gain(job *j)
 }
 
 /* Up to n samples of what waits to the writer; n 0: the end. They begin at `start`. */
-static int write_mixed(job *j, int64_t n, double start)
-{
+static int write_mixed(job *j, int64_t n, double start) {
     bool end = !n;
     while (n > 0 || end) {
         size_t got = end ? 0 : fread(j->y, sizeof(*j->y), (size_t)(n < AT_ONCE ? n : AT_ONCE), j->mixed);
@@ -378,8 +355,7 @@ static int write_mixed(job *j, int64_t n, double start)
 }
 
 /* The film once more: its pictures as they are, and the mix where its sound was. */
-static int write_film(job *j, uf_sound_reader *r)
-{
+static int write_film(job *j, uf_sound_reader *r) {
     uf_sound_item item;
     int64_t n_in = 0, n_out = 0;
     int err;
@@ -399,8 +375,7 @@ static int write_film(job *j, uf_sound_reader *r)
     return write_mixed(j, 0, uf_sound_reader_start(r));
 }
 
-static int write_waiting(job *j)
-{
+static int write_waiting(job *j) {
     uf_sound_reader *r = NULL;
     if (!j->mixed) return UF_OK;
     if (fflush(j->mixed)) return uf_fail(j->ctx, UF_EIO, "no room for the mix beside '%s' (700 MB an hour); make room there", j->out);
@@ -425,8 +400,7 @@ static int write_waiting(job *j)
     return err;
 }
 
-static int finish(job *j)
-{
+static int finish(job *j) {
     UF_TRY(write_waiting(j));
     if (j->writer) UF_TRY(uf_sound_writer_finish(j->writer));
     for (int i = 0; i < j->n_placed; i++)
@@ -435,8 +409,7 @@ static int finish(job *j)
 }
 
 /* One recording alone, or nothing but copies of it: there is nothing to merge. */
-static int clean_one(job *j)
-{
+static int clean_one(job *j) {
     const uf_merge_options *o = j->o;
     if (o->align_only || o->music) return uf_fail(j->ctx, UF_EINVAL, "'%s' alone cannot be aligned or mixed; give two recordings or more", j->placed[0]->path);
     uf_log(j->ctx, UF_LOG_INFO, "only one recording: it is cleaned, as by 'unfade clean'");
@@ -445,8 +418,7 @@ static int clean_one(job *j)
                           .overwrite = o->overwrite, .float32 = o->float32, .progress = o->progress, .user = o->user }, j->weights_dir);
 }
 
-static int tell_found(job *j)
-{
+static int tell_found(job *j) {
     bool mixed = j->beam != NULL;
     const uf_take *leader = mixed ? j->placed[uf_beam_leader(j->beam)] : j->n_placed == 1 ? j->placed[0] : NULL;
     int seconds = (int)((j->length + j->rate - 1) / j->rate);
@@ -463,8 +435,7 @@ static int tell_found(job *j)
     return err;
 }
 
-static int merge(job *j)
-{
+static int merge(job *j) {
     const uf_merge_options *o = j->o;
     if (!(o->most >= 0 && o->loudness > -70 && o->loudness <= 0))
         return uf_fail(j->ctx, UF_EINVAL, "the attenuation is a number of dB, and loudness one of LUFS, from -70 to 0");
@@ -492,8 +463,7 @@ static int merge(job *j)
     return o->report || j->found ? tell_found(j) : UF_OK;
 }
 
-int uf_sound_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *o, const char *weights_dir, char **found)
-{
+int uf_sound_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *o, const char *weights_dir, char **found) {
     job *j = uf_alloc(ctx, 1, sizeof(*j));
     if (!j) return UF_ENOMEM;
     *j = (job){ .ctx = ctx, .o = o, .out = out, .weights_dir = weights_dir, .found = found, .film = -1, .reference = -1, .started = uf_now() };
@@ -512,7 +482,6 @@ int uf_sound_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, c
     return err;
 }
 
-int uf_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *options)
-{
+int uf_merge(uf_ctx *ctx, const char *const *in, int n, const char *out, const uf_merge_options *options) {
     return uf_sound_merge(ctx, in, n, out, options ? options : &(uf_merge_options){ 0 }, NULL, NULL);
 }

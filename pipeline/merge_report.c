@@ -7,8 +7,7 @@
 
 static double rounded(double x, double unit) { return isfinite(x) ? round(x / unit) * unit : 0; }
 
-static json_t *quality(const uf_take *t)
-{
+static json_t *quality(const uf_take *t) {
     const uf_quality *q = &t->quality;
     return json_pack("{s:f,s:f,s:f,s:f,s:i,s:i,s:i,s:i,s:f}", "level_db", rounded(q->level, .1), "noise_floor_db", rounded(q->floor, .1), "peak_db",
                      rounded(q->peak, .1), "rolloff_hz", rounded(q->rolloff, 1), "clipped_runs", q->n_clipped, "dead_channels", q->n_dead, "inverted_channels",
@@ -16,8 +15,7 @@ static json_t *quality(const uf_take *t)
 }
 
 /* Where the recorder lost something (seconds below 0), or the others did. */
-static json_t *steps(const uf_take *t, double from)
-{
+static json_t *steps(const uf_take *t, double from) {
     json_t *all = json_array();
     const uf_clock *c = &t->clock;
     for (int i = 1; i < c->n; i++)
@@ -28,8 +26,7 @@ static json_t *steps(const uf_take *t, double from)
 }
 
 /* Where it has no sound for a while, or repeats itself: from, to. */
-static json_t *drops(const uf_take *t, double from)
-{
+static json_t *drops(const uf_take *t, double from) {
     json_t *all = json_array();
     for (int i = 0; i < t->quality.n_drops; i++)
         json_array_append_new(all, json_pack("[f,f]", rounded(uf_clock_inverse(&t->clock, (double)t->drop[i].from / t->rate) - from, 1e-3),
@@ -38,8 +35,7 @@ static json_t *drops(const uf_take *t, double from)
 }
 
 /* By how much its time is more than the result's: for each stretch between steps, places between which lines hold. */
-static json_t *lags(const uf_take *t, double from)
-{
+static json_t *lags(const uf_take *t, double from) {
     json_t *all = json_array(), *stretch = NULL;
     const uf_clock *c = &t->clock;
     for (int i = 0; i < c->n; i++) {
@@ -49,15 +45,13 @@ static json_t *lags(const uf_take *t, double from)
     return all;
 }
 
-static json_t *weights(const float *w, int n)
-{
+static json_t *weights(const float *w, int n) {
     json_t *all = json_array();
     for (int i = 0; w && i < n; i++) json_array_append_new(all, json_real(rounded((double)w[i], 1e-3)));
     return all;
 }
 
-static json_t *describe(const uf_merge_report *r, int i)
-{
+static json_t *describe(const uf_merge_report *r, int i) {
     const uf_take *t = r->take + i;
     json_t *o = json_pack("{s:s,s:i,s:i,s:f,s:o,s:b,s:f}", "path", t->path, "rate", t->rate, "channels", t->channels, "seconds", (double)t->n / t->rate, "quality",
                           quality(t), "used", t->placed, "score", rounded(t->score, .01));
@@ -80,8 +74,7 @@ static json_t *describe(const uf_merge_report *r, int i)
     return o;
 }
 
-char *uf_merge_report_text(const uf_merge_report *r)
-{
+char *uf_merge_report_text(const uf_merge_report *r) {
     json_t *all = json_pack("{s:s?,s:f,s:i,s:s?,s:[]}", "output", r->out, "seconds", rounded(r->seconds, 1e-6), "rate", r->rate, "reference", r->reference, "inputs");
     for (int i = 0; i < r->n; i++) json_array_append_new(json_object_get(all, "inputs"), describe(r, i));
     char *text = json_dumps(all, JSON_INDENT(1) | JSON_REAL_PRECISION(10));
@@ -89,8 +82,7 @@ char *uf_merge_report_text(const uf_merge_report *r)
     return text;
 }
 
-int uf_merge_report_write(uf_ctx *ctx, const char *path, bool overwrite, const char *text)
-{
+int uf_merge_report_write(uf_ctx *ctx, const char *path, bool overwrite, const char *text) {
     uf_whole *w = NULL;
     int err = uf_whole_open(&w, ctx, path, overwrite);
     FILE *f = err == UF_OK ? uf_whole_file(w) : NULL;

@@ -7,14 +7,12 @@ static const float MOVE_COST = 0.002f; /* mean difference a moved block must gai
 
 enum { LANES = 8 }; /* partial sums, added in the same order whatever the vectors' width */
 
-UF_INLINE float total(const float lane[LANES])
-{
+UF_INLINE float total(const float lane[LANES]) {
     return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
 /* Sum of |a - b|; `columns`, a multiple of LANES, is known where this is compiled in. */
-UF_INLINE float difference(const float *a, const float *b, ptrdiff_t pitch, int columns, int rows)
-{
+UF_INLINE float difference(const float *a, const float *b, ptrdiff_t pitch, int columns, int rows) {
     float lane[LANES] = { 0 };
     for (int r = 0; r < rows; r++, a += pitch, b += pitch)
         for (int c = 0; c < columns; c += LANES)
@@ -22,27 +20,23 @@ UF_INLINE float difference(const float *a, const float *b, ptrdiff_t pitch, int 
     return total(lane);
 }
 
-UF_INLINE float difference_at_edge(const float *a, const float *b, ptrdiff_t pitch, int columns, int rows)
-{
+UF_INLINE float difference_at_edge(const float *a, const float *b, ptrdiff_t pitch, int columns, int rows) {
     float sum = 0;
     for (int r = 0; r < rows; r++)
         for (int i = 0; i < columns; i++) sum += fabsf(a[r * pitch + i] - b[r * pitch + i]);
     return sum;
 }
 
-UF_CLONES float uf_motion_difference(const float *a, const float *b, ptrdiff_t pitch, int w, int h)
-{
+UF_CLONES float uf_motion_difference(const float *a, const float *b, ptrdiff_t pitch, int w, int h) {
     int even = w - w % LANES;
     return difference(a, b, pitch, even, h) + difference_at_edge(a + even, b + even, pitch, w - even, h);
 }
 
-UF_INLINE float block_difference(const float *now, const float *past, ptrdiff_t pitch, int bw, int bh)
-{
+UF_INLINE float block_difference(const float *now, const float *past, ptrdiff_t pitch, int bw, int bh) {
     return bw == UF_BLOCK ? difference(now, past, pitch, UF_BLOCK, bh) : difference_at_edge(now, past, pitch, bw, bh);
 }
 
-UF_CLONES void uf_motion_follow(uf_vector *v, const float *now, const float *past, int w, int h, ptrdiff_t pitch)
-{
+UF_CLONES void uf_motion_follow(uf_vector *v, const float *now, const float *past, int w, int h, ptrdiff_t pitch) {
     for (int y = 0; y < h; y += UF_BLOCK)
         for (int x = 0; x < w; x += UF_BLOCK, v++) {
             int bw = w - x < UF_BLOCK ? w - x : UF_BLOCK, bh = h - y < UF_BLOCK ? h - y : UF_BLOCK;
@@ -61,8 +55,7 @@ UF_CLONES void uf_motion_follow(uf_vector *v, const float *now, const float *pas
 }
 
 /* The best of nine places around `start` for the block at (x,y). */
-UF_INLINE uf_vector refine(const float *now, const float *past, int w, int h, ptrdiff_t pitch, int x, int y, uf_vector start)
-{
+UF_INLINE uf_vector refine(const float *now, const float *past, int w, int h, ptrdiff_t pitch, int x, int y, uf_vector start) {
     const int b = 2 * UF_BLOCK;
     int bw = w - x < b ? w - x : b, bh = h - y < b ? h - y : b;
     const float *here = now + y * pitch + x;
@@ -78,8 +71,7 @@ UF_INLINE uf_vector refine(const float *now, const float *past, int w, int h, pt
     return best;
 }
 
-UF_CLONES void uf_motion_compensate(const uf_vector *v, const float *now, const float *past, int w, int h, ptrdiff_t pitch, float *out)
-{
+UF_CLONES void uf_motion_compensate(const uf_vector *v, const float *now, const float *past, int w, int h, ptrdiff_t pitch, float *out) {
     const int b = 2 * UF_BLOCK;
     int across = (w / 2 + UF_BLOCK - 1) / UF_BLOCK, down = (h / 2 + UF_BLOCK - 1) / UF_BLOCK;
     for (int y = 0; y < h; y += b)
@@ -94,8 +86,7 @@ UF_CLONES void uf_motion_compensate(const uf_vector *v, const float *now, const 
 /* ---- cuts ---------------------------------------------------------------------------------------------------- */
 
 /* Luma histogram, and block means less their common mean (a flash or a fade is no cut). */
-static void describe(const float *luma, int w, int h, ptrdiff_t pitch, float *histogram, float *grid)
-{
+static void describe(const float *luma, int w, int h, ptrdiff_t pitch, float *histogram, float *grid) {
     float count[UF_CUT_GRID * UF_CUT_GRID] = { 0 }, mean = 0, one = 1.0f / (float)(w * h);
     int bins[2][UF_CUT_BINS] = { { 0 } };
     memset(grid, 0, sizeof(count));
@@ -119,8 +110,7 @@ static void describe(const float *luma, int w, int h, ptrdiff_t pitch, float *hi
 
 /* A cut moves the histogram and leaves little of the old structure. Blocks are compared relative to the contrast of both
  * pictures, so that dark scenes are cut too. */
-bool uf_cuts_push(uf_cuts *s, const float *luma, int w, int h, ptrdiff_t pitch)
-{
+bool uf_cuts_push(uf_cuts *s, const float *luma, int w, int h, ptrdiff_t pitch) {
     float histogram[UF_CUT_BINS], grid[UF_CUT_GRID * UF_CUT_GRID], moved = 0, change = 0, contrast = 0;
     describe(luma, w, h, pitch, histogram, grid);
     for (int i = 0; i < UF_CUT_BINS; i++) moved += 0.5f * fabsf(histogram[i] - s->histogram[i]);

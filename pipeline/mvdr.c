@@ -3,8 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-bool uf_cholesky(int n, uf_complex *a)
-{
+bool uf_cholesky(int n, uf_complex *a) {
     for (int j = 0; j < n; j++) {
         double d = creal(a[j * n + j]);
         for (int k = 0; k < j; k++) d -= creal(a[j * n + k] * conj(a[j * n + k]));
@@ -20,8 +19,7 @@ bool uf_cholesky(int n, uf_complex *a)
     return true;
 }
 
-void uf_cholesky_solve(int n, const uf_complex *l, uf_complex *b)
-{
+void uf_cholesky_solve(int n, const uf_complex *l, uf_complex *b) {
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < i; k++) b[i] -= l[i * n + k] * b[k];
         b[i] /= creal(l[i * n + i]);
@@ -33,8 +31,7 @@ void uf_cholesky_solve(int n, const uf_complex *l, uf_complex *b)
 }
 
 /* The voice is silent, or nobody is there: the reference alone. */
-static double as_it_is(int n, int reference, int k, const int *there, uf_complex *w)
-{
+static double as_it_is(int n, int reference, int k, const int *there, uf_complex *w) {
     memset(w, 0, (size_t)n * sizeof(*w));
     for (int i = 0; i < k; i++)
         if (there[i] == reference) w[reference] = 1;
@@ -42,8 +39,7 @@ static double as_it_is(int n, int reference, int k, const int *there, uf_complex
 }
 
 /* The trace of A^-1 B, where A = L L^H and B is `speech` of those that are there, at the levels d. */
-static double trace(int n, const uf_complex *speech, int k, const int *there, const uf_complex *l, const uf_complex *d, uf_complex *column)
-{
+static double trace(int n, const uf_complex *speech, int k, const int *there, const uf_complex *l, const uf_complex *d, uf_complex *column) {
     double sum = 0;
     for (int j = 0; j < k; j++) {
         for (int i = 0; i < k; i++) column[i] = speech[there[i] * n + there[j]] / (creal(d[i]) * creal(d[j]));
@@ -54,8 +50,7 @@ static double trace(int n, const uf_complex *speech, int k, const int *there, co
 }
 
 double uf_mvdr(int n, const uf_complex *speech, const uf_complex *noise, int k, const int *there, int reference, double loading, uf_complex *scratch,
-               uf_complex *w)
-{
+               uf_complex *w) {
     uf_complex *a = scratch, *d = a + n * n, *column = d + n;
     double all = 0;
     for (int i = 0; i < k; i++) {

@@ -6,8 +6,7 @@
 enum { SIDE = UF_MERGE_FLUX / 20, AT_ONCE = UF_MERGE_FLUX / 10 };
 
 /* One tenth of a second from frame i of the parent on, at lags around the child's frame i + moved. */
-static void add(const uf_take *parent, const uf_take *take, int64_t i, int64_t moved, double *sum)
-{
+static void add(const uf_take *parent, const uf_take *take, int64_t i, int64_t moved, double *sum) {
     for (int64_t k = i; k < i + AT_ONCE && k < parent->n_flux; k++)
         for (int l = -SIDE; l <= SIDE; l++) {
             int64_t other = k + moved + l;
@@ -15,8 +14,7 @@ static void add(const uf_take *parent, const uf_take *take, int64_t i, int64_t m
         }
 }
 
-double uf_onset_late(const uf_take *parent, const uf_take *take, const uf_fit *f)
-{
+double uf_onset_late(const uf_take *parent, const uf_take *take, const uf_fit *f) {
     double sum[2 * SIDE + 1] = { 0 };
     int best = 1;
     for (int64_t i = 0; i < parent->n_flux; i += AT_ONCE) {

@@ -19,8 +19,7 @@ static double seconds(const uf_take *t) { return (double)t->n_low / UF_MERGE_RAT
 
 /* ---- the graph -------------------------------------------------------------------------------------------------------------------- */
 
-static double typical_lag(const uf_match *m)
-{
+static double typical_lag(const uf_match *m) {
     double sum = 0, weight = 0;
     for (int i = 0; i < m->n; i++) {
         sum += m->anchor[i].z * m->anchor[i].lag;
@@ -30,8 +29,7 @@ static double typical_lag(const uf_match *m)
 }
 
 /* How far what a pair says may be off: clocks run, and what was lost is in the mean of one pair and not in another's. */
-static double slack(const placer *p, const uf_match *m)
-{
+static double slack(const placer *p, const uf_match *m) {
     static const double buffers = 1; /* s; more is a pause, or an error */
     double sum = .1 + 1e-3 * fmax(seconds(p->take + m->a), seconds(p->take + m->b));
     for (int i = 0; i < m->n_jumps; i++) sum += fabs(m->jump[i].by) < buffers ? fabs(m->jump[i].by) : 0;
@@ -39,15 +37,13 @@ static double slack(const placer *p, const uf_match *m)
 }
 
 /* By how much group a's time is to be moved for b's, as match m says. */
-static double says(const placer *p, const uf_match *m, int from)
-{
+static double says(const placer *p, const uf_match *m, int from) {
     double between = typical_lag(m) - p->rough[m->b] + p->rough[m->a]; /* group time of b's less that of a's */
     return p->group[m->a] == from ? between : -between;
 }
 
 /* Two groups become one, where most of what connects them says so: one pair may err, by an echo or a refrain. */
-static void join(placer *p, const uf_match *strongest)
-{
+static void join(placer *p, const uf_match *strongest) {
     int a = p->group[strongest->a], b = p->group[strongest->b];
     double best = 0, most = 0;
     for (int i = 0; i < p->n_matches; i++) {
@@ -70,8 +66,7 @@ static void join(placer *p, const uf_match *strongest)
 }
 
 /* Kruskal's maximum spanning tree. */
-static void group_all(placer *p)
-{
+static void group_all(placer *p) {
     for (int i = 0; i < p->n; i++) p->group[i] = i;
     for (;;) {
         const uf_match *strongest = NULL;
@@ -85,14 +80,12 @@ static void group_all(placer *p)
 }
 
 /* A pair that agrees with what all of them together say: the closure of every triangle through it. */
-static bool closes(const placer *p, const uf_match *m)
-{
+static bool closes(const placer *p, const uf_match *m) {
     return m->z >= UF_MERGE_ENOUGH && p->group[m->a] == p->group[m->b] && fabs(typical_lag(m) - p->rough[m->b] + p->rough[m->a]) < slack(p, m);
 }
 
 /* The group that is kept: that of the recording whose clock was chosen, or the one with most in common. */
-static int choose_group(const placer *p, int clock)
-{
+static int choose_group(const placer *p, int clock) {
     int best = clock >= 0 ? p->group[clock] : -1;
     double most = -1;
     for (int g = 0; g < p->n && clock < 0; g++) {
@@ -105,8 +98,7 @@ static int choose_group(const placer *p, int clock)
 }
 
 /* The one that has most in common with the others. */
-static int choose_root(const placer *p, int group)
-{
+static int choose_root(const placer *p, int group) {
     double most = -1;
     int best = group;
     for (int i = 0; i < p->n; i++) {
@@ -120,21 +112,18 @@ static int choose_root(const placer *p, int group)
 
 /* ---- one pair ------------------------------------------------------------------------------------------------------------------------- */
 
-static int by_time(const void *a, const void *b)
-{
+static int by_time(const void *a, const void *b) {
     double x = ((const uf_guess *)a)->at, y = ((const uf_guess *)b)->at;
     return (x > y) - (x < y);
 }
 
-static int by_place(const void *a, const void *b)
-{
+static int by_place(const void *a, const void *b) {
     double x = ((const uf_jump *)a)->at, y = ((const uf_jump *)b)->at;
     return (x > y) - (x < y);
 }
 
 /* What the anchors say, in the common time, which the parent's clock knows. */
-static int anchors_from(const placer *p, const uf_match *m, int parent, uf_guess *g)
-{
+static int anchors_from(const placer *p, const uf_match *m, int parent, uf_guess *g) {
     const uf_clock *c = &p->take[parent].clock;
     for (int i = 0; i < m->n; i++) {
         double a = m->anchor[i].at, b = a + m->anchor[i].lag;
@@ -146,8 +135,7 @@ static int anchors_from(const placer *p, const uf_match *m, int parent, uf_guess
 }
 
 /* By how much the parent itself jumps near `at`: its clock knows, and what it knows is none of the child's. */
-static double known_jump(const uf_clock *c, double at)
-{
+static double known_jump(const uf_clock *c, double at) {
     static const double near = 2.5; /* s */
     double sum = 0;
     for (int i = 1; i < c->n; i++)
@@ -156,8 +144,7 @@ static double known_jump(const uf_clock *c, double at)
 }
 
 /* The pair's jumps likewise. */
-static int jumps_from(const placer *p, const uf_match *m, int parent, uf_jump *jump)
-{
+static int jumps_from(const placer *p, const uf_match *m, int parent, uf_jump *jump) {
     static const double fine = .05; /* s, to which they are known */
     const uf_clock *c = &p->take[parent].clock;
     int n = 0;
@@ -174,8 +161,7 @@ static int jumps_from(const placer *p, const uf_match *m, int parent, uf_jump *j
 
 /* A line between the jumps through what the anchors say; and, over minutes, what small losses add up to. Of short recordings the clock is known better
  * without the anchors. */
-static int rough_fit(const placer *p, const uf_match *m, int parent, uf_fit *f)
-{
+static int rough_fit(const placer *p, const uf_match *m, int parent, uf_fit *f) {
     static const double spacing = 60, off_s = .015, off_rate = 200e-6; /* s; what an anchor errs by, and a clock */
     uf_guess g[UF_MERGE_ANCHORS];
     double at = 0, lag = 0, aa = off_s * off_s / (off_rate * off_rate), al = 0;
@@ -201,8 +187,7 @@ static int rough_fit(const placer *p, const uf_match *m, int parent, uf_fit *f)
     return UF_OK;
 }
 
-static int guess_from_fit(const uf_fit *f, uf_guess *g)
-{
+static int guess_from_fit(const uf_fit *f, uf_guess *g) {
     int n = 0;
     for (int i = 0; i < f->n; i++) g[n++] = (uf_guess){ f->at[i], uf_fit_lag(f, f->at[i], true) };
     for (int i = 0; i < f->n_steps; i++)
@@ -215,8 +200,7 @@ static int guess_from_fit(const uf_fit *f, uf_guess *g)
 }
 
 /* The fit's lines as a clock; at steps its own time is looked for to a few milliseconds. */
-static int clock_from(placer *p, const uf_lag_options *o, const uf_fit *f, uf_clock *out)
-{
+static int clock_from(placer *p, const uf_lag_options *o, const uf_fit *f, uf_clock *out) {
     uf_knot *k = uf_alloc(p->ctx, (size_t)(f->n + 2 * f->n_steps + 2), sizeof(*k));
     if (!k) return UF_ENOMEM;
     int n = 0, i = 0;
@@ -260,8 +244,7 @@ static int clock_from(placer *p, const uf_lag_options *o, const uf_fit *f, uf_cl
 
 /* Steps that were known, and those that were found beside them: within a window of each other they are one, which may be none. Some ms belong to the step
  * nearby that was known to some hundredths only; where there is none, to another talker. */
-static int join_steps(const uf_fit *known, uf_jump *jump, int n)
-{
+static int join_steps(const uf_fit *known, uf_jump *jump, int n) {
     static const double near = .3, nearby = 2.5, none = .003, least = .012; /* s */
     int kept = 0;
     for (int i = 0; i < known->n_steps; i++) jump[n++] = known->step[i];
@@ -285,8 +268,7 @@ static int join_steps(const uf_fit *known, uf_jump *jump, int n)
 }
 
 /* A step lies between the windows that say what was before it and what after. */
-static void pin_down(uf_fit *f, const uf_lag *lag, int n)
-{
+static void pin_down(uf_fit *f, const uf_lag *lag, int n) {
     static const double blur = .1, longest = 3; /* s: a window's own; a pause */
     for (int i = 0; i < f->n_steps; i++) {
         uf_jump *s = f->step + i;
@@ -301,8 +283,7 @@ static void pin_down(uf_fit *f, const uf_lag *lag, int n)
 }
 
 /* The mean of all stretches, around the lag that lies `late` (s) behind the guess. */
-static void learn_pattern(uf_fit *f, const uf_stretch *s, int n, double late)
-{
+static void learn_pattern(uf_fit *f, const uf_stretch *s, int n, double late) {
     int moved = (int)lround(late * UF_MERGE_RATE);
     for (int l = 0; l < UF_PATTERN_LAGS; l++) {
         int at = l - UF_PATTERN_SIDE + moved + UF_STRETCH_SIDE;
@@ -311,16 +292,14 @@ static void learn_pattern(uf_fit *f, const uf_stretch *s, int n, double late)
     uf_pattern_shrink(f->pattern);
 }
 
-static void replace(uf_fit *fit, uf_fit *next, uf_lag_options *o, uf_guess *g)
-{
+static void replace(uf_fit *fit, uf_fit *next, uf_lag_options *o, uf_guess *g) {
     free(fit->at);
     *fit = *next;
     o->n_guess = guess_from_fit(fit, g);
 }
 
 /* Where all of the pattern jumps, and what the clock does roughly. */
-static int measure_steps(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit)
-{
+static int measure_steps(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit) {
     uf_jump jump[2 * UF_FIT_STEPS]; /* found, and known */
     uf_stretch *s = NULL;
     uf_fit next;
@@ -343,8 +322,7 @@ static int measure_steps(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit)
 }
 
 /* How it moves, in detail. */
-static int measure_pattern(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit)
-{
+static int measure_pattern(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit) {
     uf_stretch *s = NULL;
     uf_fit next;
     double from = fit->at[0], to = fit->at[fit->n - 1], late = 0, polarity = 1, seconds = fmin(fmax((to - from) / 16, 1), fmax(8, (to - from) / 450));
@@ -368,8 +346,7 @@ static int measure_pattern(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fi
 static double drifted(const uf_fit *f) { return uf_fit_lag(f, f->at[f->n - 1], false) - uf_fit_lag(f, f->at[0], false); }
 
 /* Whatever says nothing leaves what is known already. UF_EOF: only anchors are. */
-static int measure(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit)
-{
+static int measure(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit) {
     double hop = o->hop;
     int err = UF_OK, known = UF_EOF;
     for (int round = 0; round < 2 && (err == UF_OK || err == UF_EOF); round++) /* again, by a pattern that is blurred no more */
@@ -385,8 +362,7 @@ static int measure(placer *p, uf_lag_options *o, uf_guess *g, uf_fit *fit)
 }
 
 /* t: gets clock and all that is known of it; what it had is lost. */
-static int place(placer *p, const uf_match *m, int parent, uf_take *t)
-{
+static int place(placer *p, const uf_match *m, int parent, uf_take *t) {
     uf_guess g[UF_MERGE_ANCHORS];
     uf_fit fit;
     double overlap = fmin(seconds(t), seconds(p->take + parent));
@@ -412,8 +388,7 @@ static int place(placer *p, const uf_match *m, int parent, uf_take *t)
 static const double worthwhile = 5; /* s, that another one must hear more of */
 
 /* Before clock a begins, and behind its end, what b says, which may put all a little earlier or later. New memory to a's. */
-static int splice(uf_ctx *ctx, uf_clock *a, const uf_clock *b)
-{
+static int splice(uf_ctx *ctx, uf_clock *a, const uf_clock *b) {
     double first = a->knot[0].at, last = a->knot[a->n - 1].at;
     double early = a->knot[0].is - uf_clock_read(b, first, NULL), late = a->knot[a->n - 1].is - uf_clock_read(b, last, NULL);
     uf_knot *k = uf_alloc(ctx, (size_t)(a->n + b->n), sizeof(*k));
@@ -439,8 +414,7 @@ static int splice(uf_ctx *ctx, uf_clock *a, const uf_clock *b)
 }
 
 /* Steps and drift are looked for with others too, where those hear what the parent does not. */
-static int widen(placer *p, int child)
-{
+static int widen(placer *p, int child) {
     uf_take *t = p->take + child;
     for (int i = 0; i < p->n_matches; i++) {
         const uf_match *m = p->match + i;
@@ -461,16 +435,14 @@ static int widen(placer *p, int child)
     return UF_OK;
 }
 
-static void count_steps(uf_take *t)
-{
+static void count_steps(uf_take *t) {
     t->n_steps = 0;
     for (int i = 1; i < t->clock.n; i++) t->n_steps += t->clock.knot[i].opens;
 }
 
 /* ---- all ------------------------------------------------------------------------------------------------------------------------------- */
 
-static int place_root(placer *p, int root)
-{
+static int place_root(placer *p, int root) {
     uf_take *t = p->take + root;
     uf_knot k[2] = { { 0, 0, true }, { 1, 1, false } };
     free(t->clock.knot);
@@ -486,8 +458,7 @@ static int place_root(placer *p, int root)
 }
 
 /* Prim's way through the group: always the strongest pair that leads out of what is placed. */
-static int place_group(placer *p, int root)
-{
+static int place_group(placer *p, int root) {
     for (int i = 0; i < p->n; i++) p->take[i].placed = false;
     UF_TRY(place_root(p, root));
     for (;;) {
@@ -511,8 +482,7 @@ static int place_group(placer *p, int root)
 }
 
 /* The one beside which the root seems to have lost most; -1: none. */
-static int fuller(const placer *p)
-{
+static int fuller(const placer *p) {
     double most = .01;
     int best = -1;
     for (int i = 0; i < p->n; i++) {
@@ -525,8 +495,7 @@ static int fuller(const placer *p)
     return best;
 }
 
-static void refuse(placer *p, int group)
-{
+static void refuse(placer *p, int group) {
     int n_whole = 0;
     for (int i = 0; i < p->n; i++) n_whole += p->take[i].placed;
     for (int i = 0; i < p->n; i++) {
@@ -542,8 +511,7 @@ static void refuse(placer *p, int group)
     }
 }
 
-static void find_same(uf_take *take, int n)
-{
+static void find_same(uf_take *take, int n) {
     for (int i = 0; i < n; i++) {
         take[i].same_as = take[i].parent = -1;
         for (int k = 0; k < i && take[i].same_as < 0; k++)
@@ -551,8 +519,7 @@ static void find_same(uf_take *take, int n)
     }
 }
 
-int uf_place_all(uf_ctx *ctx, uf_take *take, int n, const uf_place_options *o)
-{
+int uf_place_all(uf_ctx *ctx, uf_take *take, int n, const uf_place_options *o) {
     placer p = { .ctx = ctx, .take = take, .n = n, .n_matches = n * (n - 1) / 2 };
     p.match = uf_alloc(ctx, (size_t)p.n_matches + 1, sizeof(*p.match));
     if (!p.match) return UF_ENOMEM;

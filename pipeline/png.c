@@ -4,8 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-static int encode(uf_ctx *ctx, AVCodecContext *enc, AVFrame *f, AVPacket *p, const uint8_t *grey, int w, int h)
-{
+static int encode(uf_ctx *ctx, AVCodecContext *enc, AVFrame *f, AVPacket *p, const uint8_t *grey, int w, int h) {
     f->format = enc->pix_fmt = AV_PIX_FMT_GRAY8;
     f->width = enc->width = w;
     f->height = enc->height = h;
@@ -18,8 +17,7 @@ static int encode(uf_ctx *ctx, AVCodecContext *enc, AVFrame *f, AVPacket *p, con
     return av < 0 ? uf_fail(ctx, uf_av_code(av), "cannot make a PNG picture of %dx%d", w, h) : UF_OK;
 }
 
-int uf_png_write(uf_ctx *ctx, const char *path, const uint8_t *grey, int w, int h)
-{
+int uf_png_write(uf_ctx *ctx, const char *path, const uint8_t *grey, int w, int h) {
     const AVCodec *png = avcodec_find_encoder(AV_CODEC_ID_PNG);
     if (!png) return uf_fail(ctx, UF_EUNSUPPORTED, "this FFmpeg writes no PNG; install a full one");
     AVCodecContext *enc = avcodec_alloc_context3(png);

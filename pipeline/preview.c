@@ -23,15 +23,13 @@ typedef struct preview {
     int64_t every;
 } preview;
 
-static look *look_of(preview *p, int size)
-{
+static look *look_of(preview *p, int size) {
     for (int i = 0; i < p->n_looks; i++)
         if (p->looks[i].size == size) return &p->looks[i];
     return NULL;
 }
 
-static int open_look(preview *p, int size)
-{
+static int open_look(preview *p, int size) {
     const AVFrame *first = uf_reader_first(p->reader);
     const uf_target rgb = { AV_PIX_FMT_RGB24, AVCOL_RANGE_JPEG, AVCOL_SPC_RGB, AVCHROMA_LOC_CENTER };
     uf_colorizer_options c = { .weights = p->o->weights, .tune = p->o->tune, .weights_dir = p->o->weights_dir, .w = first->width,
@@ -50,8 +48,7 @@ static int open_look(preview *p, int size)
     return uf_canvas_open(&l->canvas, p->ctx, first, &rgb, l->w, l->h);
 }
 
-static void close_look(look *l)
-{
+static void close_look(look *l) {
     uf_canvas_close(&l->canvas);
     uf_colorizer_close(&l->colorizer);
     free(l->luma);
@@ -60,8 +57,7 @@ static void close_look(look *l)
     free(l->shown);
 }
 
-static int show(preview *p, const look *l, const AVFrame *f, int column, double strength, double seconds)
-{
+static int show(preview *p, const look *l, const AVFrame *f, int column, double strength, double seconds) {
     AVFrame *rgb = NULL;
     size_t n = (size_t)l->w * (size_t)l->h / 2;
     for (size_t i = 0; i < n; i++) l->shown[i] = (float)strength * l->chroma[i];
@@ -75,8 +71,7 @@ static int show(preview *p, const look *l, const AVFrame *f, int column, double 
     return err;
 }
 
-static int on_frame(void *user, const AVFrame *f, int64_t number)
-{
+static int on_frame(void *user, const AVFrame *f, int64_t number) {
     preview *p = user;
     AVRational base = uf_reader_format(p->reader)->streams[uf_reader_video(p->reader)]->time_base;
     double seconds = f->pts == AV_NOPTS_VALUE ? 0 : (double)f->pts * av_q2d(base);
@@ -93,8 +88,7 @@ static int on_frame(void *user, const AVFrame *f, int64_t number)
     return UF_OK;
 }
 
-static int run(preview *p, const char *film)
-{
+static int run(preview *p, const char *film) {
     UF_TRY(uf_reader_open(&p->reader, p->ctx, film));
     for (int i = 0; i < p->o->n_settings; i++)
         if (!look_of(p, p->o->settings[i].size)) UF_TRY(open_look(p, p->o->settings[i].size));
@@ -104,8 +98,7 @@ static int run(preview *p, const char *film)
                                                           .progress_user = p->o->user });
 }
 
-int uf_preview(uf_ctx *ctx, const char *film, const uf_preview_options *o, int *n_rows)
-{
+int uf_preview(uf_ctx *ctx, const char *film, const uf_preview_options *o, int *n_rows) {
     preview p = { .ctx = ctx, .o = o };
     int err = run(&p, film);
     for (int i = 0; i < p.n_looks; i++) close_look(&p.looks[i]);

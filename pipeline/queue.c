@@ -11,16 +11,14 @@ struct uf_queue {
     bool aborted;
 };
 
-void uf_item_clear(uf_item *item)
-{
+void uf_item_clear(uf_item *item) {
     av_frame_free(&item->frame);
     av_packet_free(&item->packet);
     free(item->predicted);
     item->predicted = NULL;
 }
 
-int uf_queue_open(uf_queue **out, uf_ctx *ctx, int max_frames, int max_items)
-{
+int uf_queue_open(uf_queue **out, uf_ctx *ctx, int max_frames, int max_items) {
     uf_queue *q = uf_alloc(ctx, 1, sizeof(*q));
     if (!q) return UF_ENOMEM;
     q->items = uf_alloc(ctx, (size_t)max_items, sizeof(*q->items));
@@ -36,8 +34,7 @@ int uf_queue_open(uf_queue **out, uf_ctx *ctx, int max_frames, int max_items)
     return UF_OK;
 }
 
-void uf_queue_close(uf_queue **q)
-{
+void uf_queue_close(uf_queue **q) {
     if (!q || !*q) return;
     for (; (*q)->n; (*q)->n--) {
         uf_item_clear(&(*q)->items[(*q)->head]);
@@ -50,8 +47,7 @@ void uf_queue_close(uf_queue **q)
     *q = NULL;
 }
 
-int uf_queue_push(uf_queue *q, uf_item *item)
-{
+int uf_queue_push(uf_queue *q, uf_item *item) {
     int err = UF_OK;
     pthread_mutex_lock(&q->lock);
     while (!q->aborted && (q->n == q->max_items || (item->frame && q->n_frames >= q->max_frames)))
@@ -69,8 +65,7 @@ int uf_queue_push(uf_queue *q, uf_item *item)
     return err;
 }
 
-int uf_queue_pop(uf_queue *q, uf_item *item)
-{
+int uf_queue_pop(uf_queue *q, uf_item *item) {
     int err = UF_OK;
     pthread_mutex_lock(&q->lock);
     while (!q->aborted && q->n == 0) pthread_cond_wait(&q->changed, &q->lock);
@@ -87,8 +82,7 @@ int uf_queue_pop(uf_queue *q, uf_item *item)
     return err;
 }
 
-void uf_queue_abort(uf_queue *q)
-{
+void uf_queue_abort(uf_queue *q) {
     if (!q) return;
     pthread_mutex_lock(&q->lock);
     q->aborted = true;

@@ -35,15 +35,13 @@ struct uf_reader {
     int64_t data_end;  /* file position after the last film packet, -1: unknown */
 };
 
-static double seconds(const uf_reader *r)
-{
+static double seconds(const uf_reader *r) {
     int64_t start = r->fmt->start_time != AV_NOPTS_VALUE ? r->fmt->start_time : 0;
     if (r->last_pts == AV_NOPTS_VALUE) return 0;
     return (double)r->last_pts * av_q2d(r->fmt->streams[r->video]->time_base) - (double)start / AV_TIME_BASE;
 }
 
-static int fail_damaged(const uf_reader *r, int av, const char *why)
-{
+static int fail_damaged(const uf_reader *r, int av, const char *why) {
     char clock[32], text[128];
     if (uf_ctx_cancelled(r->ctx)) return uf_fail(r->ctx, UF_EINTR, "stopped; '%s' was not finished", r->path);
     if (av == AVERROR(ENOMEM)) return uf_fail(r->ctx, UF_ENOMEM, "cannot decode '%s': out of memory", r->path);
@@ -51,8 +49,7 @@ static int fail_damaged(const uf_reader *r, int av, const char *why)
                    r->path, (long long)r->n_frames, uf_clock_text(seconds(r), clock), av ? uf_av_text(av, text) : why);
 }
 
-static int fail_short(const uf_reader *r, double at)
-{
+static int fail_short(const uf_reader *r, double at) {
     char clock[32], total[32];
     if (r->fmt->duration <= 0 || r->fmt->duration == AV_NOPTS_VALUE)
         return uf_fail(r->ctx, UF_EDATA, "'%s' ends early, at %s; copy it again, or repair it first", r->path,
@@ -62,8 +59,7 @@ static int fail_short(const uf_reader *r, double at)
 }
 
 /* An mp4 whose index leads past the end of the file is known to be cut off before anything is decoded. */
-static int check_index(const uf_reader *r)
-{
+static int check_index(const uf_reader *r) {
     int64_t size = r->fmt->pb && (r->fmt->pb->seekable & AVIO_SEEKABLE_NORMAL) ? avio_size(r->fmt->pb) : -1;
     AVStream *st = r->fmt->streams[r->video];
     if (size <= 0 || !strstr(r->fmt->iformat->name, "mov")) return UF_OK;
@@ -75,8 +71,7 @@ static int check_index(const uf_reader *r)
 }
 
 /* Containers that promise a duration must keep it; a frame or two of rounding is forgiven. */
-static int check_end(const uf_reader *r)
-{
+static int check_end(const uf_reader *r) {
     const AVFormatContext *f = r->fmt;
     int64_t start = f->start_time != AV_NOPTS_VALUE ? f->start_time : 0;
     if (f->pb && f->pb->error < 0 && f->pb->error != AVERROR_EOF) return fail_damaged(r, f->pb->error, "");
@@ -89,8 +84,7 @@ static int check_end(const uf_reader *r)
     return UF_OK;
 }
 
-static void note_end(uf_reader *r, const AVPacket *p)
-{
+static void note_end(uf_reader *r, const AVPacket *p) {
     const AVStream *st = r->fmt->streams[p->stream_index];
     int64_t ts = p->pts != AV_NOPTS_VALUE ? p->pts : p->dts;
     if (st->disposition & AV_DISPOSITION_ATTACHED_PIC) return;
@@ -101,8 +95,7 @@ static void note_end(uf_reader *r, const AVPacket *p)
 }
 
 /* What the decoder calls an error, and is not seen to be damage: a person should look. */
-static void tell_errors(uf_reader *r)
-{
+static void tell_errors(uf_reader *r) {
     enum { MOST = 10 };
     char clock[32];
     int n = atomic_exchange(&r->says.n_errors, 0);
@@ -112,8 +105,7 @@ static void tell_errors(uf_reader *r)
 }
 
 /* Gives the frame a timestamp that grows, and refuses what is damaged or has changed. UF_EOF: leave this one out. */
-static int check_frame(uf_reader *r, AVFrame *f)
-{
+static int check_frame(uf_reader *r, AVFrame *f) {
     bool damaged = (f->flags & AV_FRAME_FLAG_CORRUPT) || f->decode_error_flags;
     if (damaged && r->n_frames == 0) { /* a recording that starts between key frames */
         if (r->n_leading++ == 0 && !r->shift)
@@ -155,8 +147,7 @@ static int check_frame(uf_reader *r, AVFrame *f)
 }
 
 /* A packet of the part that is wanted, moved to its time; or not. */
-static bool is_wanted(const uf_reader *r, AVPacket *p)
-{
+static bool is_wanted(const uf_reader *r, AVPacket *p) {
     AVRational base = r->fmt->streams[p->stream_index]->time_base;
     int64_t ts = p->pts != AV_NOPTS_VALUE ? p->pts : p->dts, shift = av_rescale_q(r->shift, AV_TIME_BASE_Q, base);
     if (!uf_reader_is_part(r) || ts == AV_NOPTS_VALUE) return true;
@@ -168,15 +159,13 @@ static bool is_wanted(const uf_reader *r, AVPacket *p)
 }
 
 /* Half a second after the last frame: what belongs to it has been read. */
-static bool is_past(const uf_reader *r, const AVPacket *p)
-{
+static bool is_past(const uf_reader *r, const AVPacket *p) {
     return p->dts != AV_NOPTS_VALUE &&
            av_rescale_q(p->dts, r->fmt->streams[p->stream_index]->time_base, AV_TIME_BASE_Q) > r->to + AV_TIME_BASE / 2;
 }
 
 /* One packet more: to the decoder, or out through item when it is to be copied. */
-static int feed(uf_reader *r, uf_item *item)
-{
+static int feed(uf_reader *r, uf_item *item) {
     int av = av_read_frame(r->fmt, r->packet);
     if (av == AVERROR_EOF) {
         if (r->ended) return UF_EOF;
@@ -210,8 +199,7 @@ static int feed(uf_reader *r, uf_item *item)
 }
 
 /* A decoded frame that is wanted, on its way out. */
-static int deliver(uf_reader *r, AVFrame **frame, uf_item *item)
-{
+static int deliver(uf_reader *r, AVFrame **frame, uf_item *item) {
     AVStream *st = r->fmt->streams[r->video];
     (*frame)->opaque_ref = r->tags;
     r->tags = NULL;
@@ -229,8 +217,7 @@ static int deliver(uf_reader *r, AVFrame **frame, uf_item *item)
 }
 
 /* What the filters have ready. UF_EOF: nothing, and nothing will come. */
-static int pull(uf_reader *r, uf_item *item)
-{
+static int pull(uf_reader *r, uf_item *item) {
     int av;
     AVFrame *f = av_frame_alloc();
     if (!f) return uf_fail(r->ctx, UF_ENOMEM, "cannot decode '%s': out of memory", r->path);
@@ -239,15 +226,13 @@ static int pull(uf_reader *r, uf_item *item)
     return av == 0 || av == AVERROR(EAGAIN) ? UF_OK : av == AVERROR_EOF ? UF_EOF : fail_damaged(r, av, "");
 }
 
-static int flush(uf_reader *r)
-{
+static int flush(uf_reader *r) {
     if (!r->fields || r->flushed) return UF_EOF;
     r->flushed = true;
     return uf_fields_push(r->fields, NULL);
 }
 
-static int advance(uf_reader *r, uf_item *item)
-{
+static int advance(uf_reader *r, uf_item *item) {
     AVFrame *frame = av_frame_alloc();
     int err = UF_OK;
     if (!frame) return uf_fail(r->ctx, UF_ENOMEM, "cannot decode '%s': out of memory", r->path);
@@ -282,8 +267,7 @@ static int advance(uf_reader *r, uf_item *item)
 }
 
 /* Decodes up to the first frame, so that the encoder can be opened for what really comes. */
-static int prime(uf_reader *r)
-{
+static int prime(uf_reader *r) {
     int room = 0, err;
     uf_item item;
     while ((err = advance(r, &item)) == UF_OK) {
@@ -305,8 +289,7 @@ static int prime(uf_reader *r)
     return err == UF_EOF ? uf_fail(r->ctx, UF_EDATA, "'%s' holds no picture that can be decoded", r->path) : err;
 }
 
-static int pick_video(uf_reader *r)
-{
+static int pick_video(uf_reader *r) {
     r->video = -1;
     for (unsigned i = 0; i < r->fmt->nb_streams; i++) {
         const AVStream *st = r->fmt->streams[i];
@@ -319,8 +302,7 @@ static int pick_video(uf_reader *r)
     return UF_OK;
 }
 
-static int open_decoder(uf_reader *r)
-{
+static int open_decoder(uf_reader *r) {
     char text[128];
     const AVCodecParameters *p = r->fmt->streams[r->video]->codecpar;
     const AVCodec *codec = avcodec_find_decoder(p->codec_id);
@@ -349,8 +331,7 @@ static int open_decoder(uf_reader *r)
 }
 
 /* To the key frame before the part; a source that cannot seek is read from its start. */
-static void go_to_part(uf_reader *r, double from, double length)
-{
+static void go_to_part(uf_reader *r, double from, double length) {
     int64_t start = r->fmt->start_time != AV_NOPTS_VALUE ? r->fmt->start_time : 0;
     r->shift = (int64_t)(from * AV_TIME_BASE);
     r->from = start + r->shift;
@@ -358,18 +339,15 @@ static void go_to_part(uf_reader *r, double from, double length)
     if (r->shift > 0) avformat_seek_file(r->fmt, -1, INT64_MIN, r->from, r->from, 0);
 }
 
-bool uf_reader_is_part(const uf_reader *r)
-{
+bool uf_reader_is_part(const uf_reader *r) {
     return r->shift > 0 || r->to != INT64_MAX;
 }
 
-int uf_reader_open(uf_reader **out, uf_ctx *ctx, const char *path)
-{
+int uf_reader_open(uf_reader **out, uf_ctx *ctx, const char *path) {
     return uf_reader_open_with(out, ctx, path, &(uf_reader_options){ 0 });
 }
 
-int uf_reader_open_with(uf_reader **out, uf_ctx *ctx, const char *path, const uf_reader_options *o)
-{
+int uf_reader_open_with(uf_reader **out, uf_ctx *ctx, const char *path, const uf_reader_options *o) {
     int err;
     uf_reader *r = uf_alloc(ctx, 1, sizeof(*r));
     if (!r) return UF_ENOMEM;
@@ -398,8 +376,7 @@ int uf_reader_open_with(uf_reader **out, uf_ctx *ctx, const char *path, const uf
     return err;
 }
 
-void uf_reader_close(uf_reader **reader)
-{
+void uf_reader_close(uf_reader **reader) {
     uf_reader *r = reader ? *reader : NULL;
     if (!r) return;
     for (; r->head < r->n_pending; r->head++) uf_item_clear(&r->pending[r->head]);
@@ -415,8 +392,7 @@ void uf_reader_close(uf_reader **reader)
     *reader = NULL;
 }
 
-int uf_reader_next(uf_reader *r, uf_item *item)
-{
+int uf_reader_next(uf_reader *r, uf_item *item) {
     if (r->head < r->n_pending) {
         *item = r->pending[r->head];
         r->pending[r->head++] = (uf_item){ 0 };
@@ -425,41 +401,34 @@ int uf_reader_next(uf_reader *r, uf_item *item)
     return advance(r, item);
 }
 
-AVFormatContext *uf_reader_format(const uf_reader *r)
-{
+AVFormatContext *uf_reader_format(const uf_reader *r) {
     return r->fmt;
 }
 
-int uf_reader_video(const uf_reader *r)
-{
+int uf_reader_video(const uf_reader *r) {
     return r->video;
 }
 
 /* Timecode and chapter tracks of mov are written anew by the muxer from the metadata and chapters that we copy. */
-bool uf_reader_copies(const uf_reader *r, int i)
-{
+bool uf_reader_copies(const uf_reader *r, int i) {
     const AVStream *st = r->fmt->streams[i];
     if (i == r->video || st->discard >= AVDISCARD_ALL) return false;
     return st->codecpar->codec_tag != MKTAG('t', 'm', 'c', 'd');
 }
 
-const AVFrame *uf_reader_first(const uf_reader *r)
-{
+const AVFrame *uf_reader_first(const uf_reader *r) {
     return r->first;
 }
 
-const char *uf_reader_path(const uf_reader *r)
-{
+const char *uf_reader_path(const uf_reader *r) {
     return r->path;
 }
 
-AVRational uf_reader_rate(const uf_reader *r)
-{
+AVRational uf_reader_rate(const uf_reader *r) {
     return r->fields ? uf_fields_rate(r->fields) : av_guess_frame_rate(r->fmt, r->fmt->streams[r->video], NULL);
 }
 
-static int64_t n_decoded(const uf_reader *r)
-{
+static int64_t n_decoded(const uf_reader *r) {
     const AVStream *st = r->fmt->streams[r->video];
     AVRational rate = st->avg_frame_rate;
     double length = st->duration > 0 ? (double)st->duration * av_q2d(st->time_base)
@@ -473,8 +442,7 @@ static int64_t n_decoded(const uf_reader *r)
     return rate.num && rate.den && length > 0 ? (int64_t)(length * av_q2d(rate) + 0.5) : 0;
 }
 
-int64_t uf_reader_n_frames(const uf_reader *r)
-{
+int64_t uf_reader_n_frames(const uf_reader *r) {
     AVRational from = av_guess_frame_rate(r->fmt, r->fmt->streams[r->video], NULL), to = uf_reader_rate(r);
     int64_t n = n_decoded(r);
     return r->fields && from.num > 0 && to.num > 0 ? llround((double)n * av_q2d(to) / av_q2d(from)) : n;

@@ -3,20 +3,17 @@
 
 #include <string.h>
 
-static const char *kind(const AVStream *st)
-{
+static const char *kind(const AVStream *st) {
     const char *name = av_get_media_type_string(st->codecpar->codec_type);
     return name ? name : "unknown";
 }
 
 /* Pictures in mkv are attachments; elsewhere a cover is a video stream. */
-static bool cover_becomes_attachment(const AVOutputFormat *o, const AVStream *st)
-{
+static bool cover_becomes_attachment(const AVOutputFormat *o, const AVStream *st) {
     return (st->disposition & AV_DISPOSITION_ATTACHED_PIC) && strcmp(o->name, "matroska") == 0;
 }
 
-static bool holds(const AVOutputFormat *o, const AVStream *st)
-{
+static bool holds(const AVOutputFormat *o, const AVStream *st) {
     const AVCodecParameters *p = st->codecpar;
     if (cover_becomes_attachment(o, st)) return true;
     if (p->codec_type == AVMEDIA_TYPE_ATTACHMENT) return strcmp(o->name, "matroska") == 0;
@@ -27,8 +24,7 @@ static bool holds(const AVOutputFormat *o, const AVStream *st)
     return avformat_query_codec(o, p->codec_id, FF_COMPLIANCE_NORMAL) != 0;
 }
 
-static bool holds_all(const AVOutputFormat *o, const uf_reader *in)
-{
+static bool holds_all(const AVOutputFormat *o, const uf_reader *in) {
     const AVFormatContext *ic = uf_reader_format(in);
     for (unsigned i = 0; i < ic->nb_streams; i++) {
         enum AVMediaType type = ic->streams[i]->codecpar->codec_type;
@@ -38,8 +34,7 @@ static bool holds_all(const AVOutputFormat *o, const uf_reader *in)
     return true;
 }
 
-static int refuse(uf_ctx *ctx, const uf_reader *in, const AVStream *st, const char *path)
-{
+static int refuse(uf_ctx *ctx, const uf_reader *in, const AVStream *st, const char *path) {
     static const char *const names[] = { "x.mkv", "x.mp4", "x.mov", "x.avi" };
     const char *codec = avcodec_get_name(st->codecpar->codec_id);
     for (int i = 0; i < UF_LEN(names); i++)
@@ -50,8 +45,7 @@ static int refuse(uf_ctx *ctx, const uf_reader *in, const AVStream *st, const ch
                    path, st->index, kind(st), codec, uf_reader_path(in));
 }
 
-static int copy_side_data(AVStream *to, const AVStream *from)
-{
+static int copy_side_data(AVStream *to, const AVStream *from) {
     for (int i = 0; i < from->nb_side_data; i++) {
         const AVPacketSideData *s = &from->side_data[i];
         uint8_t *data;
@@ -64,8 +58,7 @@ static int copy_side_data(AVStream *to, const AVStream *from)
 }
 
 /* Figures that mkvmerge left about the source's own encoding of this stream. */
-static void drop_statistics(AVDictionary **d)
-{
+static void drop_statistics(AVDictionary **d) {
     static const char *const stale[] = { "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "DURATION", "_STATISTICS", "encoder",
                                          "ENCODER" };
     AVDictionaryEntry *e = NULL;
@@ -79,8 +72,7 @@ static void drop_statistics(AVDictionary **d)
     *d = kept;
 }
 
-static int copy_tags(AVStream *to, const AVStream *from)
-{
+static int copy_tags(AVStream *to, const AVStream *from) {
     to->disposition = from->disposition;
     to->sample_aspect_ratio = from->sample_aspect_ratio;
     to->avg_frame_rate = from->avg_frame_rate;
@@ -89,8 +81,7 @@ static int copy_tags(AVStream *to, const AVStream *from)
     return copy_side_data(to, from);
 }
 
-static int copy_cover(AVStream *to, const AVStream *from)
-{
+static int copy_cover(AVStream *to, const AVStream *from) {
     const AVPacket *p = &from->attached_pic;
     bool png = from->codecpar->codec_id == AV_CODEC_ID_PNG;
     uint8_t *data = av_mallocz((size_t)p->size + AV_INPUT_BUFFER_PADDING_SIZE);
@@ -108,8 +99,7 @@ static int copy_cover(AVStream *to, const AVStream *from)
 
 /* FFmpeg's AVI demuxer gives compressed sound the block size of its first packet, and the AVI muxer then counts time in such
  * blocks, which these do not keep to. */
-static bool has_blocks(enum AVCodecID id)
-{
+static bool has_blocks(enum AVCodecID id) {
     static const enum AVCodecID not_these[] = { AV_CODEC_ID_MP1, AV_CODEC_ID_MP2, AV_CODEC_ID_MP3, AV_CODEC_ID_AC3, AV_CODEC_ID_EAC3,
                                                 AV_CODEC_ID_AAC, AV_CODEC_ID_FLAC, AV_CODEC_ID_OPUS, AV_CODEC_ID_VORBIS };
     for (int i = 0; i < UF_LEN(not_these); i++)
@@ -117,8 +107,7 @@ static bool has_blocks(enum AVCodecID id)
     return true;
 }
 
-static int add_copied(uf_ctx *ctx, AVFormatContext *oc, const AVStream *from, int *index)
-{
+static int add_copied(uf_ctx *ctx, AVFormatContext *oc, const AVStream *from, int *index) {
     AVStream *to = avformat_new_stream(oc, NULL);
     const struct AVCodecTag *const *tags = oc->oformat->codec_tag;
     unsigned tag = from->codecpar->codec_tag;
@@ -137,8 +126,7 @@ fail:
 }
 
 /* A stream as a copy, or, when it is minor and the container cannot hold it, a warning. UF_EUNSUPPORTED without a message: it is to be refused. */
-static int copy_or_leave(uf_ctx *ctx, AVFormatContext *oc, const AVStream *st, const char *in, const char *path, bool covers, int *index)
-{
+static int copy_or_leave(uf_ctx *ctx, AVFormatContext *oc, const AVStream *st, const char *in, const char *path, bool covers, int *index) {
     enum AVMediaType type = st->codecpar->codec_type;
     bool minor = type == AVMEDIA_TYPE_DATA || type == AVMEDIA_TYPE_UNKNOWN || (covers && (st->disposition & AV_DISPOSITION_ATTACHED_PIC));
     if (holds(oc->oformat, st)) return add_copied(ctx, oc, st, index);
@@ -148,8 +136,7 @@ static int copy_or_leave(uf_ctx *ctx, AVFormatContext *oc, const AVStream *st, c
     return UF_OK;
 }
 
-int uf_remux_stream(uf_ctx *ctx, AVFormatContext *oc, const AVStream *st, const char *in, const char *path, int *index)
-{
+int uf_remux_stream(uf_ctx *ctx, AVFormatContext *oc, const AVStream *st, const char *in, const char *path, int *index) {
     *index = -1;
     int err = copy_or_leave(ctx, oc, st, in, path, true, index);
     if (err != UF_EUNSUPPORTED) return err;
@@ -157,8 +144,7 @@ int uf_remux_stream(uf_ctx *ctx, AVFormatContext *oc, const AVStream *st, const 
                    avcodec_get_name(st->codecpar->codec_id), in);
 }
 
-int uf_remux_metadata(uf_ctx *ctx, AVFormatContext *oc, const AVFormatContext *ic, const char *path)
-{
+int uf_remux_metadata(uf_ctx *ctx, AVFormatContext *oc, const AVFormatContext *ic, const char *path) {
     if (av_dict_copy(&oc->metadata, ic->metadata, 0) < 0) return uf_fail(ctx, UF_ENOMEM, "cannot write '%s': out of memory", path);
     /* The muxer names the brands and the encoder of this file itself. */
     static const char *const own[] = { "major_brand", "minor_version", "compatible_brands", "encoder" };
@@ -166,8 +152,7 @@ int uf_remux_metadata(uf_ctx *ctx, AVFormatContext *oc, const AVFormatContext *i
     return UF_OK;
 }
 
-int uf_remux_streams(uf_ctx *ctx, AVFormatContext *oc, const uf_reader *in, const char *path, int *map, AVStream **film)
-{
+int uf_remux_streams(uf_ctx *ctx, AVFormatContext *oc, const uf_reader *in, const char *path, int *map, AVStream **film) {
     AVFormatContext *ic = uf_reader_format(in);
     for (int i = 0; i < (int)ic->nb_streams; i++) {
         const AVStream *st = ic->streams[i];
@@ -188,8 +173,7 @@ int uf_remux_streams(uf_ctx *ctx, AVFormatContext *oc, const uf_reader *in, cons
     return uf_remux_metadata(ctx, oc, ic, path);
 }
 
-int uf_remux_chapters(uf_ctx *ctx, AVFormatContext *oc, const AVFormatContext *ic, const char *path)
-{
+int uf_remux_chapters(uf_ctx *ctx, AVFormatContext *oc, const AVFormatContext *ic, const char *path) {
     if (ic->nb_chapters == 0) return UF_OK;
     if (strcmp(oc->oformat->name, "avi") == 0 || strcmp(oc->oformat->name, "mpegts") == 0) {
         uf_log(ctx, UF_LOG_WARN, "'%s' cannot hold chapters: they are left out; write to a .mkv file to keep them", path);

@@ -14,8 +14,7 @@ struct uf_rolloff {
     double *power;               /* of all frames, n/2+1 bins */
 };
 
-int uf_rolloff_open(uf_rolloff **out, uf_ctx *ctx, int rate, int channels)
-{
+int uf_rolloff_open(uf_rolloff **out, uf_ctx *ctx, int rate, int channels) {
     uf_rolloff *r = uf_alloc(ctx, 1, sizeof(*r));
     if (!r) return UF_ENOMEM;
     *r = (uf_rolloff){ .ctx = ctx, .rate = rate, .channels = channels, .n = 512 };
@@ -33,8 +32,7 @@ int uf_rolloff_open(uf_rolloff **out, uf_ctx *ctx, int rate, int channels)
     return UF_OK;
 }
 
-void uf_rolloff_close(uf_rolloff **pr)
-{
+void uf_rolloff_close(uf_rolloff **pr) {
     uf_rolloff *r = *pr;
     if (!r) return;
     uf_fft_close(&r->fft);
@@ -45,8 +43,7 @@ void uf_rolloff_close(uf_rolloff **pr)
     *pr = NULL;
 }
 
-int uf_rolloff_push(uf_rolloff *r, const float *const *x, int n)
-{
+int uf_rolloff_push(uf_rolloff *r, const float *const *x, int n) {
     for (int i = 0; i < n; i++) {
         float sum = 0;
         for (int c = 0; c < r->channels; c++) sum += isfinite(x[c][i]) ? x[c][i] : 0.f;
@@ -63,8 +60,7 @@ int uf_rolloff_push(uf_rolloff *r, const float *const *x, int n)
 }
 
 /* Mean power of the bins [a, b) in dB, as far as there are such. */
-static double level(const uf_rolloff *r, int a, int b)
-{
+static double level(const uf_rolloff *r, int a, int b) {
     double sum = 1e-15;
     int from = a < 0 ? 0 : a, to = b > r->n / 2 + 1 ? r->n / 2 + 1 : b;
     for (int i = from; i < to; i++) sum += r->power[i] / (to - from);
@@ -73,8 +69,7 @@ static double level(const uf_rolloff *r, int a, int b)
 
 /* The cliff is where what is 100 to 500 Hz below is most above the loudest stretch of what is 250 Hz above and higher; the end of the band,
  * where the sound is 10 dB down. */
-double uf_rolloff_hertz(const uf_rolloff *r)
-{
+double uf_rolloff_hertz(const uf_rolloff *r) {
     enum { LOWEST = 2000, CLIFF = 15, DOWN = 10 };
     double bin = (double)r->rate / r->n, most = CLIFF, above = -1e9, edge = .5 * r->rate;
     int wide = 1 + (int)(100 / bin), best = -1;

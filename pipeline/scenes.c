@@ -18,8 +18,7 @@ typedef struct scenes {
     double end;          /* of the last frame */
 } scenes;
 
-static int open_all(scenes *s, const char *film)
-{
+static int open_all(scenes *s, const char *film) {
     UF_TRY(uf_reader_open(&s->reader, s->ctx, film));
     const AVFrame *first = uf_reader_first(s->reader);
     uf_colorizer_fit(first->width, first->height, s->o->size, 32, &s->w, &s->h);
@@ -30,16 +29,14 @@ static int open_all(scenes *s, const char *film)
     return uf_canvas_open_png(&s->canvas, s->ctx, first, s->w, s->h);
 }
 
-static void tell(scenes *s)
-{
+static void tell(scenes *s) {
     s->scene.n_frames = s->n_frames - s->scene.frame;
     s->scene.length = s->end - s->scene.seconds;
     if (s->scene.n_frames > 0) s->o->scene(s->o->user, &s->scene);
     s->scene.number++;
 }
 
-static int look(void *user, const AVFrame *f, int64_t number)
-{
+static int look(void *user, const AVFrame *f, int64_t number) {
     scenes *s = user;
     AVRational base = uf_reader_format(s->reader)->streams[uf_reader_video(s->reader)]->time_base;
     UF_TRY(uf_canvas_luma(s->canvas, f, s->luma));
@@ -59,8 +56,7 @@ static int look(void *user, const AVFrame *f, int64_t number)
     return UF_OK;
 }
 
-int uf_scenes(uf_ctx *ctx, const char *film, const uf_scenes_options *o)
-{
+int uf_scenes(uf_ctx *ctx, const char *film, const uf_scenes_options *o) {
     scenes s = { .ctx = ctx, .o = o };
     int err = open_all(&s, film);
     if (err == UF_OK)

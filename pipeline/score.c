@@ -9,8 +9,7 @@ struct uf_score_reference {
     uf_sound own, narrow; /* at its own rate, and at that of STOI */
 };
 
-int uf_score_open(uf_score_reference **out, uf_ctx *ctx, const char *path)
-{
+int uf_score_open(uf_score_reference **out, uf_ctx *ctx, const char *path) {
     uf_score_reference *r = uf_alloc(ctx, 1, sizeof(*r));
     if (!r) return UF_ENOMEM;
     r->ctx = ctx;
@@ -22,8 +21,7 @@ int uf_score_open(uf_score_reference **out, uf_ctx *ctx, const char *path)
     return err;
 }
 
-void uf_score_close(uf_score_reference **pr)
-{
+void uf_score_close(uf_score_reference **pr) {
     uf_score_reference *r = *pr;
     if (!r) return;
     free(r->own.x);
@@ -32,8 +30,7 @@ void uf_score_close(uf_score_reference **pr)
     *pr = NULL;
 }
 
-int uf_score_sound(const uf_score_reference *r, const char *path, uf_sound_score *s)
-{
+int uf_score_sound(const uf_score_reference *r, const char *path, uf_sound_score *s) {
     uf_sound test, own = { 0 }, narrow = { 0 };
     int err = uf_sound_read_all(r->ctx, path, &test), rate = r->own.rate;
     if (err == UF_OK) err = uf_sound_at_rate(r->ctx, &test, rate, &own);

@@ -21,14 +21,12 @@ typedef struct frame {
 
 typedef struct line { int x0, x1, from, to; } line; /* columns; strips from..to-1 */
 
-UF_CLONES static void add_row(const float *row, int w, float *sum)
-{
+UF_CLONES static void add_row(const float *row, int w, float *sum) {
     for (int x = 0; x < w; x++) sum[x] += row[x];
 }
 
 /* How far mean[x] is out of the range of its sides; an edge is at neither end of it. */
-UF_CLONES static void stand_out(const float *mean, int w, float *p)
-{
+UF_CLONES static void stand_out(const float *mean, int w, float *p) {
     for (int x = SIDE; x + SIDE < w; x++) {
         float left = .5f * (mean[x - 4] + mean[x - 3]), right = .5f * (mean[x + 3] + mean[x + 4]);
         float high = left > right ? left : right, low = left < right ? left : right, over = mean[x] - high, under = mean[x] - low;
@@ -36,8 +34,7 @@ UF_CLONES static void stand_out(const float *mean, int w, float *p)
     }
 }
 
-static void profile(const uf_stage_size *s, const float *luma, frame *f)
-{
+static void profile(const uf_stage_size *s, const float *luma, frame *f) {
     f->n = s->h < 256 ? MOST_STRIPS / 2 : MOST_STRIPS;
     for (int i = 0; i < f->n; i++) {
         int from = i * s->h / f->n, to = (i + 1) * s->h / f->n;
@@ -51,8 +48,7 @@ static void profile(const uf_stage_size *s, const float *luma, frame *f)
 }
 
 /* In how many of the strips column x, or one within `reach` of it, stands out with this sign. */
-static int standing(const frame *f, int w, const line *l, int x, int reach, float sign, float least)
-{
+static int standing(const frame *f, int w, const line *l, int x, int reach, float sign, float least) {
     int n = 0;
     for (int i = l->from; i < l->to; i++) {
         float most = 0;
@@ -63,16 +59,14 @@ static int standing(const frame *f, int w, const line *l, int x, int reach, floa
     return n;
 }
 
-static float height(const frame *f, int w, const line *l, int x, float sign)
-{
+static float height(const frame *f, int w, const line *l, int x, float sign) {
     float sum = 0;
     for (int i = l->from; i < l->to; i++) sum += sign * f->p[(ptrdiff_t)i * w + x];
     return sum / (float)(l->to - l->from);
 }
 
 /* All strips, when column x stands out in nearly all; else the longest row of strips in which it does, but for one. */
-static line longest(const frame *f, int w, int x, float sign, float least)
-{
+static line longest(const frame *f, int w, int x, float sign, float least) {
     line best = { x, x, 0, f->n };
     if (standing(f, w, &best, x, 0, sign, least) >= f->n - f->n / 8) return best;
     bool stands[MOST_STRIPS + 3] = { false };
@@ -87,16 +81,14 @@ static line longest(const frame *f, int w, int x, float sign, float least)
 }
 
 /* Only the strongest within reach counts. */
-static bool is_peak(const frame *f, int w, const line *l, int x, float here)
-{
+static bool is_peak(const frame *f, int w, const line *l, int x, float here) {
     for (int c = x - APART; c <= x + APART; c++)
         if (c >= 0 && c < w && (c < x ? fabsf(height(f, w, l, c, 1)) >= here : c > x && fabsf(height(f, w, l, c, 1)) > here)) return false;
     return true;
 }
 
 /* Columns x0..x1 become a line from what is left of them to what is right. */
-static void bridge(uf_stage_work *k, const line *l, int n_strips)
-{
+static void bridge(uf_stage_work *k, const line *l, int n_strips) {
     int from = l->from * k->size.h / n_strips, to = l->to * k->size.h / n_strips;
     for (int y = from; y < to; y++) {
         float *r = k->out + y * k->size.pitch, a = .5f * (r[l->x0 - 1] + r[l->x0 - 2]), b = .5f * (r[l->x1 + 1] + r[l->x1 + 2]);
@@ -108,8 +100,7 @@ static void bridge(uf_stage_work *k, const line *l, int n_strips)
 }
 
 /* How far what is around the line has moved in another frame, the line itself left out. */
-static int drift(const frame *now, const frame *other, int w, const line *l, int x)
-{
+static int drift(const frame *now, const frame *other, int w, const line *l, int x) {
     float least = 1e30f;
     int best = 0;
     for (int k = 0; k <= 4 * SWAY; k++) { /* 0, -1, 1, -2, ...: staying wins */
@@ -125,8 +116,7 @@ static int drift(const frame *now, const frame *other, int w, const line *l, int
 }
 
 /* The line is a thing of the picture: where that moves by 2 columns or more, the line has moved as far, and has left its place. */
-static bool goes_along(const frame f[3], int w, int x, float sign, const line *l, float here)
-{
+static bool goes_along(const frame f[3], int w, int x, float sign, const line *l, float here) {
     for (int i = 1; i < 3; i++) {
         int by = drift(&f[0], &f[i], w, l, x);
         float there = 0, stayed = 0;
@@ -141,8 +131,7 @@ static bool goes_along(const frame f[3], int w, int x, float sign, const line *l
 
 /* One that ends inside the picture is high, thin, as high in one strip as in another (what it crosses may be as dark as itself, now and then),
  * and the same in the frames beside it: of narrow things in clean films none was so. */
-static bool is_short_scratch(const frame f[3], int w, int x, float sign, float least, const line *l)
-{
+static bool is_short_scratch(const frame f[3], int w, int x, float sign, float least, const line *l) {
     int from = l->from + 1, n = l->to - l->from - 2; /* it may end within its outer strips */
     line inner = { l->x0, l->x1, from, from + n };
     float each[MOST_STRIPS], off[MOST_STRIPS], squares = 0, high, most, here = height(&f[0], w, &inner, x, sign);
@@ -161,8 +150,7 @@ static bool is_short_scratch(const frame f[3], int w, int x, float sign, float l
     return true;
 }
 
-static bool is_line(const frame f[3], int w, int x, float sign, float least, line *l)
-{
+static bool is_line(const frame f[3], int w, int x, float sign, float least, line *l) {
     *l = longest(&f[0], w, x, sign, .5f * least);
     int n = l->to - l->from;
     bool whole = n == f[0].n;
@@ -177,8 +165,7 @@ static bool is_line(const frame f[3], int w, int x, float sign, float least, lin
     return true;
 }
 
-int uf_scratch_lines(uf_ctx *ctx, uf_stage_work *k, const float *const beside[2], int *n_lines)
-{
+int uf_scratch_lines(uf_ctx *ctx, uf_stage_work *k, const float *const beside[2], int *n_lines) {
     int w = k->size.w;
     size_t n = (size_t)MOST_STRIPS * (size_t)w;
     float *all = uf_alloc(ctx, 6 * n, sizeof(float)), least = LINE / k->strength;

@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int uf_fifo_add(uf_ctx *ctx, uf_fifo *f, const float *x, size_t n)
-{
+int uf_fifo_add(uf_ctx *ctx, uf_fifo *f, const float *x, size_t n) {
     if (!n) return UF_OK;
     if (f->n + n > f->room) {
         size_t room = 2 * (f->n + n);
@@ -18,8 +17,7 @@ int uf_fifo_add(uf_ctx *ctx, uf_fifo *f, const float *x, size_t n)
     return UF_OK;
 }
 
-void uf_fifo_drop(uf_fifo *f, size_t n)
-{
+void uf_fifo_drop(uf_fifo *f, size_t n) {
     if (n > f->n) n = f->n;
     if (!n) return;
     memmove(f->at, f->at + n, (f->n - n) * sizeof(*f->at));
@@ -27,8 +25,7 @@ void uf_fifo_drop(uf_fifo *f, size_t n)
     f->start += (int64_t)n;
 }
 
-int uf_fifo_resample(uf_ctx *ctx, SwrContext *s, float *const *planes, int n, int n_planes, uf_fifo *const *to)
-{
+int uf_fifo_resample(uf_ctx *ctx, SwrContext *s, float *const *planes, int n, int n_planes, uf_fifo *const *to) {
     for (;;) {
         int most = swr_get_out_samples(s, n), got;
         uint8_t *out[128];

@@ -19,15 +19,13 @@ struct uf_sound_filter {
     int64_t n_in, n_out;
 };
 
-static int failed(uf_sound_filter *f, int av_err)
-{
+static int failed(uf_sound_filter *f, int av_err) {
     char text[128];
     return uf_fail(f->ctx, av_err == AVERROR(ENOMEM) ? UF_ENOMEM : UF_EUNSUPPORTED, "FFmpeg's filters here cannot mend this sound (%s); leave the option out",
                    uf_av_text(av_err, text));
 }
 
-static int configure(uf_sound_filter *f, const char *filters)
-{
+static int configure(uf_sound_filter *f, const char *filters) {
     char source[256], layout[64];
     av_channel_layout_default(&f->layout, f->channels); /* which speaker is which does not matter here */
     av_channel_layout_describe(&f->layout, layout, sizeof(layout));
@@ -40,8 +38,7 @@ static int configure(uf_sound_filter *f, const char *filters)
     return err < 0 ? failed(f, err) : UF_OK;
 }
 
-int uf_sound_filter_open(uf_sound_filter **out, uf_ctx *ctx, const char *filters, int rate, int channels)
-{
+int uf_sound_filter_open(uf_sound_filter **out, uf_ctx *ctx, const char *filters, int rate, int channels) {
     uf_sound_filter *f = uf_alloc(ctx, 1, sizeof(*f));
     if (!f) return UF_ENOMEM;
     *f = (uf_sound_filter){ .ctx = ctx, .graph = avfilter_graph_alloc(), .frame = av_frame_alloc(), .rate = rate, .channels = channels };
@@ -51,8 +48,7 @@ int uf_sound_filter_open(uf_sound_filter **out, uf_ctx *ctx, const char *filters
     return err;
 }
 
-void uf_sound_filter_close(uf_sound_filter **pf)
-{
+void uf_sound_filter_close(uf_sound_filter **pf) {
     uf_sound_filter *f = *pf;
     if (!f) return;
     avfilter_graph_free(&f->graph);
@@ -62,8 +58,7 @@ void uf_sound_filter_close(uf_sound_filter **pf)
     *pf = NULL;
 }
 
-int uf_sound_filter_push(uf_sound_filter *f, const float *const *x, int n)
-{
+int uf_sound_filter_push(uf_sound_filter *f, const float *const *x, int n) {
     if (!n) {
         int err = av_buffersrc_add_frame(f->in, NULL);
         return err < 0 && err != AVERROR_EOF ? failed(f, err) : UF_OK;
@@ -83,14 +78,12 @@ int uf_sound_filter_push(uf_sound_filter *f, const float *const *x, int n)
     return err < 0 ? failed(f, err) : UF_OK;
 }
 
-double uf_sound_filter_value(const uf_sound_filter *f, const char *key)
-{
+double uf_sound_filter_value(const uf_sound_filter *f, const char *key) {
     const AVDictionaryEntry *e = av_dict_get(f->values, key, NULL, 0);
     return e ? atof(e->value) : 0;
 }
 
-int uf_sound_filter_pull(uf_sound_filter *f, const float *const **x, int *n)
-{
+int uf_sound_filter_pull(uf_sound_filter *f, const float *const **x, int *n) {
     av_frame_unref(f->frame);
     *n = 0;
     int err = av_buffersink_get_frame(f->out, f->frame);

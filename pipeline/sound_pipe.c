@@ -21,8 +21,7 @@ static const formats known[] = { [UF_PIPE_WAV] = { "wav", AV_CODEC_ID_NONE },
                                  [UF_PIPE_F32] = { "f32le", AV_CODEC_ID_PCM_F32LE } };
 
 /* true: reading or writing will not block, or will say what is wrong; false: the job was cancelled `patience` seconds ago. */
-static bool wait_for(uf_ctx *ctx, int fd, short what, double patience)
-{
+static bool wait_for(uf_ctx *ctx, int fd, short what, double patience) {
     struct pollfd p = { .fd = fd, .events = what };
     double since = 0;
     for (;;) {
@@ -53,8 +52,7 @@ struct uf_sound_source {
     float **x;            /* AT_ONCE samples of each channel */
 };
 
-static int fill(void *user, uint8_t *to, int size)
-{
+static int fill(void *user, uint8_t *to, int size) {
     uf_sound_source *s = user;
     for (;;) {
         if (!wait_for(s->ctx, s->fd, POLLIN, 0)) return AVERROR_EOF;
@@ -66,23 +64,20 @@ static int fill(void *user, uint8_t *to, int size)
 }
 
 /* FFmpeg believes a header's length only where the file is known to be as long; the end is found out here when it comes. */
-static int64_t endless(void *user, int64_t offset, int whence)
-{
+static int64_t endless(void *user, int64_t offset, int whence) {
     (void)user;
     (void)offset;
     return whence == AVSEEK_SIZE ? INT64_MAX : AVERROR(ESPIPE);
 }
 
 /* Writers that do not know a length say 0 or nearly 2 or 4 GB. */
-static int64_t length_of(const AVStream *st, int unit)
-{
+static int64_t length_of(const AVStream *st, int unit) {
     enum { ENDLESS = 0x7fff0000 - BUFFER };
     bool told = st->duration != AV_NOPTS_VALUE && st->duration > 0 && st->duration < ENDLESS / unit;
     return told ? st->duration * unit : INT64_MAX;
 }
 
-static int read_header(uf_sound_source *s, AVCodecParameters **p)
-{
+static int read_header(uf_sound_source *s, AVCodecParameters **p) {
     if (!(s->fmt = avformat_alloc_context())) return UF_ENOMEM;
     uf_av_adopt_format(s->ctx, s->fmt);
     s->fmt->pb = s->pb;
@@ -94,8 +89,7 @@ static int read_header(uf_sound_source *s, AVCodecParameters **p)
     return UF_OK;
 }
 
-static int decoder_open(uf_sound_source *s, const uf_pipe_sound *p)
-{
+static int decoder_open(uf_sound_source *s, const uf_pipe_sound *p) {
     AVCodecParameters *from = NULL;
     if (p->format == UF_PIPE_WAV) UF_TRY(read_header(s, &from));
     const AVCodec *c = avcodec_find_decoder(from ? from->codec_id : known[p->format].codec);
@@ -121,8 +115,7 @@ static int decoder_open(uf_sound_source *s, const uf_pipe_sound *p)
     return err < 0 ? uf_av_fail(s->ctx, "decode", "standard input", err) : UF_OK;
 }
 
-static int source_memory(uf_sound_source *s)
-{
+static int source_memory(uf_sound_source *s) {
     int channels = s->codec->ch_layout.nb_channels;
     s->bytes = uf_alloc(s->ctx, AT_ONCE, (size_t)s->unit);
     s->x = uf_alloc(s->ctx, (size_t)channels, sizeof(*s->x));
@@ -133,8 +126,7 @@ static int source_memory(uf_sound_source *s)
     return s->bytes && s->x && s->packet && s->frame ? UF_OK : UF_ENOMEM;
 }
 
-int uf_sound_source_open(uf_sound_source **out, uf_ctx *ctx, int fd, const uf_pipe_sound *p)
-{
+int uf_sound_source_open(uf_sound_source **out, uf_ctx *ctx, int fd, const uf_pipe_sound *p) {
     uf_sound_source *s = uf_alloc(ctx, 1, sizeof(*s));
     uint8_t *buffer = s ? av_malloc(BUFFER) : NULL;
     int err = s && buffer ? UF_OK : UF_ENOMEM;
@@ -155,14 +147,12 @@ int uf_sound_source_open(uf_sound_source **out, uf_ctx *ctx, int fd, const uf_pi
     return err;
 }
 
-static void pb_close(AVIOContext **pb)
-{
+static void pb_close(AVIOContext **pb) {
     if (*pb) av_freep(&(*pb)->buffer);
     avio_context_free(pb);
 }
 
-void uf_sound_source_close(uf_sound_source **ps)
-{
+void uf_sound_source_close(uf_sound_source **ps) {
     uf_sound_source *s = *ps;
     if (!s) return;
     for (int i = 0; s->x && i < s->codec->ch_layout.nb_channels; i++) free(s->x[i]);
@@ -179,8 +169,7 @@ void uf_sound_source_close(uf_sound_source **ps)
 }
 
 /* The whole samples among the bytes, to s->x; the rest waits for its other bytes. */
-static int decode(uf_sound_source *s, int n)
-{
+static int decode(uf_sound_source *s, int n) {
     int size = n * s->unit, err = av_new_packet(s->packet, size);
     if (err >= 0) memcpy(s->packet->data, s->bytes, (size_t)size);
     if (err >= 0) err = avcodec_send_packet(s->codec, s->packet);
@@ -195,8 +184,7 @@ static int decode(uf_sound_source *s, int n)
     return UF_OK;
 }
 
-int uf_sound_source_next(uf_sound_source *s, float *const **x, int *n)
-{
+int uf_sound_source_next(uf_sound_source *s, float *const **x, int *n) {
     do {
         int room = AT_ONCE * s->unit - s->n_bytes;
         if (s->left < room) room = (int)s->left; /* tags may stand behind the sound */
@@ -227,8 +215,7 @@ struct uf_sound_sink {
     bool gone, stuck; /* nobody reads: the pipe is closed; cancelled, and it stays full */
 };
 
-static int empty(void *user, uint8_t *from, int size)
-{
+static int empty(void *user, uint8_t *from, int size) {
     uf_sound_sink *s = user;
     for (int at = 0; at < size;) {
         if (!wait_for(s->ctx, s->fd, POLLOUT, UF_PIPE_PATIENCE)) {
@@ -243,8 +230,7 @@ static int empty(void *user, uint8_t *from, int size)
     return size;
 }
 
-static int sink_result(uf_sound_sink *s, int av)
-{
+static int sink_result(uf_sound_sink *s, int av) {
     char text[128];
     if (av >= 0) return UF_OK;
     if (s->gone) return UF_EOF;
@@ -252,8 +238,7 @@ static int sink_result(uf_sound_sink *s, int av)
     return uf_fail(s->ctx, uf_av_code(av), "cannot write to standard output: %s", uf_av_text(av, text));
 }
 
-static int encoder_open(uf_sound_sink *s, enum AVCodecID id, const AVCodecContext *like)
-{
+static int encoder_open(uf_sound_sink *s, enum AVCodecID id, const AVCodecContext *like) {
     const AVCodec *c = avcodec_find_encoder(id);
     if (!c || !(s->enc = avcodec_alloc_context3(c))) return AVERROR(ENOMEM);
     AVCodecContext *e = s->enc;
@@ -268,8 +253,7 @@ static int encoder_open(uf_sound_sink *s, enum AVCodecID id, const AVCodecContex
     return err < 0 ? err : swr_init(s->swr);
 }
 
-static int muxer_open(uf_sound_sink *s, const char *name)
-{
+static int muxer_open(uf_sound_sink *s, const char *name) {
     int err = avformat_alloc_output_context2(&s->fmt, NULL, name, NULL);
     if (err < 0) return err;
     AVStream *st = avformat_new_stream(s->fmt, NULL);
@@ -283,8 +267,7 @@ static int muxer_open(uf_sound_sink *s, const char *name)
     return err < 0 ? err : s->pb->error;
 }
 
-int uf_sound_sink_open(uf_sound_sink **out, uf_ctx *ctx, int fd, uf_pipe_format format, const AVCodecContext *like)
-{
+int uf_sound_sink_open(uf_sound_sink **out, uf_ctx *ctx, int fd, uf_pipe_format format, const AVCodecContext *like) {
     uf_sound_sink *s = uf_alloc(ctx, 1, sizeof(*s));
     uint8_t *buffer = s ? av_malloc(BUFFER) : NULL;
     int err = UF_ENOMEM;
@@ -305,8 +288,7 @@ int uf_sound_sink_open(uf_sound_sink **out, uf_ctx *ctx, int fd, uf_pipe_format 
     return err;
 }
 
-void uf_sound_sink_close(uf_sound_sink **ps)
-{
+void uf_sound_sink_close(uf_sound_sink **ps) {
     uf_sound_sink *s = *ps;
     if (!s) return;
     avformat_free_context(s->fmt);
@@ -319,8 +301,7 @@ void uf_sound_sink_close(uf_sound_sink **ps)
 }
 
 /* The frame's packet, into the pipe. */
-static int send(uf_sound_sink *s, const AVFrame *f)
-{
+static int send(uf_sound_sink *s, const AVFrame *f) {
     int err = avcodec_send_frame(s->enc, f);
     if (err >= 0) err = avcodec_receive_packet(s->enc, s->packet);
     if (err >= 0) err = av_write_frame(s->fmt, s->packet);
@@ -329,8 +310,7 @@ static int send(uf_sound_sink *s, const AVFrame *f)
     return err < 0 ? err : s->pb->error;
 }
 
-int uf_sound_sink_write(uf_sound_sink *s, const float *const *x, int n)
-{
+int uf_sound_sink_write(uf_sound_sink *s, const float *const *x, int n) {
     AVFrame *f = av_frame_alloc();
     if (!f) return UF_ENOMEM;
     f->nb_samples = n;

@@ -24,8 +24,7 @@ struct uf_sound_reader {
     bool damaged;
 };
 
-static int open_codec(uf_sound_reader *r)
-{
+static int open_codec(uf_sound_reader *r) {
     const AVCodec *c = NULL;
     r->stream = av_find_best_stream(r->fmt, AVMEDIA_TYPE_AUDIO, -1, -1, &c, 0);
     if (r->stream == AVERROR_DECODER_NOT_FOUND)
@@ -47,8 +46,7 @@ static int open_codec(uf_sound_reader *r)
     return err < 0 ? uf_av_fail(r->ctx, "decode", r->path, err) : UF_OK;
 }
 
-int uf_sound_reader_open(uf_sound_reader **out, uf_ctx *ctx, const char *path)
-{
+int uf_sound_reader_open(uf_sound_reader **out, uf_ctx *ctx, const char *path) {
     uf_sound_reader *r = uf_alloc(ctx, 1, sizeof(*r));
     if (!r) return UF_ENOMEM;
     r->ctx = ctx;
@@ -63,8 +61,7 @@ int uf_sound_reader_open(uf_sound_reader **out, uf_ctx *ctx, const char *path)
     return err;
 }
 
-void uf_sound_reader_close(uf_sound_reader **pr)
-{
+void uf_sound_reader_close(uf_sound_reader **pr) {
     uf_sound_reader *r = *pr;
     if (!r) return;
     for (int i = 0; r->x && i < r->codec->ch_layout.nb_channels; i++) free(r->x[i]);
@@ -79,8 +76,7 @@ void uf_sound_reader_close(uf_sound_reader **pr)
     *pr = NULL;
 }
 
-static int make_room(uf_sound_reader *r, int n)
-{
+static int make_room(uf_sound_reader *r, int n) {
     if (n <= r->room) return UF_OK;
     for (int i = 0; i < r->codec->ch_layout.nb_channels; i++) {
         free(r->x[i]);
@@ -90,15 +86,13 @@ static int make_room(uf_sound_reader *r, int n)
     return UF_OK;
 }
 
-static int give(uf_sound_reader *r, uf_sound_item *item, int n)
-{
+static int give(uf_sound_reader *r, uf_sound_item *item, int n) {
     *item = (uf_sound_item){ .x = r->x, .n = n };
     r->n += n;
     return UF_OK;
 }
 
-static int give_silence(uf_sound_reader *r, uf_sound_item *item)
-{
+static int give_silence(uf_sound_reader *r, uf_sound_item *item) {
     int n = r->silence > 4096 ? 4096 : (int)r->silence;
     UF_TRY(make_room(r, n));
     for (int i = 0; i < r->codec->ch_layout.nb_channels; i++) memset(r->x[i], 0, (size_t)n * sizeof(float));
@@ -106,8 +100,7 @@ static int give_silence(uf_sound_reader *r, uf_sound_item *item)
     return give(r, item, n);
 }
 
-static int give_frame(uf_sound_reader *r, uf_sound_item *item)
-{
+static int give_frame(uf_sound_reader *r, uf_sound_item *item) {
     int n = r->frame->nb_samples, got;
     UF_TRY(make_room(r, n));
     got = swr_convert(r->swr, (uint8_t **)r->x, n, (const uint8_t **)r->frame->extended_data, n);
@@ -117,8 +110,7 @@ static int give_frame(uf_sound_reader *r, uf_sound_item *item)
 }
 
 /* A decoded frame: where does it lie? */
-static int take(uf_sound_reader *r)
-{
+static int take(uf_sound_reader *r) {
     AVRational tb = r->fmt->streams[r->stream]->time_base;
     const AVFrame *f = r->frame;
     if (f->sample_rate != r->codec->sample_rate || f->ch_layout.nb_channels != r->codec->ch_layout.nb_channels || f->format != r->codec->sample_fmt)
@@ -138,8 +130,7 @@ static int take(uf_sound_reader *r)
     return UF_OK;
 }
 
-int uf_sound_reader_next(uf_sound_reader *r, uf_sound_item *item)
-{
+int uf_sound_reader_next(uf_sound_reader *r, uf_sound_item *item) {
     *item = (uf_sound_item){ 0 };
     av_packet_unref(r->packet);
     for (;;) {
@@ -184,8 +175,7 @@ int uf_sound_reader_rate(const uf_sound_reader *r) { return r->codec->sample_rat
 int uf_sound_reader_channels(const uf_sound_reader *r) { return r->codec->ch_layout.nb_channels; }
 double uf_sound_reader_start(const uf_sound_reader *r) { return r->start; }
 
-double uf_sound_reader_seconds(const uf_sound_reader *r)
-{
+double uf_sound_reader_seconds(const uf_sound_reader *r) {
     const AVStream *st = r->fmt->streams[r->stream];
     if (st->duration != AV_NOPTS_VALUE && st->duration > 0) return (double)st->duration * av_q2d(st->time_base);
     return r->fmt->duration != AV_NOPTS_VALUE && r->fmt->duration > 0 ? (double)r->fmt->duration / AV_TIME_BASE : 0;
@@ -193,8 +183,7 @@ double uf_sound_reader_seconds(const uf_sound_reader *r)
 
 /* ---- rates ------------------------------------------------------------------------------------------------------------- */
 
-int uf_sound_rates_open(uf_ctx *ctx, SwrContext **s, int channels, int from, int to, double precision)
-{
+int uf_sound_rates_open(uf_ctx *ctx, SwrContext **s, int channels, int from, int to, double precision) {
     AVChannelLayout layout = { .order = AV_CHANNEL_ORDER_UNSPEC, .nb_channels = channels };
     for (int plain = 0; plain < 2; plain++) { /* FFmpeg may have been built without soxr */
         swr_free(s);
@@ -210,8 +199,7 @@ int uf_sound_rates_open(uf_ctx *ctx, SwrContext **s, int channels, int from, int
 enum { QUICK_TAPS = 64 }; /* at the lower rate */
 static const double quick_cutoff = .97;
 
-int uf_sound_rates_open_quick(uf_ctx *ctx, SwrContext **s, int channels, int from, int to)
-{
+int uf_sound_rates_open_quick(uf_ctx *ctx, SwrContext **s, int channels, int from, int to) {
     AVChannelLayout layout = { .order = AV_CHANNEL_ORDER_UNSPEC, .nb_channels = channels };
     int err = swr_alloc_set_opts2(s, &layout, AV_SAMPLE_FMT_FLTP, to, &layout, AV_SAMPLE_FMT_FLTP, from, 0, NULL);
     if (err >= 0) err = av_opt_set(*s, "resampler", "swr", 0);
@@ -222,15 +210,13 @@ int uf_sound_rates_open_quick(uf_ctx *ctx, SwrContext **s, int channels, int fro
                    channels, to);
 }
 
-double uf_sound_rates_delay(int from, int to)
-{
+double uf_sound_rates_delay(int from, int to) {
     return from == to ? 0 : QUICK_TAPS / 2 / quick_cutoff / (from < to ? from : to);
 }
 
 /* ---- all at once --------------------------------------------------------------------------------------------------------- */
 
-static int add(uf_ctx *ctx, uf_sound *s, size_t *room, float *const *x, int channels, int n)
-{
+static int add(uf_ctx *ctx, uf_sound *s, size_t *room, float *const *x, int channels, int n) {
     if (s->n + (size_t)n > *room) {
         size_t more = 2 * (s->n + (size_t)n) + 65536;
         float *at = realloc(s->x, more * sizeof(*at));
@@ -242,8 +228,7 @@ static int add(uf_ctx *ctx, uf_sound *s, size_t *room, float *const *x, int chan
     return UF_OK;
 }
 
-int uf_sound_read_all(uf_ctx *ctx, const char *path, uf_sound *out)
-{
+int uf_sound_read_all(uf_ctx *ctx, const char *path, uf_sound *out) {
     uf_sound_reader *r = NULL;
     uf_sound_item item;
     size_t room = 0;
@@ -256,8 +241,7 @@ int uf_sound_read_all(uf_ctx *ctx, const char *path, uf_sound *out)
     return err == UF_EOF ? UF_OK : err;
 }
 
-int uf_sound_at_rate(uf_ctx *ctx, const uf_sound *s, int rate, uf_sound *out)
-{
+int uf_sound_at_rate(uf_ctx *ctx, const uf_sound *s, int rate, uf_sound *out) {
     SwrContext *swr = NULL;
     size_t room = rate == s->rate ? s->n + 1 : (size_t)((double)s->n * rate / s->rate) + 4096;
     *out = (uf_sound){ .x = uf_alloc(ctx, room, sizeof(float)), .rate = rate };

@@ -26,8 +26,7 @@ int uf_sound_reader_channels(const uf_sound_reader *r);
 double uf_sound_reader_start(const uf_sound_reader *r);   /* s; known after the first piece */
 double uf_sound_reader_seconds(const uf_sound_reader *r); /* as promised; 0: unknown */
 /* Sample i as the mean of the channels; what is no number is silence. */
-static inline float uf_sound_mean(float *const *x, int channels, int i)
-{
+static inline float uf_sound_mean(float *const *x, int channels, int i) {
     float sum = 0;
     for (int c = 0; c < channels; c++) sum += x[c][i];
     return isfinite(sum) ? sum / (float)channels : 0.f;

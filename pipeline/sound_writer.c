@@ -27,8 +27,7 @@ struct uf_sound_writer {
     bool placed;
 };
 
-int uf_sound_writer_open(uf_sound_writer **out, uf_ctx *ctx, const char *path, bool overwrite)
-{
+int uf_sound_writer_open(uf_sound_writer **out, uf_ctx *ctx, const char *path, bool overwrite) {
     uf_sound_writer *w = uf_alloc(ctx, 1, sizeof(*w));
     int err = w && (w->path = uf_strdup(ctx, path)) ? UF_OK : UF_ENOMEM;
     if (err == UF_OK) {
@@ -44,19 +43,16 @@ int uf_sound_writer_open(uf_sound_writer **out, uf_ctx *ctx, const char *path, b
     return err;
 }
 
-static bool is_film(const AVStream *st)
-{
+static bool is_film(const AVStream *st) {
     return st->codecpar->codec_type == AVMEDIA_TYPE_VIDEO && !(st->disposition & AV_DISPOSITION_ATTACHED_PIC);
 }
 
-static bool is_one_of(const char *name, const char *list)
-{
+static bool is_one_of(const char *name, const char *list) {
     const char *at = strstr(list, name);
     return at && (at == list || at[-1] == ' ') && (at[strlen(name)] == ' ' || !at[strlen(name)]);
 }
 
-enum AVCodecID uf_sound_pcm_for(const AVCodecContext *dec)
-{
+enum AVCodecID uf_sound_pcm_for(const AVCodecContext *dec) {
     int bits = dec->bits_per_raw_sample ? dec->bits_per_raw_sample : av_get_bits_per_sample(dec->codec_id);
     if (dec->codec_id == AV_CODEC_ID_PCM_F32LE || dec->codec_id == AV_CODEC_ID_PCM_F32BE) return AV_CODEC_ID_PCM_F32LE;
     if (dec->codec_id == AV_CODEC_ID_PCM_F64LE || dec->codec_id == AV_CODEC_ID_PCM_F64BE) return AV_CODEC_ID_PCM_F64LE;
@@ -64,8 +60,7 @@ enum AVCodecID uf_sound_pcm_for(const AVCodecContext *dec)
 }
 
 /* A film keeps its sound's codec where that can be written; a sound file takes its container's usual one. */
-static const AVCodec *choose(const uf_sound_writer *w, const AVCodecContext *dec, bool film)
-{
+static const AVCodec *choose(const uf_sound_writer *w, const AVCodecContext *dec, bool film) {
     const AVOutputFormat *o = w->oc->oformat;
     enum AVCodecID same = dec->codec_id, usual = av_guess_codec(o, NULL, w->path, NULL, AVMEDIA_TYPE_AUDIO);
     bool wave = usual == AV_CODEC_ID_PCM_S16LE;
@@ -79,8 +74,7 @@ static const AVCodec *choose(const uf_sound_writer *w, const AVCodecContext *dec
 }
 
 /* The format that loses least: as deep as the source, no deeper without need. */
-static enum AVSampleFormat format_for(const AVCodec *c, const AVCodecContext *dec)
-{
+static enum AVSampleFormat format_for(const AVCodec *c, const AVCodecContext *dec) {
     enum AVSampleFormat best = AV_SAMPLE_FMT_NONE;
     bool deep = dec->bits_per_raw_sample > 16 || av_get_bits_per_sample(dec->codec_id) > 16;
     for (const enum AVSampleFormat *f = c->sample_fmts; f && *f != AV_SAMPLE_FMT_NONE; f++) {
@@ -92,16 +86,14 @@ static enum AVSampleFormat format_for(const AVCodec *c, const AVCodecContext *de
     return best == AV_SAMPLE_FMT_NONE ? AV_SAMPLE_FMT_FLTP : best;
 }
 
-static int rate_for(const AVCodec *c, int rate)
-{
+static int rate_for(const AVCodec *c, int rate) {
     int best = 0;
     for (const int *r = c->supported_samplerates; r && *r; r++)
         if (!best || (best < rate ? *r > best : *r >= rate && *r < best)) best = *r;
     return best ? best : rate;
 }
 
-static int encoder_open(uf_sound_writer *w, const AVCodecContext *dec, const AVStream *from, bool film)
-{
+static int encoder_open(uf_sound_writer *w, const AVCodecContext *dec, const AVStream *from, bool film) {
     const AVCodec *c = choose(w, dec, film);
     if (!c) return uf_fail(w->ctx, UF_EUNSUPPORTED, "no encoder for the sound of '%s' is here; write to a .wav or .flac file", w->path);
     AVCodecContext *e = w->enc = avcodec_alloc_context3(c);
@@ -135,8 +127,7 @@ static int encoder_open(uf_sound_writer *w, const AVCodecContext *dec, const AVS
     return w->fifo && w->packet ? UF_OK : UF_ENOMEM;
 }
 
-static int sound_stream(uf_sound_writer *w, const AVCodecContext *dec, const AVStream *from, bool film)
-{
+static int sound_stream(uf_sound_writer *w, const AVCodecContext *dec, const AVStream *from, bool film) {
     UF_TRY(encoder_open(w, dec, from, film));
     w->stream = avformat_new_stream(w->oc, NULL);
     if (!w->stream || avcodec_parameters_from_context(w->stream->codecpar, w->enc) < 0 ||
@@ -148,14 +139,12 @@ static int sound_stream(uf_sound_writer *w, const AVCodecContext *dec, const AVS
 }
 
 /* The time of day of a broadcast wave is told in samples. */
-static void recount(uf_sound_writer *w, int rate, int before)
-{
+static void recount(uf_sound_writer *w, int rate, int before) {
     const AVDictionaryEntry *e = av_dict_get(w->oc->metadata, "time_reference", NULL, 0);
     if (e) av_dict_set_int(&w->oc->metadata, "time_reference", av_rescale(strtoll(e->value, NULL, 10), rate, before), 0);
 }
 
-int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *in_path, int sound, const AVCodecContext *dec, int rate)
-{
+int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *in_path, int sound, const AVCodecContext *dec, int rate) {
     bool film = false;
     for (unsigned i = 0; in && i < in->nb_streams; i++) film |= is_film(in->streams[i]);
     const char *temporary = uf_whole_path(w->whole);
@@ -202,8 +191,7 @@ int uf_sound_writer_start(uf_sound_writer *w, AVFormatContext *in, const char *i
     return err;
 }
 
-static int send(uf_sound_writer *w, AVFrame *f)
-{
+static int send(uf_sound_writer *w, AVFrame *f) {
     int err = avcodec_send_frame(w->enc, f);
     while (err >= 0 && (err = avcodec_receive_packet(w->enc, w->packet)) >= 0) {
         w->packet->pts += w->delay;
@@ -216,8 +204,7 @@ static int send(uf_sound_writer *w, AVFrame *f)
 }
 
 /* Whole frames out of the fifo; `all`: the last, shorter one too. */
-static int encode(uf_sound_writer *w, bool all)
-{
+static int encode(uf_sound_writer *w, bool all) {
     int whole = w->enc->frame_size > 0 ? w->enc->frame_size : 4096, left;
     while ((left = av_audio_fifo_size(w->fifo)) >= whole || (all && left > 0)) {
         AVFrame *f = av_frame_alloc();
@@ -238,8 +225,7 @@ static int encode(uf_sound_writer *w, bool all)
 }
 
 /* Dither belongs to sound: where there is none, nothing is put. */
-void uf_sound_keep_silence(const AVCodecContext *enc, const float *const *x, int n, uint8_t **out)
-{
+void uf_sound_keep_silence(const AVCodecContext *enc, const float *const *x, int n, uint8_t **out) {
     int channels = enc->ch_layout.nb_channels;
     bool planar = av_sample_fmt_is_planar(enc->sample_fmt);
     if (av_get_packed_sample_fmt(enc->sample_fmt) != AV_SAMPLE_FMT_S16) return;
@@ -250,8 +236,7 @@ void uf_sound_keep_silence(const AVCodecContext *enc, const float *const *x, int
     }
 }
 
-static int convert(uf_sound_writer *w, const float *const *x, int n)
-{
+static int convert(uf_sound_writer *w, const float *const *x, int n) {
     int most = swr_get_out_samples(w->swr, n), got;
     uint8_t **out = NULL;
     if (most <= 0) return UF_OK;
@@ -265,16 +250,14 @@ static int convert(uf_sound_writer *w, const float *const *x, int n)
 }
 
 /* Whole numbers hold nothing beyond full scale. */
-static void count_cut(uf_sound_writer *w, const float *const *x, int n)
-{
+static void count_cut(uf_sound_writer *w, const float *const *x, int n) {
     enum AVSampleFormat f = av_get_packed_sample_fmt(w->enc->sample_fmt);
     if (f == AV_SAMPLE_FMT_FLT || f == AV_SAMPLE_FMT_DBL) return;
     for (int c = 0; c < w->enc->ch_layout.nb_channels; c++)
         for (int i = 0; i < n; i++) w->n_cut += fabsf(x[c][i]) > 1.f;
 }
 
-int uf_sound_writer_write(uf_sound_writer *w, const float *const *x, int n, double start)
-{
+int uf_sound_writer_write(uf_sound_writer *w, const float *const *x, int n, double start) {
     count_cut(w, x, n);
     if (!w->placed) w->pts = av_rescale_q((int64_t)(start * AV_TIME_BASE + (start < 0 ? -.5 : .5)), AV_TIME_BASE_Q, w->enc->time_base);
     w->placed = true;
@@ -282,8 +265,7 @@ int uf_sound_writer_write(uf_sound_writer *w, const float *const *x, int n, doub
     return got < 0 ? got : encode(w, false);
 }
 
-int uf_sound_writer_copy(uf_sound_writer *w, AVPacket *p)
-{
+int uf_sound_writer_copy(uf_sound_writer *w, AVPacket *p) {
     int from = p->stream_index, to = w->map[from], err = 0;
     if (to >= 0) {
         av_packet_rescale_ts(p, w->in->streams[from]->time_base, w->oc->streams[to]->time_base);
@@ -295,8 +277,7 @@ int uf_sound_writer_copy(uf_sound_writer *w, AVPacket *p)
     return err < 0 ? uf_av_fail(w->ctx, "write", w->path, err) : UF_OK;
 }
 
-int uf_sound_writer_finish(uf_sound_writer *w)
-{
+int uf_sound_writer_finish(uf_sound_writer *w) {
     int got = 1, err = UF_OK;
     while (w->enc->sample_rate != w->rate && got > 0) got = convert(w, NULL, 0);
     if (got < 0) return got;
@@ -310,8 +291,7 @@ int uf_sound_writer_finish(uf_sound_writer *w)
     return uf_whole_commit(w->whole);
 }
 
-void uf_sound_writer_close(uf_sound_writer **pw)
-{
+void uf_sound_writer_close(uf_sound_writer **pw) {
     uf_sound_writer *w = *pw;
     if (!w) return;
     if (w->oc && w->oc->pb) avio_closep(&w->oc->pb);

@@ -18,8 +18,7 @@ typedef struct drawing {
     int64_t n;
 } drawing;
 
-static int drawing_open(uf_ctx *ctx, drawing *d, int rate, int w, int h)
-{
+static int drawing_open(uf_ctx *ctx, drawing *d, int rate, int w, int h) {
     int size = rate <= 24000 ? 1024 : rate <= 48000 ? 2048 : 4096;
     *d = (drawing){ .w = w, .h = h, .merged = 1 };
     d->window = uf_alloc(ctx, (size_t)size, sizeof(float));
@@ -30,8 +29,7 @@ static int drawing_open(uf_ctx *ctx, drawing *d, int rate, int w, int h)
     return UF_OK;
 }
 
-static void drawing_close(drawing *d)
-{
+static void drawing_close(drawing *d) {
     uf_fft_close(&d->fft);
     free(d->window);
     free(d->wait);
@@ -39,16 +37,14 @@ static void drawing_close(drawing *d)
 }
 
 /* Twice as many frames a column from here on: neighbours become one, the louder of both. */
-static void merge(drawing *d)
-{
+static void merge(drawing *d) {
     for (int i = 0; i < d->w; i++)
         for (int k = 0; k < d->h; k++) d->column[i * d->h + k] = fmaxf(d->column[2 * i * d->h + k], d->column[(2 * i + 1) * d->h + k]);
     memset(d->column + d->w * d->h, 0, (size_t)(d->w * d->h) * sizeof(float));
     d->merged *= 2;
 }
 
-static void draw_frame(drawing *d)
-{
+static void draw_frame(drawing *d) {
     double e = 1e-15;
     int bins = d->fft.n / 2;
     for (int i = 0; i < d->fft.n; i++) {
@@ -66,8 +62,7 @@ static void draw_frame(drawing *d)
     d->n_frames++;
 }
 
-static void take(drawing *d, float *const *x, int channels, int n)
-{
+static void take(drawing *d, float *const *x, int channels, int n) {
     for (int i = 0; i < n; i++) {
         float mean = uf_sound_mean(x, channels, i);
         d->energy += (double)mean * (double)mean;
@@ -81,8 +76,7 @@ static void take(drawing *d, float *const *x, int channels, int n)
 }
 
 /* From black over violet and orange to white, as loudness grows from -100 to -10 dB. */
-static void shade(float power, uint8_t *rgb)
-{
+static void shade(float power, uint8_t *rgb) {
     static const float stop[][3] = { { 0, 0, 4 }, { 60, 15, 110 }, { 150, 40, 110 }, { 225, 90, 50 }, { 250, 175, 60 }, { 252, 255, 220 } };
     double t = (10 * log10((double)power + 1e-15) + 100) / 90 * (UF_LEN(stop) - 1);
     t = fmin(fmax(t, 0), UF_LEN(stop) - 1.001);
@@ -90,8 +84,7 @@ static void shade(float power, uint8_t *rgb)
     for (int c = 0; c < 3; c++) rgb[c] = (uint8_t)((double)stop[i][c] + (t - i) * (double)(stop[i + 1][c] - stop[i][c]));
 }
 
-static void paint(const drawing *d, uint8_t *rgb)
-{
+static void paint(const drawing *d, uint8_t *rgb) {
     int64_t columns = d->n_frames ? (d->n_frames - 1) / d->merged + 1 : 0;
     for (int x = 0; x < d->w; x++) {
         int64_t from = x * columns / d->w, to = (x + 1) * columns / d->w;
@@ -103,8 +96,7 @@ static void paint(const drawing *d, uint8_t *rgb)
     }
 }
 
-int uf_spectrogram(uf_ctx *ctx, const char *path, int w, int h, uint8_t *rgb, uf_sound_look *look)
-{
+int uf_spectrogram(uf_ctx *ctx, const char *path, int w, int h, uint8_t *rgb, uf_sound_look *look) {
     uf_sound_reader *r = NULL;
     uf_sound_item item;
     drawing d = { 0 };

@@ -10,8 +10,7 @@ static const float SMALLEST_GAIN = .01f;
 static const float LARGEST = .12f;   /* more than this is content */
 static const float LARGEST_GAIN = .35f;
 
-static int look(uf_ctx *ctx, const uf_stage_size *size, const float *last, const float *luma, float note[UF_STAGE_NOTES])
-{
+static int look(uf_ctx *ctx, const uf_stage_size *size, const float *last, const float *luma, float note[UF_STAGE_NOTES]) {
     double sum = 0, squares = 0, n = (double)size->w * size->h;
     (void)ctx, (void)last;
     for (int y = 0; y < size->h; y++) {
@@ -29,8 +28,7 @@ static int look(uf_ctx *ctx, const uf_stage_size *size, const float *last, const
     return UF_OK;
 }
 
-static int mend(uf_ctx *ctx, uf_stage_work *k)
-{
+static int mend(uf_ctx *ctx, uf_stage_work *k) {
     float mean[UF_STAGE_WINDOW] = { 0 }, spread[UF_STAGE_WINDOW] = { 0 };
     bool there[UF_STAGE_WINDOW] = { false };
     int n = 0;

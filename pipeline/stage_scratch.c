@@ -37,8 +37,7 @@ typedef struct dust {
 /* ---- suspects ----------------------------------------------------------------------------------------------------- */
 
 /* The highest and the lowest of three neighbours in a row, of both frames. Each row has a sample of room on either side. */
-UF_CLONES static void bounds_of_row(const float *a, const float *b, int w, float *line, float *high, float *low)
-{
+UF_CLONES static void bounds_of_row(const float *a, const float *b, int w, float *line, float *high, float *low) {
     for (int x = 0; x < w; x++) line[x + 1] = a[x] > b[x] ? a[x] : b[x];
     line[0] = line[1], line[w + 1] = line[w];
     for (int x = 0; x < w; x++) {
@@ -53,8 +52,7 @@ UF_CLONES static void bounds_of_row(const float *a, const float *b, int w, float
     }
 }
 
-UF_CLONES static void suspects_of_row(const float *now, float *const high[3], float *const low[3], int w, float seed, uint8_t *found)
-{
+UF_CLONES static void suspects_of_row(const float *now, float *const high[3], float *const low[3], int w, float seed, uint8_t *found) {
     const float weak = .3f * seed, *h0 = high[0], *h1 = high[1], *h2 = high[2], *l0 = low[0], *l1 = low[1], *l2 = low[2];
     for (int x = 0; x < w; x++) {
         float h = h0[x] > h1[x] ? h0[x] : h1[x], l = l0[x] < l1[x] ? l0[x] : l1[x];
@@ -65,8 +63,7 @@ UF_CLONES static void suspects_of_row(const float *now, float *const high[3], fl
 }
 
 /* room: 7 rows of w + 2. */
-static void suspect(dust *d, float seed, float *room)
-{
+static void suspect(dust *d, float seed, float *room) {
     int w = d->s.w, h = d->s.h;
     float *high[3], *low[3], *line = room;
     for (int i = 0; i < 3; i++) high[i] = room + (ptrdiff_t)(1 + i) * (w + 2), low[i] = room + (ptrdiff_t)(4 + i) * (w + 2);
@@ -83,14 +80,12 @@ static void suspect(dust *d, float seed, float *room)
 
 /* ---- clumps ------------------------------------------------------------------------------------------------------- */
 
-static float at(const dust *d, const float *luma, int i)
-{
+static float at(const dust *d, const float *luma, int i) {
     return luma[i / d->s.w * d->s.pitch + i % d->s.w];
 }
 
 /* The samples of one sign that hang together with this seed; taken off the suspects. */
-static void gather(dust *d, int seed)
-{
+static void gather(dust *d, int seed) {
     int w = d->s.w, next = 0;
     d->n = 0;
     d->sign = d->found[seed] == BRIGHT_SEED ? BRIGHT : DARK;
@@ -110,8 +105,7 @@ static void gather(dust *d, int seed)
 }
 
 /* Samples beside the clump. Its own rim is soft: one sample is left out. */
-static void gather_ring(dust *d)
-{
+static void gather_ring(dust *d) {
     int w = d->s.w;
     d->n_ring = 0;
     for (int pass = 0; pass < 2; pass++)
@@ -135,24 +129,21 @@ static void gather_ring(dust *d)
     d->n_ring = n;
 }
 
-static float contrast(const dust *d)
-{
+static float contrast(const dust *d) {
     float sum = 0;
     for (int i = 0; i < d->n; i++) sum += fabsf(at(d, d->now, d->clump[i]) - .5f * (at(d, d->moved[0], d->clump[i]) + at(d, d->moved[1], d->clump[i])));
     return sum / (float)d->n;
 }
 
 /* Mean difference of the samples listed between two pictures. */
-static float apart(const dust *d, const int *list, int n, const float *a, const float *b)
-{
+static float apart(const dust *d, const int *list, int n, const float *a, const float *b) {
     float sum = 0;
     for (int i = 0; i < n; i++) sum += fabsf(at(d, a, list[i]) - at(d, b, list[i]));
     return sum / (float)n;
 }
 
 /* The samples listed in this frame against those (dx,dy) away in another; 1e30 where it is more than `most` or leaves the picture. */
-static float apart_moved(const dust *d, const int *list, int n, const float *other, int dx, int dy, float most)
-{
+static float apart_moved(const dust *d, const int *list, int n, const float *other, int dx, int dy, float most) {
     float sum = 0;
     most *= (float)n;
     for (int i = 0; i < n; i++) {
@@ -165,8 +156,7 @@ static float apart_moved(const dust *d, const int *list, int n, const float *oth
 }
 
 /* Where in another frame the ring lies. */
-static uf_vector lay(const dust *d, const float *other)
-{
+static uf_vector lay(const dust *d, const float *other) {
     float least = 1e30f;
     uf_vector best = { 0, 0 };
     for (int dy = -FAR_SEARCH; dy <= FAR_SEARCH; dy++)
@@ -178,8 +168,7 @@ static uf_vector lay(const dust *d, const float *other)
 }
 
 /* Is what stands here to be seen in that frame within `reach` of *place, where this frame shows something else? Then *place is where. */
-static bool counterpart(const dust *d, const float *other, float most, int reach, uf_vector *place)
-{
+static bool counterpart(const dust *d, const float *other, float most, int reach, uf_vector *place) {
     uf_vector g = lay(d, other), centre = *place;
     for (int dy = centre.y - reach; dy <= centre.y + reach; dy++)
         for (int dx = centre.x - reach; dx <= centre.x + reach; dx++)
@@ -192,8 +181,7 @@ static bool counterpart(const dust *d, const float *other, float most, int reach
 }
 
 /* A thing that moves is seen before and after, or, where it comes or goes, twice on one side; another grain of dust like this one is seen once. */
-static bool is_thing(const dust *d, float most)
-{
+static bool is_thing(const dust *d, float most) {
     uf_vector place[2] = { { 0, 0 }, { 0, 0 } };
     int n = 0;
     for (int i = 0; i < 2; i++) {
@@ -206,8 +194,7 @@ static bool is_thing(const dust *d, float most)
 }
 
 /* How much a frame further off differs, under the clump, from what the near ones show there; it is laid on by the ring. */
-static float restless(const dust *d, const float *other)
-{
+static float restless(const dust *d, const float *other) {
     uf_vector m = lay(d, other);
     float sum = 0;
     for (int i = 0; i < d->n; i++) {
@@ -219,8 +206,7 @@ static float restless(const dust *d, const float *other)
 }
 
 /* The share of the ring's samples that do not fit one of the frames. */
-static float misfits(const dust *d, float most)
-{
+static float misfits(const dust *d, float most) {
     int n = 0;
     for (int i = 0; i < d->n_ring; i++) {
         float now = at(d, d->now, d->ring[i]);
@@ -230,8 +216,7 @@ static float misfits(const dust *d, float most)
 }
 
 /* What is found on film that has no dust was told from dust that was put on it by these: everything is a share of the contrast c of the clump. */
-static bool is_dust(dust *d)
-{
+static bool is_dust(dust *d) {
     const float near_by = d->two_sided ? 1 : .6f; /* less is known where only one side speaks */
     if (d->n < SMALLEST_CLUMP || (float)d->n > LARGEST_CLUMP * (float)d->s.w * (float)d->s.h) return false;
     gather_ring(d);
@@ -247,8 +232,7 @@ static bool is_dust(dust *d)
 }
 
 /* With a rim: the edges of dust are soft. */
-static void mark(const dust *d, uint8_t *mask)
-{
+static void mark(const dust *d, uint8_t *mask) {
     for (int i = 0; i < d->n; i++) {
         int x = d->clump[i] % d->s.w, y = d->clump[i] / d->s.w;
         for (int dy = -1; dy <= 1; dy++)
@@ -257,8 +241,7 @@ static void mark(const dust *d, uint8_t *mask)
     }
 }
 
-static void remove_dust(dust *d, uf_stage_work *k, float *room, int *n_clumps)
-{
+static void remove_dust(dust *d, uf_stage_work *k, float *room, int *n_clumps) {
     int n = 0, w = k->size.w, h = k->size.h;
     d->seed = DUST / k->strength;
     suspect(d, d->seed + 2 * d->noise, room);
@@ -283,13 +266,11 @@ static void remove_dust(dust *d, uf_stage_work *k, float *room, int *n_clumps)
 
 enum { ROOM = 7 }; /* planes: moved, halves, found, clump, ring, rows */
 
-static float *plane(const uf_stage_work *k, int i)
-{
+static float *plane(const uf_stage_work *k, int i) {
     return k->room + (ptrdiff_t)i * k->size.pitch * k->size.h;
 }
 
-static void open_dust(dust *d, const uf_stage_work *k)
-{
+static void open_dust(dust *d, const uf_stage_work *k) {
     const uf_stage_size *s = &k->size;
     const float *const *l = k->luma + UF_STAGE_REACH;
     float *half = plane(k, 2), noise[2];
@@ -311,8 +292,7 @@ static void open_dust(dust *d, const uf_stage_work *k)
     d->noise = fminf(noise[0], noise[1]);
 }
 
-static int mend(uf_ctx *ctx, uf_stage_work *k)
-{
+static int mend(uf_ctx *ctx, uf_stage_work *k) {
     const float *const *l = k->luma + UF_STAGE_REACH;
     int n_lines = 0, n_clumps = 0;
     dust d;

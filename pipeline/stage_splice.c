@@ -28,8 +28,7 @@ typedef struct splice {
 
 typedef struct measure { float mean, spread; } measure;
 
-static measure measure_of(const uf_stage_size *s, const float *luma, const float *rows, const float *against, float most)
-{
+static measure measure_of(const uf_stage_size *s, const float *luma, const float *rows, const float *against, float most) {
     double sum = 0, squares = 0, n = 0;
     for (int y = 0; y < s->h; y += 2) { /* rows that a bar lies on are left out */
         float a = 0, b = 0;
@@ -48,8 +47,7 @@ static measure measure_of(const uf_stage_size *s, const float *luma, const float
     return (measure){ (float)mean, (float)sqrt(fmax(squares / n - mean * mean, 0)) };
 }
 
-UF_CLONES static float mean_of_row(const float *row, int n)
-{
+UF_CLONES static float mean_of_row(const float *row, int n) {
     float lane[16] = { 0 }, sum = 0;
     int x = 0;
     for (; x + 16 <= n; x += 16)
@@ -59,16 +57,14 @@ UF_CLONES static float mean_of_row(const float *row, int n)
     return sum / (float)n;
 }
 
-static void rows_of(const uf_stage_size *s, const float *luma, float *rows)
-{
+static void rows_of(const uf_stage_size *s, const float *luma, float *rows) {
     for (int y = 0; y < s->h; y++) rows[y] = mean_of_row(luma + y * s->pitch, s->w);
 }
 
 /* ---- bars --------------------------------------------------------------------------------------------------------- */
 
 /* Do the rows differ in nearly all sections of the width, with one sign? */
-static bool across(const uf_stage_size *s, const float *now, const float *other, int y0, int y1, float sign, float least)
-{
+static bool across(const uf_stage_size *s, const float *now, const float *other, int y0, int y1, float sign, float least) {
     int n = 0;
     for (int i = 0; i < N_SECTIONS; i++) {
         int x0 = i * s->w / N_SECTIONS, x1 = (i + 1) * s->w / N_SECTIONS;
@@ -80,8 +76,7 @@ static bool across(const uf_stage_size *s, const float *now, const float *other,
 }
 
 /* Rows y0..y1-1 become those of `other`, with soft ends. */
-static void cover(uf_stage_work *k, const float *other, int y0, int y1)
-{
+static void cover(uf_stage_work *k, const float *other, int y0, int y1) {
     for (int y = y0 - SOFT; y < y1 + SOFT; y++) {
         if (y < 0 || y >= k->size.h) continue;
         int off = y < y0 ? y0 - y : y >= y1 ? y - y1 + 1 : 0;
@@ -95,8 +90,7 @@ static void cover(uf_stage_work *k, const float *other, int y0, int y1)
 }
 
 /* rows[1] and rows[2] are of frames that agree where there is a bar. Covers each bar with `other`, laid on this frame; their number. */
-static int cover_bars(splice *p, const float *now, const float *other, float least)
-{
+static int cover_bars(splice *p, const float *now, const float *other, float least) {
     const uf_stage_size *s = &p->k->size;
     int n = 0;
     for (int y = 0; y < s->h; y++) {
@@ -115,8 +109,7 @@ static int cover_bars(splice *p, const float *now, const float *other, float lea
 }
 
 /* Is there a row to look at? Nearly no frame has one, and then nothing more is computed. */
-static bool rows_differ(const splice *p, float least)
-{
+static bool rows_differ(const splice *p, float least) {
     int n = 0;
     for (int y = 0; y < p->k->size.h; y++) {
         float a = p->rows[0][y] - p->rows[1][y], b = p->rows[0][y] - p->rows[2][y];
@@ -125,15 +118,13 @@ static bool rows_differ(const splice *p, float least)
     return n >= 2 && (float)n <= TALLEST * (float)p->k->size.h;
 }
 
-static int lay(uf_ctx *ctx, splice *p, const float *from, float dx, float dy)
-{
+static int lay(uf_ctx *ctx, splice *p, const float *from, float dx, float dy) {
     memcpy(p->other, from, (size_t)p->k->size.pitch * (size_t)p->k->size.h * sizeof(float));
     return fabsf(dx) < .05f && fabsf(dy) < .05f ? UF_OK : uf_gate_shift(ctx, &p->k->size, p->other, dx, dy);
 }
 
 /* A bar on a frame with both neighbours. 1: covered. */
-static int mend_within(uf_ctx *ctx, splice *p, const float *past, const float *next, int *n_bars)
-{
+static int mend_within(uf_ctx *ctx, splice *p, const float *past, const float *next, int *n_bars) {
     const uf_stage_size *s = &p->k->size;
     const float *now = p->k->luma[UF_STAGE_REACH];
     const float least = BAR / p->k->strength;
@@ -154,8 +145,7 @@ static int mend_within(uf_ctx *ctx, splice *p, const float *past, const float *n
 /* ---- a scene's ends ----------------------------------------------------------------------------------------------- */
 
 /* Exposure: what `level` of the frame would have, were it taken as the others were. False: it is as they are, or it shows something else. */
-static bool measure_exposure(splice *p, measure m[3])
-{
+static bool measure_exposure(splice *p, measure m[3]) {
     const uf_stage_size *s = &p->k->size;
     const float *now = p->k->luma[UF_STAGE_REACH];
     rows_of(s, now, p->rows[0]);
@@ -176,8 +166,7 @@ static bool measure_exposure(splice *p, measure m[3])
 }
 
 /* How unlike two frames are that were laid on each other, but for a bar's few rows: the median of rows' mean differences. */
-static float unlike(splice *p, const float *a, const float *b)
-{
+static float unlike(splice *p, const float *a, const float *b) {
     const uf_stage_size *s = &p->k->size;
     int n = 0;
     for (int y = s->h / 16; y < s->h - s->h / 16; y++, n++)
@@ -186,8 +175,7 @@ static float unlike(splice *p, const float *a, const float *b)
 }
 
 /* Jump: the frame's place against the next, beyond the step that the following ones make. */
-static int measure_jump(uf_ctx *ctx, splice *p, float *jx, float *jy, bool *jumped)
-{
+static int measure_jump(uf_ctx *ctx, splice *p, float *jx, float *jy, bool *jumped) {
     const uf_stage_size *s = &p->k->size;
     float x[2], y[2];
     bool told[2];
@@ -203,8 +191,7 @@ static int measure_jump(uf_ctx *ctx, splice *p, float *jx, float *jy, bool *jump
     return UF_OK;
 }
 
-static void tell(splice *p, bool flash, bool jumped, float jx, float jy, int n_bars)
-{
+static void tell(splice *p, bool flash, bool jumped, float jx, float jy, int n_bars) {
     int n = 0, room = (int)sizeof(p->k->said);
     char *to = p->k->said;
     to[0] = 0;
@@ -213,8 +200,7 @@ static void tell(splice *p, bool flash, bool jumped, float jx, float jy, int n_b
     if (n_bars) snprintf(to + n, (size_t)(room - n), "%s%d bar%s", n ? "; " : "", n_bars, n_bars == 1 ? "" : "s");
 }
 
-static int mend_end(uf_ctx *ctx, splice *p)
-{
+static int mend_end(uf_ctx *ctx, splice *p) {
     uf_stage_work *k = p->k;
     const uf_stage_size *s = &k->size;
     size_t n = (size_t)s->pitch * (size_t)s->h;
@@ -247,8 +233,7 @@ static int mend_end(uf_ctx *ctx, splice *p)
 
 enum { ROOM = 3 };
 
-static int mend(uf_ctx *ctx, uf_stage_work *k)
-{
+static int mend(uf_ctx *ctx, uf_stage_work *k) {
     const float *const *l = k->luma + UF_STAGE_REACH;
     size_t n = (size_t)k->size.pitch * (size_t)k->size.h;
     splice p = { .k = k, .level = k->room, .other = k->room + n };

@@ -7,8 +7,7 @@
 static const float SMALLEST = .15f;  /* pixels of sway that is left alone */
 static const float LARGEST = 12;     /* pixels: more is a shaken camera, not a gate */
 
-static int look(uf_ctx *ctx, const uf_stage_size *size, const float *last, const float *luma, float note[UF_STAGE_NOTES])
-{
+static int look(uf_ctx *ctx, const uf_stage_size *size, const float *last, const float *luma, float note[UF_STAGE_NOTES]) {
     bool told = false;
     if (last) UF_TRY(uf_gate_motion(ctx, size, luma, last, &note[0], &note[1], &told));
     note[2] = told;
@@ -16,8 +15,7 @@ static int look(uf_ctx *ctx, const uf_stage_size *size, const float *last, const
 }
 
 /* Places of the frames around this one, which is at 0; where no motion could be told, the course ends. */
-static int places(const uf_stage_work *k, int axis, float *at, bool *there)
-{
+static int places(const uf_stage_work *k, int axis, float *at, bool *there) {
     const int c = UF_STAGE_REACH;
     int n = 1;
     at[c] = 0;
@@ -33,8 +31,7 @@ static int places(const uf_stage_work *k, int axis, float *at, bool *there)
     return n;
 }
 
-static int mend(uf_ctx *ctx, uf_stage_work *k)
-{
+static int mend(uf_ctx *ctx, uf_stage_work *k) {
     float x[UF_STAGE_WINDOW] = { 0 }, y[UF_STAGE_WINDOW] = { 0 };
     bool there[UF_STAGE_WINDOW] = { false };
     if (places(k, 0, x, there) < 5) return 0;

@@ -11,8 +11,7 @@ STAGES(DECLARE)
 #define ADDRESS(name) &uf_stage_##name,
 const uf_stage *const uf_stages[] = { STAGES(ADDRESS) NULL };
 
-float uf_stage_smooth(const float *values, const bool *there, int reach)
-{
+float uf_stage_smooth(const float *values, const bool *there, int reach) {
     double s0 = 0, s1 = 0, s2 = 0, y0 = 0, y1 = 0;
     for (int i = 0; i <= 2 * reach; i++) {
         double t = i - reach, w = exp(-4.5 * t * t / ((double)reach * reach));
@@ -27,8 +26,7 @@ float uf_stage_smooth(const float *values, const bool *there, int reach)
     return (float)(det > 1e-9 ? (y0 * s2 - y1 * s1) / det : y0 / s0);
 }
 
-float uf_stage_jumps(const float *values, const bool *there)
-{
+float uf_stage_jumps(const float *values, const bool *there) {
     double sum = 0;
     int n = 0;
     for (int i = 1; i + 1 < UF_STAGE_WINDOW; i++) {
@@ -40,14 +38,12 @@ float uf_stage_jumps(const float *values, const bool *there)
     return n ? (float)sqrt(sum / n / 6) : 0;
 }
 
-static int compare(const void *a, const void *b)
-{
+static int compare(const void *a, const void *b) {
     float x = *(const float *)a, y = *(const float *)b;
     return (x > y) - (x < y);
 }
 
-float uf_stage_median(float *v, int n)
-{
+float uf_stage_median(float *v, int n) {
     qsort(v, (size_t)n, sizeof(*v), compare);
     return .5f * (v[n / 2] + v[(n - 1) / 2]);
 }

@@ -27,8 +27,7 @@ struct uf_steady {
     float *warped;      /* (2,h,w) */
 };
 
-int uf_steady_open(uf_steady **out, uf_ctx *ctx, int w, int h)
-{
+int uf_steady_open(uf_steady **out, uf_ctx *ctx, int w, int h) {
     size_t n = (size_t)w * (size_t)h;
     uf_steady *s = uf_alloc(ctx, 1, sizeof(*s));
     if (!s) return UF_ENOMEM;
@@ -50,8 +49,7 @@ int uf_steady_open(uf_steady **out, uf_ctx *ctx, int w, int h)
     return UF_OK;
 }
 
-void uf_steady_close(uf_steady **s)
-{
+void uf_steady_close(uf_steady **s) {
     if (!s || !*s) return;
     free((*s)->track[0].chroma);
     free((*s)->track[1].chroma);
@@ -66,8 +64,7 @@ void uf_steady_close(uf_steady **s)
 }
 
 /* 3x3 mean, edges repeated: grain must not look like motion. */
-static void smooth(const float *x, float *y, int w, int h)
-{
+static void smooth(const float *x, float *y, int w, int h) {
     for (int r = 0; r < h; r++) {
         const float *a = x + (ptrdiff_t)(r ? r - 1 : 0) * w, *b = x + (ptrdiff_t)r * w;
         const float *c = x + (ptrdiff_t)(r + 1 < h ? r + 1 : r) * w;
@@ -79,8 +76,7 @@ static void smooth(const float *x, float *y, int w, int h)
 }
 
 /* Full search around each block of the last picture. */
-static void follow(uf_steady *s)
-{
+static void follow(uf_steady *s) {
     int across = (s->w + UF_BLOCK - 1) / UF_BLOCK;
     uf_motion_follow(s->vectors, s->next, s->luma, s->w, s->h, s->w);
     for (int y = 0; y < s->h; y++)
@@ -90,8 +86,7 @@ static void follow(uf_steady *s)
         }
 }
 
-static void weigh(uf_steady *s)
-{
+static void weigh(uf_steady *s) {
     size_t n = (size_t)s->w * (size_t)s->h;
     for (size_t i = 0; i < n; i++) {
         float d = (s->next[i] - s->luma[s->from[i]]) * (1 / SIGMA);
@@ -99,8 +94,7 @@ static void weigh(uf_steady *s)
     }
 }
 
-static void blend(uf_steady *s, track *t, const float *chroma)
-{
+static void blend(uf_steady *s, track *t, const float *chroma) {
     size_t n = (size_t)s->w * (size_t)s->h;
     if (!t->valid) {
         memcpy(t->chroma, chroma, 2 * n * sizeof(float));
@@ -115,8 +109,7 @@ static void blend(uf_steady *s, track *t, const float *chroma)
     memcpy(t->chroma, s->warped, 2 * n * sizeof(float));
 }
 
-static void emit(uf_steady *s, float *chroma)
-{
+static void emit(uf_steady *s, float *chroma) {
     size_t n = 2 * (size_t)s->w * (size_t)s->h;
     float f;
     if (s->fading == 0) {
@@ -134,15 +127,13 @@ static void emit(uf_steady *s, float *chroma)
     }
 }
 
-bool uf_steady_push(uf_steady *s, const float *luma, float *chroma)
-{
+bool uf_steady_push(uf_steady *s, const float *luma, float *chroma) {
     bool cut = uf_cuts_push(&s->cuts, luma, s->w, s->h, s->w);
     uf_steady_push_known(s, cut, luma, chroma);
     return cut;
 }
 
-void uf_steady_push_known(uf_steady *s, bool cut, const float *luma, float *chroma)
-{
+void uf_steady_push_known(uf_steady *s, bool cut, const float *luma, float *chroma) {
     float *old = s->luma;
     cut |= s->index == 0;
     smooth(luma, s->next, s->w, s->h);

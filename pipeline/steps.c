@@ -39,8 +39,7 @@ typedef struct finder {
 static int drift(const finder *f, int k) { return (int)lround(f->slope * (f->w[k].at - f->w[f->seed].at)); }
 
 /* The highest peak of the sum of a few windows from k on, if the clock's rate is `slope`: what its height is, and where. */
-static float peak(const finder *f, float *sum, int k, int length, double slope, int *at)
-{
+static float peak(const finder *f, float *sum, int k, int length, double slope, int *at) {
     float most = 0;
     memset(sum, 0, UF_STRETCH_LAGS * sizeof(*sum));
     for (int i = 0; i < length; i++) {
@@ -53,8 +52,7 @@ static float peak(const finder *f, float *sum, int k, int length, double slope, 
 }
 
 /* Where, and at which rate, a few neighbours agree most. What a guess of the rate errs by is less for longer recordings. */
-static int find_seed(finder *f)
-{
+static int find_seed(finder *f) {
     double span = fmax(f->w[f->n - 1].at - f->w[0].at, 1), most = 0, slope = fmin(1e-3, .06 / span) * UF_MERGE_RATE / SLOPES;
     int length = f->n < SEED ? f->n : SEED, n = (f->n - length) / (SEED / 2) + 1;
     seed *found = uf_alloc(f->ctx, (size_t)n, sizeof(*found));
@@ -72,22 +70,19 @@ static int find_seed(finder *f)
     return UF_OK;
 }
 
-static double deviation_of(const float *r, int n)
-{
+static double deviation_of(const float *r, int n) {
     double square = 1e-30;
     for (int i = 0; i < n; i++) square += (double)r[i] * (double)r[i] / n;
     return sqrt(square);
 }
 
-void uf_pattern_shrink(float *p)
-{
+void uf_pattern_shrink(float *p) {
     float limit = (float)deviation_of(p, UF_PATTERN_LAGS) * 1.5f;
     for (int l = 0; l < UF_PATTERN_LAGS; l++) p[l] = copysignf(fmaxf(fabsf(p[l]) - limit, 0), p[l]);
 }
 
 /* The pattern from windows at their places. */
-static void learn(finder *f, int from, int to, bool first)
-{
+static void learn(finder *f, int from, int to, bool first) {
     float *p = f->pattern;
     memset(p, 0, sizeof(f->pattern));
     for (int k = from; k < to; k++) {
@@ -110,8 +105,7 @@ static void learn(finder *f, int from, int to, bool first)
 }
 
 /* What a window has in common with the pattern, wherever it may have moved. */
-static void compare(const finder *f, uf_fft *t, int k)
-{
+static void compare(const finder *f, uf_fft *t, int k) {
     float *score = f->score + (size_t)k * STATES;
     double unit = 1 / (deviation_of(f->w[k].all, UF_STRETCH_LAGS) * FFT);
     int drifted = drift(f, k);
@@ -132,8 +126,7 @@ static void compare(const finder *f, uf_fft *t, int k)
 }
 
 /* How strong windows are where they were placed: most of those that are heard. */
-static void judge(finder *f)
-{
+static void judge(finder *f) {
     double sum = 0;
     int n = 0;
     for (int k = f->from; k < f->to; k++) {
@@ -144,8 +137,7 @@ static void judge(finder *f)
     f->strength = n ? fmin(fmax(sum / n, 2.5), 5) : 3;
 }
 
-static int grow(finder *f)
-{
+static int grow(finder *f) {
     const uf_course c = { .place = f->place, .n_states = STATES, .creep = 1.5f, .jump = 16, .leap = 16, .near = STATES, .least = (int)(least * UF_MERGE_RATE) };
     UF_TRY(find_seed(f));
     int first = f->seed, last = first + SEED < f->n ? first + SEED : f->n;
@@ -167,8 +159,7 @@ static int grow(finder *f)
 }
 
 /* One more; where there is no room, the smallest has to go: two places that take turns, as two talkers do, must not push out what was lost. */
-static void note(uf_jump *jump, int *n, uf_jump more)
-{
+static void note(uf_jump *jump, int *n, uf_jump more) {
     int smallest = 0;
     if (*n < UF_FIT_STEPS) {
         jump[(*n)++] = more;
@@ -182,8 +173,7 @@ static void note(uf_jump *jump, int *n, uf_jump more)
 }
 
 /* Steps between windows; windows that speak for their places, less what the pattern's is. */
-static void report(const finder *f, uf_lag *lag, int *n_lags, uf_jump *jump, int *n_jumps)
-{
+static void report(const finder *f, uf_lag *lag, int *n_lags, uf_jump *jump, int *n_jumps) {
     for (int k = 0; k < f->n; k++) {
         int moved = f->place[f->state[k]], before = k ? f->place[f->state[k - 1]] : moved;
         if (abs(moved - before) >= least * UF_MERGE_RATE)
@@ -192,16 +182,14 @@ static void report(const finder *f, uf_lag *lag, int *n_lags, uf_jump *jump, int
     }
 }
 
-static bool open_workers(finder *f)
-{
+static bool open_workers(finder *f) {
     f->worker = uf_alloc(f->ctx, (size_t)uf_ctx_threads(f->ctx), sizeof(*f->worker));
     while (f->worker && f->n_workers < uf_ctx_threads(f->ctx))
         if (!uf_fft_open(&f->worker[f->n_workers++].fft, FFT)) return false;
     return f->worker != NULL;
 }
 
-int uf_steps_find(uf_ctx *ctx, const uf_stretch *w, int n, uf_lag *lag, int *n_lags, uf_jump *jump, int *n_jumps)
-{
+int uf_steps_find(uf_ctx *ctx, const uf_stretch *w, int n, uf_lag *lag, int *n_lags, uf_jump *jump, int *n_jumps) {
     *n_lags = *n_jumps = 0;
     if (n < FEWEST) return UF_EOF;
     finder *f = uf_alloc(ctx, 1, sizeof(*f));

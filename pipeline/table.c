@@ -10,8 +10,7 @@ struct uf_table {
     int n, room;
 };
 
-static int add(uf_ctx *ctx, uf_table *t, const uf_table_scene *s)
-{
+static int add(uf_ctx *ctx, uf_table *t, const uf_table_scene *s) {
     if (t->n == t->room) {
         int room = t->room ? 2 * t->room : 64;
         uf_table_scene *more = realloc(t->scenes, (size_t)room * sizeof(*more));
@@ -24,15 +23,13 @@ static int add(uf_ctx *ctx, uf_table *t, const uf_table_scene *s)
 }
 
 /* The number that stands after a word; NaN when there is none. */
-static double number_after(char **rest)
-{
+static double number_after(char **rest) {
     char *word = strtok_r(NULL, " \t\r\n", rest), *end = word;
     double v = word ? strtod(word, &end) : NAN;
     return word && end != word && !*end ? v : NAN;
 }
 
-static int read_line(uf_ctx *ctx, uf_table *t, const char *path, int number, char *line)
-{
+static int read_line(uf_ctx *ctx, uf_table *t, const char *path, int number, char *line) {
     uf_table_scene s = { .frame = -1, .strength = 1 };
     char *rest, *word = strtok_r(line, " \t\r\n", &rest);
     double v;
@@ -64,8 +61,7 @@ static int read_line(uf_ctx *ctx, uf_table *t, const char *path, int number, cha
     return err;
 }
 
-int uf_table_open(uf_table **out, uf_ctx *ctx, const char *path)
-{
+int uf_table_open(uf_table **out, uf_ctx *ctx, const char *path) {
     FILE *f = fopen(path, "r");
     uf_table *t = uf_alloc(ctx, 1, sizeof(*t));
     char *line = NULL;
@@ -81,8 +77,7 @@ int uf_table_open(uf_table **out, uf_ctx *ctx, const char *path)
     return err;
 }
 
-void uf_table_close(uf_table **t)
-{
+void uf_table_close(uf_table **t) {
     if (!t || !*t) return;
     for (int i = 0; i < (*t)->n; i++) free((*t)->scenes[i].tune);
     free((*t)->scenes);
@@ -90,8 +85,7 @@ void uf_table_close(uf_table **t)
     *t = NULL;
 }
 
-const uf_table_scene *uf_table_at(const uf_table *t, int64_t frame)
-{
+const uf_table_scene *uf_table_at(const uf_table *t, int64_t frame) {
     int low = 0, high = t->n - 1; /* scenes[low] begins at or before it */
     while (low < high) {
         int middle = (low + high + 1) / 2;
@@ -101,7 +95,6 @@ const uf_table_scene *uf_table_at(const uf_table *t, int64_t frame)
     return &t->scenes[low];
 }
 
-bool uf_table_begins(const uf_table *t, int64_t frame)
-{
+bool uf_table_begins(const uf_table *t, int64_t frame) {
     return uf_table_at(t, frame)->frame == frame;
 }

@@ -16,16 +16,14 @@ enum { SOI = 0xd8, SOS = 0xda, APP0 = 0xe0, APP1 = 0xe1, APP2 = 0xe2, APP14 = 0x
 
 #define STARTS(p, n, word) ((n) >= sizeof(word) && memcmp((p), (word), sizeof(word)) == 0)
 
-static int set(uf_bytes *b, uf_ctx *ctx, const uint8_t *data, size_t n)
-{
+static int set(uf_bytes *b, uf_ctx *ctx, const uint8_t *data, size_t n) {
     return b->n ? UF_OK : uf_bytes_add(b, ctx, data, n); /* the first of a kind counts */
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------- */
 
 /* p: what stands after the marker and the length. */
-static int read_segment(uf_tags *t, uf_ctx *ctx, int marker, const uint8_t *p, size_t n)
-{
+static int read_segment(uf_tags *t, uf_ctx *ctx, int marker, const uint8_t *p, size_t n) {
     if (marker == APP0 && n >= 12 && STARTS(p, n, "JFIF") && p[7] > 0) {
         for (int i = 0; i < 2; i++) t->dpi[i] = AV_RB16(p + 8 + 2 * i) * (p[7] == 2 ? 2.54 : 1);
         return UF_OK;
@@ -38,8 +36,7 @@ static int read_segment(uf_tags *t, uf_ctx *ctx, int marker, const uint8_t *p, s
     return UF_OK;
 }
 
-static int read_jpeg(uf_tags *t, uf_ctx *ctx, const uint8_t *file, size_t n)
-{
+static int read_jpeg(uf_tags *t, uf_ctx *ctx, const uint8_t *file, size_t n) {
     for (size_t at = 2; at + 4 <= n && file[at] == 0xff; ) {
         size_t length = AV_RB16(file + at + 2);
         if (file[at + 1] == 0xff) { /* fill */
@@ -53,8 +50,7 @@ static int read_jpeg(uf_tags *t, uf_ctx *ctx, const uint8_t *file, size_t n)
     return UF_OK;
 }
 
-static int read_png(uf_tags *t, uf_ctx *ctx, const uint8_t *file, size_t n)
-{
+static int read_png(uf_tags *t, uf_ctx *ctx, const uint8_t *file, size_t n) {
     for (size_t at = 8; at + 12 <= n; ) {
         size_t length = AV_RB32(file + at);
         const uint8_t *p = file + at + 8;
@@ -71,8 +67,7 @@ static int read_png(uf_tags *t, uf_ctx *ctx, const uint8_t *file, size_t n)
     return UF_OK;
 }
 
-static int read_webp(uf_tags *t, uf_ctx *ctx, const uint8_t *file, size_t n)
-{
+static int read_webp(uf_tags *t, uf_ctx *ctx, const uint8_t *file, size_t n) {
     for (size_t at = 12; at + 8 <= n; ) {
         size_t length = AV_RL32(file + at + 4);
         const uint8_t *p = file + at + 8;
@@ -88,15 +83,13 @@ static int read_webp(uf_tags *t, uf_ctx *ctx, const uint8_t *file, size_t n)
     return UF_OK;
 }
 
-static int read_tiff(uf_tags *t, uf_ctx *ctx, const uint8_t *file, size_t n)
-{
+static int read_tiff(uf_tags *t, uf_ctx *ctx, const uint8_t *file, size_t n) {
     UF_TRY(uf_exif_merge(&t->exif, ctx, file, n, NULL));
     if (t->exif.n <= 8 + 2 + 4) t->exif.n = 0; /* an empty table */
     return UF_OK;
 }
 
-static void free_tags(void *opaque, uint8_t *data)
-{
+static void free_tags(void *opaque, uint8_t *data) {
     uf_tags *t = opaque;
     (void)data;
     free(t->exif.data);
@@ -105,8 +98,7 @@ static void free_tags(void *opaque, uint8_t *data)
     free(t);
 }
 
-int uf_tags_read(AVBufferRef **out, uf_ctx *ctx, enum AVCodecID id, const uint8_t *file, size_t n)
-{
+int uf_tags_read(AVBufferRef **out, uf_ctx *ctx, enum AVCodecID id, const uint8_t *file, size_t n) {
     int err = UF_OK;
     uf_tags *t = uf_alloc(ctx, 1, sizeof(*t));
     if (!t) return UF_ENOMEM;
@@ -131,14 +123,12 @@ int uf_tags_read(AVBufferRef **out, uf_ctx *ctx, enum AVCodecID id, const uint8_
 
 /* ---- writing ------------------------------------------------------------------------------------------------- */
 
-static void lose(char *lost, size_t n, const char *what)
-{
+static void lose(char *lost, size_t n, const char *what) {
     av_strlcatf(lost, n, "%s%s", *lost ? ", " : "", what);
 }
 
 static int add_segment(uf_bytes *to, uf_ctx *ctx, int marker, const char *word, size_t n_word, const uf_bytes *b, const char *name,
-                       char *lost, size_t n_lost)
-{
+                       char *lost, size_t n_lost) {
     uint8_t head[4] = { 0xff, (uint8_t)marker };
     if (!b->n) return UF_OK;
     if (b->n + n_word + 2 > 65535) {
@@ -151,8 +141,7 @@ static int add_segment(uf_bytes *to, uf_ctx *ctx, int marker, const char *word, 
     return uf_bytes_add(to, ctx, b->data, b->n);
 }
 
-static int write_jpeg(uf_bytes *to, uf_ctx *ctx, const uf_bytes *file, const uf_tags *t, char *lost, size_t n_lost)
-{
+static int write_jpeg(uf_bytes *to, uf_ctx *ctx, const uf_bytes *file, const uf_tags *t, char *lost, size_t n_lost) {
     size_t head = 2; /* the encoder begins with JFIF's segment */
     if (file->n > 20 && file->data[3] == APP0 && STARTS(file->data + 6, file->n - 6, "JFIF")) head = 4u + AV_RB16(file->data + 4);
     if (head > file->n) head = file->n < 2 ? file->n : 2;
@@ -167,8 +156,7 @@ static int write_jpeg(uf_bytes *to, uf_ctx *ctx, const uf_bytes *file, const uf_
     return uf_bytes_add(to, ctx, file->data + head, file->n - head);
 }
 
-static int add_chunk(uf_bytes *to, uf_ctx *ctx, const char *kind, const void *word, size_t n_word, const void *data, size_t n)
-{
+static int add_chunk(uf_bytes *to, uf_ctx *ctx, const char *kind, const void *word, size_t n_word, const void *data, size_t n) {
     uint8_t length[4], sum[4];
     size_t from = to->n + 4;
     AV_WB32(length, n_word + n);
@@ -181,8 +169,7 @@ static int add_chunk(uf_bytes *to, uf_ctx *ctx, const char *kind, const void *wo
 }
 
 /* Behind the header, before the samples; the encoder's own density, which is an aspect only, gives way. */
-static int write_png(uf_bytes *to, uf_ctx *ctx, const uf_bytes *file, const uf_tags *t)
-{
+static int write_png(uf_bytes *to, uf_ctx *ctx, const uf_bytes *file, const uf_tags *t) {
     size_t head = sizeof(png_signature) + 25;
     uint8_t density[9] = { [8] = 1 }; /* dots per metre */
     if (file->n < head || memcmp(file->data, png_signature, sizeof(png_signature))) return uf_bytes_add(to, ctx, file->data, file->n);
@@ -200,8 +187,7 @@ static int write_png(uf_bytes *to, uf_ctx *ctx, const uf_bytes *file, const uf_t
     return UF_OK;
 }
 
-static int add_riff(uf_bytes *to, uf_ctx *ctx, const char *kind, const void *data, size_t n)
-{
+static int add_riff(uf_bytes *to, uf_ctx *ctx, const char *kind, const void *data, size_t n) {
     uint8_t length[4];
     if (!n) return UF_OK;
     AV_WL32(length, n);
@@ -212,8 +198,7 @@ static int add_riff(uf_bytes *to, uf_ctx *ctx, const char *kind, const void *dat
 }
 
 /* The extended form of the file (RFC 9649): a head that tells what follows, the profile, the samples, the tags. */
-static int write_webp(uf_bytes *to, uf_ctx *ctx, const uf_bytes *file, int w, int h, const uf_tags *t, const uf_bytes *icc)
-{
+static int write_webp(uf_bytes *to, uf_ctx *ctx, const uf_bytes *file, int w, int h, const uf_tags *t, const uf_bytes *icc) {
     const uint8_t *first = file->data + 12;
     size_t skip = 12;
     uint8_t head[10] = { 0 };
@@ -237,15 +222,13 @@ static int write_webp(uf_bytes *to, uf_ctx *ctx, const uf_bytes *file, int w, in
     return UF_OK;
 }
 
-static int write_tiff(uf_bytes *to, uf_ctx *ctx, const uf_bytes *file, const uf_tags *t, const uf_bytes *icc)
-{
+static int write_tiff(uf_bytes *to, uf_ctx *ctx, const uf_bytes *file, const uf_tags *t, const uf_bytes *icc) {
     UF_TRY(uf_bytes_add(to, ctx, file->data, file->n));
     return uf_exif_merge(to, ctx, t->exif.data, t->exif.n, icc);
 }
 
 int uf_tags_write(uf_bytes *file, uf_ctx *ctx, enum AVCodecID id, int w, int h, const uf_tags *tags, const uf_bytes *icc,
-                  char *lost, size_t n_lost)
-{
+                  char *lost, size_t n_lost) {
     static const uf_tags none;
     const uf_tags *t = tags ? tags : &none;
     uf_bytes to = { 0 };

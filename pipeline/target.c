@@ -6,28 +6,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool uf_format_is_rgb(enum AVPixelFormat format)
-{
+bool uf_format_is_rgb(enum AVPixelFormat format) {
     const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(format);
     return d && (d->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_PAL));
 }
 
-static bool is_grey(const AVPixFmtDescriptor *d)
-{
+static bool is_grey(const AVPixFmtDescriptor *d) {
     return !(d->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_PAL)) && d->nb_components <= 2;
 }
 
 /* FFmpeg's conventions: yuvj and untagged grey are full range, other untagged YCbCr is limited. */
-enum AVColorRange uf_frame_range(const AVFrame *f)
-{
+enum AVColorRange uf_frame_range(const AVFrame *f) {
     const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(f->format);
     if (uf_format_is_rgb(f->format) || av_strstart(d->name, "yuvj", NULL)) return AVCOL_RANGE_JPEG;
     if (f->color_range != AVCOL_RANGE_UNSPECIFIED) return f->color_range;
     return is_grey(d) ? AVCOL_RANGE_JPEG : AVCOL_RANGE_MPEG;
 }
 
-enum AVColorSpace uf_frame_matrix(const AVFrame *f)
-{
+enum AVColorSpace uf_frame_matrix(const AVFrame *f) {
     switch (f->colorspace) {
     case AVCOL_SPC_BT709:
     case AVCOL_SPC_FCC:
@@ -45,8 +41,7 @@ enum AVColorSpace uf_frame_matrix(const AVFrame *f)
 }
 
 /* Looks at every eighth row for chroma away from its middle, or for red unlike green and blue. */
-bool uf_frame_has_colour(const AVFrame *f)
-{
+bool uf_frame_has_colour(const AVFrame *f) {
     const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(f->format);
     bool rgb = (d->flags & AV_PIX_FMT_FLAG_RGB) != 0;
     int w = rgb ? f->width : AV_CEIL_RSHIFT(f->width, d->log2_chroma_w);
@@ -67,8 +62,7 @@ bool uf_frame_has_colour(const AVFrame *f)
     return n > 0 && sum / n > 0.02;
 }
 
-static bool takes(const AVCodec *codec, enum AVPixelFormat format)
-{
+static bool takes(const AVCodec *codec, enum AVPixelFormat format) {
     if (format == AV_PIX_FMT_NONE) return false;
     if (!codec->pix_fmts) return true;
     for (const enum AVPixelFormat *p = codec->pix_fmts; *p != AV_PIX_FMT_NONE; p++)
@@ -76,8 +70,7 @@ static bool takes(const AVCodec *codec, enum AVPixelFormat format)
     return false;
 }
 
-static enum AVPixelFormat yuv_format(const AVCodec *codec, int sub, int depth, bool alpha)
-{
+static enum AVPixelFormat yuv_format(const AVCodec *codec, int sub, int depth, bool alpha) {
     char name[32];
     if (alpha) {
         snprintf(name, sizeof(name), depth > 8 ? "yuva%dp%d%s" : "yuva%dp", sub, depth, AV_HAVE_BIGENDIAN ? "be" : "le");
@@ -90,8 +83,7 @@ static enum AVPixelFormat yuv_format(const AVCodec *codec, int sub, int depth, b
 }
 
 /* The source's depth, else the next deeper (exact), else the next shallower; its subsampling, else 4:2:0, else finer. */
-static enum AVPixelFormat pick_yuv(const AVCodec *codec, int sub, int depth, bool alpha)
-{
+static enum AVPixelFormat pick_yuv(const AVCodec *codec, int sub, int depth, bool alpha) {
     static const int depths[] = { 8, 9, 10, 12, 14, 16 };
     const int subs[] = { sub, 420, 422, 444 };
     enum AVPixelFormat f;
@@ -105,8 +97,7 @@ static enum AVPixelFormat pick_yuv(const AVCodec *codec, int sub, int depth, boo
     return AV_PIX_FMT_NONE;
 }
 
-static enum AVPixelFormat pick_rgb(const AVCodec *codec, int depth, bool alpha)
-{
+static enum AVPixelFormat pick_rgb(const AVCodec *codec, int depth, bool alpha) {
     static const enum AVPixelFormat list[][2] = {
         { AV_PIX_FMT_RGB24, AV_PIX_FMT_RGBA }, { AV_PIX_FMT_RGB48BE, AV_PIX_FMT_RGBA64BE },
         { AV_PIX_FMT_RGB48LE, AV_PIX_FMT_RGBA64LE } };
@@ -116,14 +107,12 @@ static enum AVPixelFormat pick_rgb(const AVCodec *codec, int depth, bool alpha)
 }
 
 /* VP8 and VP9 put transparency into a second film beside the first, which few players and not FFmpeg's own decoders read. */
-static bool keeps_alpha(const AVCodec *codec)
-{
+static bool keeps_alpha(const AVCodec *codec) {
     return codec->id != AV_CODEC_ID_VP8 && codec->id != AV_CODEC_ID_VP9;
 }
 
 /* What an input leaves open is settled by rule, and said: most complaints about wrong colours begin here. */
-static void tell_settled(uf_ctx *ctx, const AVFrame *source, const uf_target *t)
-{
+static void tell_settled(uf_ctx *ctx, const AVFrame *source, const uf_target *t) {
     bool matrix = source->colorspace == AVCOL_SPC_UNSPECIFIED && !uf_format_is_rgb(source->format);
     bool range = source->color_range == AVCOL_RANGE_UNSPECIFIED && !uf_format_is_rgb(source->format) &&
         !av_strstart(av_pix_fmt_desc_get(source->format)->name, "yuvj", NULL);
@@ -135,16 +124,14 @@ static void tell_settled(uf_ctx *ctx, const AVFrame *source, const uf_target *t)
                uf_frame_range(source) == AVCOL_RANGE_JPEG ? "full" : "limited", av_get_pix_fmt_name(source->format));
 }
 
-static int subsampling(const AVPixFmtDescriptor *d)
-{
+static int subsampling(const AVPixFmtDescriptor *d) {
     if (is_grey(d) || (d->log2_chroma_w == 1 && d->log2_chroma_h == 1)) return 420;
     if (d->log2_chroma_w == 1 && d->log2_chroma_h == 0) return 422;
     return d->log2_chroma_w == 0 && d->log2_chroma_h == 0 ? 444 : 420;
 }
 
 int uf_target_pick(uf_target *out, uf_ctx *ctx, const AVFrame *source, const AVCodec *codec, uf_sink sink,
-                   bool takes_full)
-{
+                   bool takes_full) {
     const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(source->format);
     bool picture = sink == UF_SINK_PICTURE || sink == UF_SINK_SEQUENCE, rgb = uf_format_is_rgb(source->format);
     bool alpha = (d->flags & AV_PIX_FMT_FLAG_ALPHA) != 0;

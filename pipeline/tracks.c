@@ -25,8 +25,7 @@ struct uf_tracks {
     int64_t n_out;
 };
 
-static int open_track(uf_tracks *all, track *k, const uf_take *t)
-{
+static int open_track(uf_tracks *all, track *k, const uf_take *t) {
     *k = (track){ .t = t, .channels = all->o.channels ? t->channels : 1 };
     size_t most = (size_t)all->o.most;
     k->y = uf_alloc(all->ctx, (size_t)k->channels, sizeof(*k->y));
@@ -43,8 +42,7 @@ static int open_track(uf_tracks *all, track *k, const uf_take *t)
                          .clock = &t->clock, .from = all->o.from });
 }
 
-int uf_tracks_open(uf_tracks **out, uf_ctx *ctx, const uf_tracks_options *o)
-{
+int uf_tracks_open(uf_tracks **out, uf_ctx *ctx, const uf_tracks_options *o) {
     uf_tracks *t = uf_alloc(ctx, 1, sizeof(*t));
     if (!t) return UF_ENOMEM;
     *t = (uf_tracks){ .ctx = ctx, .o = *o, .track = uf_alloc(ctx, (size_t)o->n, sizeof(*t->track)) };
@@ -55,8 +53,7 @@ int uf_tracks_open(uf_tracks **out, uf_ctx *ctx, const uf_tracks_options *o)
     return err;
 }
 
-void uf_tracks_close(uf_tracks **pt)
-{
+void uf_tracks_close(uf_tracks **pt) {
     uf_tracks *t = *pt;
     if (!t) return;
     for (int i = 0; t->track && i < t->o.n; i++) {
@@ -76,8 +73,7 @@ void uf_tracks_close(uf_tracks **pt)
 }
 
 /* n samples to where they are resampled. */
-static int give(uf_tracks *all, track *k, float *const *x, int n)
-{
+static int give(uf_tracks *all, track *k, float *const *x, int n) {
     if (all->o.channels) return uf_drift_push(k->drift, (const float *const *)x, n);
     if (n > k->room) {
         free(k->mixed);
@@ -89,8 +85,7 @@ static int give(uf_tracks *all, track *k, float *const *x, int n)
 }
 
 /* x NULL: the end. */
-static int give_declipped(uf_tracks *all, track *k, float *const *x, int n)
-{
+static int give_declipped(uf_tracks *all, track *k, float *const *x, int n) {
     const float *const *y;
     UF_TRY(uf_declip_push(k->declip, (const float *const *)x, n));
     do {
@@ -101,8 +96,7 @@ static int give_declipped(uf_tracks *all, track *k, float *const *x, int n)
 }
 
 /* One more piece of the recording. */
-static int feed(uf_tracks *all, track *k)
-{
+static int feed(uf_tracks *all, track *k) {
     uf_sound_item item;
     int err;
     do err = uf_sound_reader_next(k->reader, &item);
@@ -117,8 +111,7 @@ static int feed(uf_tracks *all, track *k)
 }
 
 /* Where samples are silence for lost ones, or repeat the last, the recording has none. */
-static void mark_drops(const uf_tracks *all, track *k, int n)
-{
+static void mark_drops(const uf_tracks *all, track *k, int n) {
     const uf_quality *q = &k->t->quality;
     double step = 1. / all->o.rate, from = all->o.from + (double)all->n_out * step;
     double to = uf_clock_read(&k->t->clock, from + n * step, NULL) * k->t->rate;
@@ -130,8 +123,7 @@ static void mark_drops(const uf_tracks *all, track *k, int n)
     }
 }
 
-static int next(uf_tracks *all, track *k, int n)
-{
+static int next(uf_tracks *all, track *k, int n) {
     float *to[64], **y = k->channels <= UF_LEN(to) ? to : uf_alloc(all->ctx, (size_t)k->channels, sizeof(*y));
     int done = 0, err = y ? UF_OK : UF_ENOMEM;
     while (err == UF_OK && done < n) {
@@ -152,8 +144,7 @@ static int next(uf_tracks *all, track *k, int n)
     return UF_OK;
 }
 
-int uf_tracks_next(uf_tracks *t, int n)
-{
+int uf_tracks_next(uf_tracks *t, int n) {
     int failed = UF_OK;
 #pragma omp parallel for schedule(dynamic) num_threads(uf_ctx_threads(t->ctx))
     for (int i = 0; i < t->o.n; i++) {

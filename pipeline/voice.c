@@ -43,15 +43,13 @@ struct uf_voice {
 
 /* ---- rates ------------------------------------------------------------------------------------------------------------ */
 
-static int resample_down(uf_voice *v, int n)
-{
+static int resample_down(uf_voice *v, int n) {
     uf_fifo *to[64];
     for (int i = 0; i < v->o.channels; i++) to[i] = &v->channel[i].due;
     return uf_fifo_resample(v->ctx, v->down, v->planes, n, v->o.channels, to);
 }
 
-static int resample_up(uf_voice *v, int n)
-{
+static int resample_up(uf_voice *v, int n) {
     uf_fifo *to[128];
     int c = v->o.channels;
     for (int i = 0; i < 2 * c; i++) to[i] = i < c ? &v->channel[i].removed : &v->channel[i - c].heard;
@@ -62,8 +60,7 @@ static int resample_up(uf_voice *v, int n)
 
 /* Above the network's band nothing is known but this: noise that goes where there is no voice goes there too. What is left of the upper
  * half of the band (differences of neighbours weigh it most), step by step. */
-static int add_gains(uf_voice *v, channel *c, const float *heard, const float *left, int n)
-{
+static int add_gains(uf_voice *v, channel *c, const float *heard, const float *left, int n) {
     for (int at = 0; at < n; at += v->l.step) {
         double before = 1e-12, after = 1e-12;
         for (int i = at + 1; i < at + v->l.step && i < n; i++) {
@@ -78,8 +75,7 @@ static int add_gains(uf_voice *v, channel *c, const float *heard, const float *l
 }
 
 /* Chunk number v->chunk of one channel: its kept samples [first, first + n) of `due`, with the seam before it. */
-static int run_chunk(uf_voice *v, channel *c, int64_t first, int n, bool last)
-{
+static int run_chunk(uf_voice *v, channel *c, int64_t first, int n, bool last) {
     const uf_fifo *f = &c->due;
     int64_t from = first - v->l.around;
     for (int i = 0; i < v->net.size; i++) {
@@ -100,8 +96,7 @@ static int run_chunk(uf_voice *v, channel *c, int64_t first, int n, bool last)
 }
 
 /* As many chunks as there is sound for. */
-static int run_chunks(uf_voice *v)
-{
+static int run_chunks(uf_voice *v) {
     for (;;) {
         int64_t first = v->chunk * v->l.kept, have = v->channel->due.start + (int64_t)v->channel->due.n;
         bool last = v->ended && have <= first + v->l.kept + v->l.fade; /* what is shorter than a seam goes with what is before it */
@@ -130,8 +125,7 @@ static int run_chunks(uf_voice *v)
 /* ---- live ---------------------------------------------------------------------------------------------------------------- */
 
 /* The voice of the hop `first` is in v->planes: what it lacks goes back to the stream's rate. */
-static int give_hop(uf_voice *v, int64_t first)
-{
+static int give_hop(uf_voice *v, int64_t first) {
     int n = v->ended && v->n_due - first < v->l.step ? (int)(v->n_due - first) : v->l.step, channels = v->o.channels;
     for (int i = 0; i < channels; i++) {
         channel *c = &v->channel[i];
@@ -145,8 +139,7 @@ static int give_hop(uf_voice *v, int64_t first)
 }
 
 /* As many hops as there is sound for; `due` keeps the last one, whose voice comes with the next. */
-static int run_hops(uf_voice *v)
-{
+static int run_hops(uf_voice *v) {
     const float *from[64];
     for (;;) {
         int64_t next = v->chunk * v->l.step, have = v->channel->due.start + (int64_t)v->channel->due.n;
@@ -162,29 +155,25 @@ static int run_hops(uf_voice *v)
 }
 
 /* The last hop is filled up with silence. */
-static int end_hops(uf_voice *v)
-{
+static int end_hops(uf_voice *v) {
     static const float silence[STEP];
     v->n_due = v->channel->due.start + (int64_t)v->channel->due.n;
     for (int i = 0; i < v->o.channels; i++) UF_TRY(uf_fifo_add(v->ctx, &v->channel[i].due, silence, (size_t)((v->l.step - v->n_due % v->l.step) % v->l.step)));
     return run_hops(v);
 }
 
-double uf_voice_latency(const uf_voice *v)
-{
+double uf_voice_latency(const uf_voice *v) {
     return (double)UF_LIVE_LATENCY / v->l.rate + uf_sound_rates_delay(v->o.rate, v->l.rate) + uf_sound_rates_delay(v->l.rate, v->o.rate);
 }
 
 /* ---- in and out --------------------------------------------------------------------------------------------------------- */
 
-static lengths lengths_at(int wider)
-{
+static lengths lengths_at(int wider) {
     return (lengths){ .rate = wider * RATE, .kept = wider * KEPT, .around = wider * AROUND, .chunk = wider * (KEPT + 2 * AROUND), .fade = wider * FADE, .step = wider * STEP };
 }
 
 /* The network and the ways to its rate and back. */
-static int network_open(uf_voice *v)
-{
+static int network_open(uf_voice *v) {
     const uf_voice_options *o = &v->o;
     const uf_model *m = o->live ? &uf_model_speech_live : o->rate > RATE ? &uf_model_speech_wide : &uf_model_speech;
     char *weights = NULL;
@@ -204,8 +193,7 @@ static int network_open(uf_voice *v)
     return uf_sound_rates_open(v->ctx, &v->up, 2 * o->channels, v->l.rate, o->rate, PRECISION);
 }
 
-int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o)
-{
+int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o) {
     uf_voice *v = uf_alloc(ctx, 1, sizeof(*v));
     int err = UF_OK;
     if (!v) return UF_ENOMEM;
@@ -230,8 +218,7 @@ int uf_voice_open(uf_voice **out, uf_ctx *ctx, const uf_voice_options *o)
     return err;
 }
 
-void uf_voice_close(uf_voice **pv)
-{
+void uf_voice_close(uf_voice **pv) {
     uf_voice *v = *pv;
     if (!v) return;
     uf_voice_net_close(&v->net);
@@ -252,8 +239,7 @@ void uf_voice_close(uf_voice **pv)
     *pv = NULL;
 }
 
-int uf_voice_push(uf_voice *v, const float *const *x, int n)
-{
+int uf_voice_push(uf_voice *v, const float *const *x, int n) {
     for (int from = 0; from < n; from += BLOCK) {
         int some = n - from < BLOCK ? n - from : BLOCK;
         for (int i = 0; i < v->o.channels; i++) {
@@ -277,8 +263,7 @@ int uf_voice_push(uf_voice *v, const float *const *x, int n)
 
 /* Gain for the sound above the network's band at a sample of the stream, between the middles of two steps; live, where the next step is not
  * known, between the ends. */
-static float high_gain_at(const uf_voice *v, const channel *c, int64_t sample)
-{
+static float high_gain_at(const uf_voice *v, const channel *c, int64_t sample) {
     double at = (double)sample * v->l.rate / v->o.rate / v->l.step - (v->live ? 1 : .5);
     int64_t i = (int64_t)floor(at) - c->high_gain.start, end = (int64_t)c->high_gain.n - 1;
     double t = at - floor(at);
@@ -287,8 +272,7 @@ static float high_gain_at(const uf_voice *v, const channel *c, int64_t sample)
     return (float)((1 - t) * (double)c->high_gain.at[a] + t * (double)c->high_gain.at[b]);
 }
 
-int uf_voice_pull(uf_voice *v, float *const *y, int most)
-{
+int uf_voice_pull(uf_voice *v, float *const *y, int most) {
     size_t n = (size_t)most;
     for (int i = 0; i < v->o.channels; i++) {
         const channel *c = &v->channel[i];

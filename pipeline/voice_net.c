@@ -6,16 +6,14 @@
 
 enum { LEAST = 16 }; /* frames: short recordings need no more */
 
-int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, char *weights, const uf_voice_net_options *o)
-{
+int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, char *weights, const uf_voice_net_options *o) {
     *v = (uf_voice_net){ .ctx = ctx, .o = *o, .weights = weights };
     UF_TRY(uf_params_open(&v->params, ctx, 0));
     uf_params_blank(v->params);
     return uf_voice_net_resize(v, LEAST * o->model->multiple); /* tells whether the weights fit */
 }
 
-void uf_voice_net_close(uf_voice_net *v)
-{
+void uf_voice_net_close(uf_voice_net *v) {
     uf_plan_close(&v->plan);
     uf_graph_close(&v->graph);
     uf_params_close(&v->params);
@@ -23,8 +21,7 @@ void uf_voice_net_close(uf_voice_net *v)
     v->weights = NULL;
 }
 
-int uf_voice_net_resize(uf_voice_net *v, int size)
-{
+int uf_voice_net_resize(uf_voice_net *v, int size) {
     uf_plan_options plan = { .mode = UF_INFER, .dtype = v->o.float32 ? UF_F32 : UF_AUTO, .n_threads = v->o.n_threads };
     if (v->plan && v->size == size) return UF_OK;
     uf_plan_close(&v->plan);
@@ -40,8 +37,7 @@ int uf_voice_net_resize(uf_voice_net *v, int size)
     return uf_plan_open(&v->plan, v->ctx, v->graph, &plan);
 }
 
-int uf_voice_net_hear(uf_voice_net *v, float *in, float *out)
-{
+int uf_voice_net_hear(uf_voice_net *v, float *in, float *out) {
     double level = 0, gain = 1;
     for (int i = 0; i < v->size; i++) level += (double)in[i] * (double)in[i];
     level = sqrt(level / v->size);
@@ -60,8 +56,7 @@ int uf_voice_net_hear(uf_voice_net *v, float *in, float *out)
     return UF_OK;
 }
 
-double uf_voice_ratio(const float *heard, const float *made, int n, double *voice)
-{
+double uf_voice_ratio(const float *heard, const float *made, int n, double *voice) {
     double kept = 1e-12, rest = 1e-12;
     for (int i = 0; i < n; i++) {
         double d = (double)heard[i] - (double)made[i];

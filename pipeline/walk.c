@@ -1,8 +1,7 @@
 /* What looks at films without writing any. */
 #include "media.h"
 
-int uf_walk(uf_ctx *ctx, uf_reader *r, const uf_walk_options *o)
-{
+int uf_walk(uf_ctx *ctx, uf_reader *r, const uf_walk_options *o) {
     int64_t number = 0, total = uf_reader_n_frames(r);
     double began = uf_now();
     int err = UF_OK;

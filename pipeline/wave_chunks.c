@@ -9,21 +9,18 @@
 static const char *const kept[] = { "cue ", "LIST", "smpl", "inst", "iXML", "axml", "cart", "_PMX" };
 enum { MOST = 64 << 20 };
 
-static void put32(unsigned char *to, uint32_t x)
-{
+static void put32(unsigned char *to, uint32_t x) {
     for (int i = 0; i < 4; i++) to[i] = (unsigned char)(x >> (8 * i));
 }
 
 /* One chunk at the end of f, whose own length is in its eighth byte and on. */
-static bool append(FILE *f, const char *id, const void *data, uint32_t n)
-{
+static bool append(FILE *f, const char *id, const void *data, uint32_t n) {
     unsigned char size[4];
     put32(size, n);
     return fwrite(id, 4, 1, f) == 1 && fwrite(size, 4, 1, f) == 1 && fwrite(data, 1, n, f) == n && (!(n & 1) || fputc(0, f) != EOF);
 }
 
-static bool append_kind(SNDFILE *s, FILE *f, const char *id)
-{
+static bool append_kind(SNDFILE *s, FILE *f, const char *id) {
     SF_CHUNK_INFO about = { .id_size = 4 };
     memcpy(about.id, id, 4);
     for (SF_CHUNK_ITERATOR *i = sf_get_chunk_iterator(s, &about); i; i = sf_next_chunk_iterator(i)) {
@@ -38,8 +35,7 @@ static bool append_kind(SNDFILE *s, FILE *f, const char *id)
 }
 
 /* The length in the head of the file. */
-static bool finish(FILE *f)
-{
+static bool finish(FILE *f) {
     unsigned char size[4];
     long end = fseek(f, 0, SEEK_END) ? -1 : ftell(f);
     if (end < 8 || end - 8 > (long)UINT32_MAX) return false;
@@ -47,8 +43,7 @@ static bool finish(FILE *f)
     return !fseek(f, 4, SEEK_SET) && fwrite(size, 4, 1, f) == 1;
 }
 
-int uf_wave_chunks_copy(uf_ctx *ctx, const char *from, const char *to, const char *name)
-{
+int uf_wave_chunks_copy(uf_ctx *ctx, const char *from, const char *to, const char *name) {
     SF_INFO info = { 0 };
     SNDFILE *s = sf_open(from, SFM_READ, &info);
     if (!s) return UF_OK; /* FFmpeg reads more kinds than libsndfile does: there is nothing here that it would know */

@@ -11,8 +11,7 @@
 #define KERNEL
 #endif
 
-KERNEL void uf_correlate(const float *ar, const float *ai, const float *br, const float *bi, int n, float *out)
-{
+KERNEL void uf_correlate(const float *ar, const float *ai, const float *br, const float *bi, int n, float *out) {
     float re = 0, im = 0;
 #pragma omp simd reduction(+ : re, im)
     for (int i = 0; i < n; i++) {
@@ -24,8 +23,7 @@ KERNEL void uf_correlate(const float *ar, const float *ai, const float *br, cons
 }
 
 /* y -= conj(g) x */
-KERNEL static void take(float gr, float gi, const float *xr, const float *xi, int n, float *yr, float *yi)
-{
+KERNEL static void take(float gr, float gi, const float *xr, const float *xi, int n, float *yr, float *yi) {
     for (int i = 0; i < n; i++) {
         yr[i] -= gr * xr[i] + gi * xi[i];
         yi[i] -= gr * xi[i] - gi * xr[i];
@@ -41,14 +39,12 @@ typedef struct work {
 
 static int unknowns(const uf_wpe_options *o) { return o->mics * o->taps; }
 
-size_t uf_wpe_scratch(const uf_wpe_options *o)
-{
+size_t uf_wpe_scratch(const uf_wpe_options *o) {
     size_t k = (size_t)unknowns(o), row = (size_t)(o->frames + o->delay + o->taps), m = (size_t)o->mics;
     return (k * k + m * k) * sizeof(uf_complex) + (2 * m + 3) * row * sizeof(float);
 }
 
-static work divide(const uf_wpe_options *o, void *scratch)
-{
+static work divide(const uf_wpe_options *o, void *scratch) {
     int k = unknowns(o);
     work w = { .r = scratch, .pad = o->delay + o->taps };
     w.row = o->frames + w.pad;
@@ -60,14 +56,12 @@ static work divide(const uf_wpe_options *o, void *scratch)
 }
 
 /* Row (mic a, tap i): what was heard delay + i frames before. */
-static const float *before(const uf_wpe_options *o, const work *w, int a, int i, int part)
-{
+static const float *before(const uf_wpe_options *o, const work *w, int a, int i, int part) {
     return w->x + (size_t)(2 * a + part) * (size_t)w->row + w->pad - o->delay - i;
 }
 
 /* 1 / the power of what is left so far, mean of the microphones. */
-static void weigh(const uf_wpe_options *o, float *const *re, float *const *im, float *weight)
-{
+static void weigh(const uf_wpe_options *o, float *const *re, float *const *im, float *weight) {
     double mean = 0;
     for (int t = 0; t < o->frames; t++) {
         float p = 0;
@@ -78,8 +72,7 @@ static void weigh(const uf_wpe_options *o, float *const *re, float *const *im, f
     for (int t = 0; t < o->frames; t++) weight[t] = 1.f / (weight[t] + (float)(1e-3 * mean) + 1e-20f);
 }
 
-static void correlate(const uf_wpe_options *o, const work *w)
-{
+static void correlate(const uf_wpe_options *o, const work *w) {
     int n = o->frames, k = unknowns(o);
     for (int row = 0; row < k; row++) {
         const float *zr = before(o, w, row / o->taps, row % o->taps, 0), *zi = before(o, w, row / o->taps, row % o->taps, 1);
@@ -100,8 +93,7 @@ static void correlate(const uf_wpe_options *o, const work *w)
     }
 }
 
-static bool predict(const uf_wpe_options *o, const work *w)
-{
+static bool predict(const uf_wpe_options *o, const work *w) {
     int k = unknowns(o);
     double mean = 0;
     for (int i = 0; i < k; i++) mean += creal(w->r[i * k + i]) / k;
@@ -112,8 +104,7 @@ static bool predict(const uf_wpe_options *o, const work *w)
     return true;
 }
 
-void uf_wpe(const uf_wpe_options *o, const float *weight, float *const *re, float *const *im, void *scratch)
-{
+void uf_wpe(const uf_wpe_options *o, const float *weight, float *const *re, float *const *im, void *scratch) {
     work w = divide(o, scratch);
     int n = o->frames, k = unknowns(o);
     memset(w.x, 0, (size_t)2 * (size_t)o->mics * (size_t)w.row * sizeof(*w.x));

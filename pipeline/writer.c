@@ -21,15 +21,13 @@ static const picture_kind film_kinds[] = { { "mp4", "libx264" }, { "m4v", "libx2
 static const picture_kind nicknames[] = { { "h264", "libx264" }, { "x264", "libx264" }, { "h265", "libx265" }, { "hevc", "libx265" }, { "x265", "libx265" },
                                           { "av1", "libsvtav1" }, { "vp9", "libvpx-vp9" }, { "prores", "prores_ks" } };
 
-static const char *find_kind(const picture_kind *kinds, int n, const char *extension)
-{
+static const char *find_kind(const picture_kind *kinds, int n, const char *extension) {
     for (int i = 0; i < n; i++)
         if (av_strcasecmp(kinds[i].extension, extension) == 0) return kinds[i].codec;
     return NULL;
 }
 
-int uf_writer_failed(const uf_writer *w, int av)
-{
+int uf_writer_failed(const uf_writer *w, int av) {
     char text[128];
     if (uf_ctx_cancelled(w->ctx)) return uf_fail(w->ctx, UF_EINTR, "stopped; '%s' was not written", w->path);
     if (av == AVERROR(ENOSPC))
@@ -40,8 +38,7 @@ int uf_writer_failed(const uf_writer *w, int av)
     return uf_fail(w->ctx, av == AVERROR(ENOMEM) ? UF_ENOMEM : UF_EIO, "cannot write '%s': %s", w->path, uf_av_text(av, text));
 }
 
-static int pick_codec(uf_writer *w, const char *by_extension)
-{
+static int pick_codec(uf_writer *w, const char *by_extension) {
     const char *known = w->codec_name ? find_kind(nicknames, UF_LEN(nicknames), w->codec_name) : NULL;
     const char *name = known && avcodec_find_encoder_by_name(known) ? known : w->codec_name ? w->codec_name : by_extension;
     if (w->sink == UF_SINK_PIPE) name = "wrapped_avframe";
@@ -56,8 +53,7 @@ static int pick_codec(uf_writer *w, const char *by_extension)
     return UF_OK;
 }
 
-static int pick_format(uf_writer *w)
-{
+static int pick_format(uf_writer *w) {
     const char *dot = strrchr(w->path, '.'), *slash = strrchr(w->path, '/'), *extension = dot && dot > slash ? dot + 1 : "";
     const char *codec = find_kind(picture_kinds, UF_LEN(picture_kinds), extension);
     if (strcmp(w->path, "-") == 0 || av_strcasecmp(extension, "y4m") == 0) {
@@ -78,13 +74,11 @@ static int pick_format(uf_writer *w)
     return pick_codec(w, codec);
 }
 
-static bool has_parts(const uf_writer *w)
-{
+static bool has_parts(const uf_writer *w) {
     return w->sink == UF_SINK_FILM || w->sink == UF_SINK_PICTURE || (w->sink == UF_SINK_PIPE && strcmp(w->path, "-") != 0);
 }
 
-int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writer_options *o)
-{
+int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writer_options *o) {
     int err;
     uf_writer *w = uf_alloc(ctx, 1, sizeof(*w));
     if (!w) return UF_ENOMEM;
@@ -109,8 +103,7 @@ int uf_writer_open(uf_writer **out, uf_ctx *ctx, const char *path, const uf_writ
 }
 
 /* Another try helps against a stop, a full disk, too little memory; not against a film that is damaged. */
-static void leave_job(uf_writer *w)
-{
+static void leave_job(uf_writer *w) {
     int code = uf_ctx_error_code(w->ctx);
     bool keep = code == UF_EINTR || code == UF_EIO || code == UF_ENOMEM;
     if (!w->job) return;
@@ -120,8 +113,7 @@ static void leave_job(uf_writer *w)
     uf_job_close(&w->job, keep);
 }
 
-void uf_writer_close(uf_writer **writer)
-{
+void uf_writer_close(uf_writer **writer) {
     uf_writer *w = writer ? *writer : NULL;
     if (!w) return;
     avcodec_free_context(&w->enc);
@@ -139,24 +131,20 @@ void uf_writer_close(uf_writer **writer)
     *writer = NULL;
 }
 
-int64_t uf_writer_n_done(const uf_writer *w)
-{
+int64_t uf_writer_n_done(const uf_writer *w) {
     return w->job ? uf_job_n_frames(w->job) : 0;
 }
 
-bool uf_writer_copies(const uf_writer *w)
-{
+bool uf_writer_copies(const uf_writer *w) {
     return w->job != NULL;
 }
 
-const uf_target *uf_writer_target(const uf_writer *w)
-{
+const uf_target *uf_writer_target(const uf_writer *w) {
     return &w->target;
 }
 
 /* Can the encoder, or its container, say that luma has full range? AVI says nothing of colours. */
-static bool takes_full(const AVOutputFormat *format, enum AVCodecID id)
-{
+static bool takes_full(const AVOutputFormat *format, enum AVCodecID id) {
     static const enum AVCodecID by_themselves[] = { AV_CODEC_ID_H264, AV_CODEC_ID_HEVC, AV_CODEC_ID_MJPEG, AV_CODEC_ID_VP9, AV_CODEC_ID_AV1 };
     static const enum AVCodecID not_these[] = { AV_CODEC_ID_MPEG4, AV_CODEC_ID_MPEG2VIDEO, AV_CODEC_ID_MPEG1VIDEO,
         AV_CODEC_ID_MSMPEG4V2, AV_CODEC_ID_MSMPEG4V3, AV_CODEC_ID_THEORA, AV_CODEC_ID_PRORES, AV_CODEC_ID_DNXHD,
@@ -169,8 +157,7 @@ static bool takes_full(const AVOutputFormat *format, enum AVCodecID id)
     return false;
 }
 
-static void set_time_base(uf_writer *w, const AVStream *in, AVRational rate)
-{
+static void set_time_base(uf_writer *w, const AVStream *in, AVRational rate) {
     bool counts = w->format && av_match_name(w->format->name, "avi,yuv4mpegpipe,m4v,h264,hevc"); /* frames, not times */
     bool small = w->codec->id == AV_CODEC_ID_MPEG4 || w->codec->id == AV_CODEC_ID_MPEG2VIDEO || w->codec->id == AV_CODEC_ID_MPEG1VIDEO;
     w->grid = counts || (small && (in->time_base.den > 65535 || w->codec->id != AV_CODEC_ID_MPEG4));
@@ -180,8 +167,7 @@ static void set_time_base(uf_writer *w, const AVStream *in, AVRational rate)
     w->enc->framerate = rate;
 }
 
-static int open_encoder(uf_writer *w)
-{
+static int open_encoder(uf_writer *w) {
     char text[128];
     const uf_reader *in = w->in;
     const AVFrame *f = uf_reader_first(in);
@@ -233,8 +219,7 @@ static int open_encoder(uf_writer *w)
 
 /* Readers of Matroska take the samples that an Opus decoder throws away off its timestamps. Before FFmpeg 7 the muxer did not add them,
  * and moved all streams until none began below 0: the picture ran late by as much. In the stream's time base. */
-static int64_t opus_padding(const uf_writer *w, const AVStream *st)
-{
+static int64_t opus_padding(const uf_writer *w, const AVStream *st) {
     const AVCodecParameters *p = st->codecpar;
     if (LIBAVFORMAT_VERSION_MAJOR >= 61 || p->codec_id != AV_CODEC_ID_OPUS || p->sample_rate <= 0) return 0;
     if (strcmp(w->format->name, "matroska") != 0 && strcmp(w->format->name, "webm") != 0) return 0;
@@ -242,8 +227,7 @@ static int64_t opus_padding(const uf_writer *w, const AVStream *st)
 }
 
 /* Nothing begins below 0, so that nothing need be moved. */
-static bool starts_right(const uf_writer *w)
-{
+static bool starts_right(const uf_writer *w) {
     bool opus = false;
     for (unsigned i = 0; i < w->ic->nb_streams; i++) {
         const AVStream *st = w->ic->streams[i];
@@ -256,8 +240,7 @@ static bool starts_right(const uf_writer *w)
 }
 
 /* How bright an HDR film is meant to be travels in the frames of some codecs; the container can say it for all. */
-static int keep_light(uf_writer *w)
-{
+static int keep_light(uf_writer *w) {
     static const struct { enum AVFrameSideDataType of; enum AVPacketSideDataType as; } kept[] = {
         { AV_FRAME_DATA_MASTERING_DISPLAY_METADATA, AV_PKT_DATA_MASTERING_DISPLAY_METADATA },
         { AV_FRAME_DATA_CONTENT_LIGHT_LEVEL, AV_PKT_DATA_CONTENT_LIGHT_LEVEL } };
@@ -276,8 +259,7 @@ static int keep_light(uf_writer *w)
     return UF_OK;
 }
 
-static int open_muxer(uf_writer *w)
-{
+static int open_muxer(uf_writer *w) {
     const char *path = w->whole ? uf_whole_path(w->whole) : w->path;
     char *url = uf_av_url(w->ctx, path, true);
     int av;
@@ -297,8 +279,7 @@ static int open_muxer(uf_writer *w)
 }
 
 /* Formats that carry pictures alone leave the other streams behind, and say so. */
-static int add_film_alone(uf_writer *w, const uf_reader *in)
-{
+static int add_film_alone(uf_writer *w, const uf_reader *in) {
     int left = 0;
     for (unsigned i = 0; i < w->ic->nb_streams; i++) {
         w->map[i] = -1;
@@ -312,8 +293,7 @@ static int add_film_alone(uf_writer *w, const uf_reader *in)
 }
 
 /* A sequence keeps the first number of the sequence it comes from. */
-static int64_t first_number(const char *path)
-{
+static int64_t first_number(const char *path) {
     char name[4096];
     if (!av_filename_number_test(path)) return 1;
     for (int i = 0; i <= 100000; i++)
@@ -321,13 +301,11 @@ static int64_t first_number(const char *path)
     return 1;
 }
 
-bool uf_writer_keeps(const uf_writer *w)
-{
+bool uf_writer_keeps(const uf_writer *w) {
     return w->sink == UF_SINK_FILM && w->whole;
 }
 
-int uf_writer_start(uf_writer *w, const uf_reader *in, const char *identity)
-{
+int uf_writer_start(uf_writer *w, const uf_reader *in, const char *identity) {
     w->in = in;
     w->ic = uf_reader_format(in);
     w->first_pts = uf_reader_first(in)->pts;
@@ -357,30 +335,26 @@ int uf_writer_start(uf_writer *w, const uf_reader *in, const char *identity)
 
 /* ---- packets ------------------------------------------------------------------------------------------------ */
 
-static int mux(uf_writer *w, AVPacket *packet)
-{
+static int mux(uf_writer *w, AVPacket *packet) {
     int av = av_interleaved_write_frame(w->oc, packet);
     if (av >= 0 && w->oc->pb) av = w->oc->pb->error < 0 ? w->oc->pb->error : 0;
     return av < 0 ? uf_writer_failed(w, w->oc->pb && w->oc->pb->error < 0 ? w->oc->pb->error : av) : UF_OK;
 }
 
 /* A packet as the encoder gave it. */
-static int mux_film(uf_writer *w, AVPacket *packet)
-{
+static int mux_film(uf_writer *w, AVPacket *packet) {
     av_packet_rescale_ts(packet, w->enc->time_base, w->film->time_base);
     packet->stream_index = w->film->index;
     return mux(w, packet);
 }
 
 /* Encoders forget how long a frame lasts; variable frame rates need it. */
-static void restore_duration(uf_writer *w)
-{
+static void restore_duration(uf_writer *w) {
     for (int i = 0; i < N_DURATIONS && w->packet->pts != AV_NOPTS_VALUE; i++)
         if (w->durations[i].pts == w->packet->pts && w->durations[i].duration > 0) w->packet->duration = w->durations[i].duration;
 }
 
-static int drain(uf_writer *w)
-{
+static int drain(uf_writer *w) {
     for (;;) {
         int av = avcodec_receive_packet(w->enc, w->packet), err;
         if (av == AVERROR(EAGAIN) || av == AVERROR_EOF) return UF_OK;
@@ -397,8 +371,7 @@ static int drain(uf_writer *w)
 }
 
 /* Frame number for containers without timestamps; a film whose frames are not evenly spaced does not fit there. */
-static int to_grid(uf_writer *w, AVFrame *f)
-{
+static int to_grid(uf_writer *w, AVFrame *f) {
     double unit = av_q2d(w->enc->time_base), base = av_q2d(w->in_base);
     double from_first = (double)(f->pts - w->first_pts) * base / unit;
     double start = ((double)w->first_pts * base - (double)w->start_us / AV_TIME_BASE) / unit;
@@ -414,8 +387,7 @@ static int to_grid(uf_writer *w, AVFrame *f)
     return UF_OK;
 }
 
-static int end_stretch(uf_writer *w)
-{
+static int end_stretch(uf_writer *w) {
     int av = avcodec_send_frame(w->enc, NULL);
     if (av < 0 && av != AVERROR_EOF) return uf_writer_failed(w, av);
     UF_TRY(drain(w));
@@ -425,8 +397,7 @@ static int end_stretch(uf_writer *w)
 }
 
 /* A new encoder for the next stretch, so that what is finished needs nothing that is not. The film has one header. */
-static int next_stretch(uf_writer *w)
-{
+static int next_stretch(uf_writer *w) {
     const AVCodecParameters *head = w->film->codecpar;
     UF_TRY(end_stretch(w));
     avcodec_free_context(&w->enc);
@@ -436,8 +407,7 @@ static int next_stretch(uf_writer *w)
     return UF_OK;
 }
 
-static int write_frame(uf_writer *w, AVFrame *f)
-{
+static int write_frame(uf_writer *w, AVFrame *f) {
     int av;
     UF_TRY(uf_writer_keep_tags(w, f));
     if (w->sink == UF_SINK_PICTURE && w->n_frames > 0)
@@ -453,8 +423,7 @@ static int write_frame(uf_writer *w, AVFrame *f)
     return av < 0 ? uf_writer_failed(w, av) : drain(w);
 }
 
-static int write_copy(uf_writer *w, AVPacket *p)
-{
+static int write_copy(uf_writer *w, AVPacket *p) {
     const AVStream *from = w->ic->streams[p->stream_index], *to;
     int64_t shift = av_rescale_q(w->start_us, AV_TIME_BASE_Q, from->time_base) - opus_padding(w, from);
     if (w->map[p->stream_index] < 0) return UF_OK;
@@ -468,8 +437,7 @@ static int write_copy(uf_writer *w, AVPacket *p)
     return mux(w, p);
 }
 
-int uf_writer_write(uf_writer *w, uf_item *item)
-{
+int uf_writer_write(uf_writer *w, uf_item *item) {
     int err = item->frame ? write_frame(w, item->frame) : item->packet ? write_copy(w, item->packet) : UF_OK;
     uf_item_clear(item);
     return err;
@@ -484,8 +452,7 @@ typedef struct assembly {
     int64_t last_dts;
 } assembly;
 
-static int fetch(uf_writer *w, assembly *a)
-{
+static int fetch(uf_writer *w, assembly *a) {
     while (!a->copy_ends && !a->has_copy) {
         int av = av_read_frame(a->source, a->copy);
         if (av < 0 && av != AVERROR_EOF) return uf_writer_failed(w, av);
@@ -504,8 +471,7 @@ static int fetch(uf_writer *w, assembly *a)
 }
 
 /* Is the film's packet the next in time? */
-static bool film_first(const uf_writer *w, const assembly *a)
-{
+static bool film_first(const uf_writer *w, const assembly *a) {
     if (a->film_ends || a->copy_ends) return a->copy_ends;
     AVRational base = w->ic->streams[a->copy->stream_index]->time_base;
     int64_t ts = a->copy->dts != AV_NOPTS_VALUE ? a->copy->dts : a->copy->pts;
@@ -515,16 +481,14 @@ static bool film_first(const uf_writer *w, const assembly *a)
 
 /* Each stretch's encoder begins its decoding times a few frames early; where frames are not evenly spaced that may be before the
  * last one's end. The least step later is early enough: a stretch's last frames were shown before the next one's first. */
-static int write_film(uf_writer *w, assembly *a)
-{
+static int write_film(uf_writer *w, assembly *a) {
     AVPacket *p = a->film;
     if (a->last_dts != AV_NOPTS_VALUE && p->dts <= a->last_dts) p->dts = a->last_dts + 1;
     a->last_dts = p->dts;
     return mux_film(w, p);
 }
 
-static int assemble(uf_writer *w)
-{
+static int assemble(uf_writer *w) {
     assembly a = { .film = av_packet_alloc(), .copy = av_packet_alloc(), .last_dts = AV_NOPTS_VALUE };
     int err = a.film && a.copy ? uf_av_open(&a.source, w->ctx, uf_reader_path(w->in)) : uf_writer_failed(w, AVERROR(ENOMEM));
     while (err == UF_OK && (err = fetch(w, &a)) == UF_OK && !(a.film_ends && a.copy_ends)) {
@@ -540,8 +504,7 @@ static int assemble(uf_writer *w)
     return err;
 }
 
-int uf_writer_finish(uf_writer *w)
-{
+int uf_writer_finish(uf_writer *w) {
     int av;
     UF_TRY(end_stretch(w));
     if (w->job) UF_TRY(assemble(w));

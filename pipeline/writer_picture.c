@@ -6,16 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void tell_loss(uf_writer *w, const char *what)
-{
+static void tell_loss(uf_writer *w, const char *what) {
     if (!w->told_loss && *what) uf_log(w->ctx, UF_LOG_WARN, "'%s' cannot hold what its source tells beside the picture (%s): left out", w->path, what);
     w->told_loss |= *what != 0;
 }
 
 /* The encoded picture with its source's tags, as a new file. PNG's and JPEG's encoders write the colour profile
  * themselves. */
-static int tag_picture(uf_writer *w, uf_bytes *file)
-{
+static int tag_picture(uf_writer *w, uf_bytes *file) {
     char lost[128];
     bool has_icc = w->codec->id == AV_CODEC_ID_PNG || w->codec->id == AV_CODEC_ID_MJPEG;
     uf_bytes icc = { 0 };
@@ -28,8 +26,7 @@ static int tag_picture(uf_writer *w, uf_bytes *file)
     return UF_OK;
 }
 
-int uf_writer_picture(uf_writer *w)
-{
+int uf_writer_picture(uf_writer *w) {
     uf_bytes tagged = { 0 };
     char name[4096];
     uf_whole *whole = w->whole;
@@ -53,8 +50,7 @@ int uf_writer_picture(uf_writer *w)
     return err;
 }
 
-int uf_writer_keep_tags(uf_writer *w, AVFrame *f)
-{
+int uf_writer_keep_tags(uf_writer *w, AVFrame *f) {
     const AVFrameSideData *profile = av_frame_get_side_data(f, AV_FRAME_DATA_ICC_PROFILE);
     if (profile && (profile->size < 20 || memcmp(profile->data + 16, "RGB ", 4))) {
         av_frame_remove_side_data(f, AV_FRAME_DATA_ICC_PROFILE);

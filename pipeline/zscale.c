@@ -10,16 +10,14 @@ struct uf_zscale {
     int n_src, n_dst;
 };
 
-static int fail(uf_ctx *ctx)
-{
+static int fail(uf_ctx *ctx) {
     char text[256] = "";
     zimg_get_last_error(text, sizeof(text));
     zimg_clear_last_error();
     return uf_fail(ctx, UF_EUNSUPPORTED, "zimg cannot convert this picture: '%s'; convert the input to yuv420p first", text);
 }
 
-static zimg_image_format describe(const uf_image *i)
-{
+static zimg_image_format describe(const uf_image *i) {
     zimg_image_format f;
     zimg_image_format_default(&f, ZIMG_API_VERSION);
     f.width = (unsigned)i->w;
@@ -38,8 +36,7 @@ static zimg_image_format describe(const uf_image *i)
     return f;
 }
 
-int uf_zscale_open(uf_zscale **out, uf_ctx *ctx, const uf_image *src, const uf_image *dst, bool dither)
-{
+int uf_zscale_open(uf_zscale **out, uf_ctx *ctx, const uf_image *src, const uf_image *dst, bool dither) {
     zimg_graph_builder_params params;
     zimg_image_format from = describe(src), to = describe(dst);
     size_t size = 0;
@@ -64,8 +61,7 @@ int uf_zscale_open(uf_zscale **out, uf_ctx *ctx, const uf_image *src, const uf_i
     return UF_OK;
 }
 
-void uf_zscale_close(uf_zscale **z)
-{
+void uf_zscale_close(uf_zscale **z) {
     if (!z || !*z) return;
     zimg_filter_graph_free((*z)->graph);
     free((*z)->scratch);
@@ -73,8 +69,7 @@ void uf_zscale_close(uf_zscale **z)
     *z = NULL;
 }
 
-int uf_zscale_run(uf_zscale *z, const uf_plane *src, const uf_plane *dst)
-{
+int uf_zscale_run(uf_zscale *z, const uf_plane *src, const uf_plane *dst) {
     zimg_image_buffer_const from = { .version = ZIMG_API_VERSION };
     zimg_image_buffer to = { .version = ZIMG_API_VERSION };
     for (int i = 0; i < z->n_src; i++) {

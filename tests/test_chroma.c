@@ -11,21 +11,18 @@
 
 #include <cmocka.h>
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     return uf_ctx_open((uf_ctx **)state) == UF_OK ? 0 : -1;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     uf_ctx_close((uf_ctx **)state);
     return 0;
 }
 
 enum { SW = 48, SH = 40, SN = SW * SH };
 
-static void scene(float *luma, int which, int shift)
-{
+static void scene(float *luma, int which, int shift) {
     for (int i = 0; i < SN; i++) {
         int x = i % SW + shift, y = i / SW;
         luma[i] = which ? 0.5f + 0.4f * sinf((float)x * 0.15f) * cosf((float)y * 0.3f)
@@ -33,8 +30,7 @@ static void scene(float *luma, int which, int shift)
     }
 }
 
-static void test_flicker_and_cut(void **state)
-{
+static void test_flicker_and_cut(void **state) {
     uf_ctx *ctx = *state;
     uf_steady *s = NULL;
     static float luma[SN], chroma[2 * SN];
@@ -60,8 +56,7 @@ static void test_flicker_and_cut(void **state)
 }
 
 /* A colour that moves with its luma stays with it: little is left behind. */
-static void test_motion(void **state)
-{
+static void test_motion(void **state) {
     uf_ctx *ctx = *state;
     uf_steady *s = NULL;
     static float luma[SN], chroma[2 * SN];
@@ -82,8 +77,7 @@ static void test_motion(void **state)
 }
 
 /* A shard that starts one period early gives the same bits. */
-static void test_fixed_points(void **state)
-{
+static void test_fixed_points(void **state) {
     enum { P = UF_STEADY_PERIOD };
     uf_ctx *ctx = *state;
     uf_steady *whole = NULL, *shard = NULL;
@@ -102,8 +96,7 @@ static void test_fixed_points(void **state)
     uf_steady_close(&shard);
 }
 
-static void test_guided(void **state)
-{
+static void test_guided(void **state) {
     enum { SMALL = 32, BIG = 128 };
     uf_ctx *ctx = *state;
     uf_guided *g = NULL;
@@ -125,8 +118,7 @@ static void test_guided(void **state)
     uf_guided_close(&g);
 }
 
-static void test_fit(void **state)
-{
+static void test_fit(void **state) {
     int w, h;
     (void)state;
     uf_colorizer_fit(720, 576, 256, 32, &w, &h);
@@ -140,8 +132,7 @@ static void test_fit(void **state)
     assert_int_equal(h, 640);
 }
 
-int main(void)
-{
+int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_flicker_and_cut), TEST(test_motion), TEST(test_fixed_points), TEST(test_guided), TEST(test_fit),

@@ -23,8 +23,7 @@ typedef struct said { /* of one run of the program */
 
 static char dir[64];
 
-static void slurp(const char *name, char *to, size_t n)
-{
+static void slurp(const char *name, char *to, size_t n) {
     char path[128];
     snprintf(path, sizeof(path), "%s/%s", dir, name);
     FILE *f = fopen(path, "rb");
@@ -34,8 +33,7 @@ static void slurp(const char *name, char *to, size_t n)
 }
 
 /* Runs a command by the shell, inside the test's folder. */
-static void shell(said *s, const char *command)
-{
+static void shell(said *s, const char *command) {
     char line[2048];
     snprintf(line, sizeof(line), "cd '%s' && { %s; } >out 2>err </dev/null", dir, command);
     int status = system(line);
@@ -44,8 +42,7 @@ static void shell(said *s, const char *command)
     slurp("err", s->err, sizeof(s->err));
 }
 
-static void write_file(const char *name, const char *text)
-{
+static void write_file(const char *name, const char *text) {
     char path[128];
     snprintf(path, sizeof(path), "%s/%s", dir, name);
     FILE *f = fopen(path, "wb");
@@ -54,31 +51,27 @@ static void write_file(const char *name, const char *text)
     assert_int_equal(fclose(f), 0);
 }
 
-static bool is_there(const char *name)
-{
+static bool is_there(const char *name) {
     char path[128];
     snprintf(path, sizeof(path), "%s/%s", dir, name);
     return !access(path, F_OK);
 }
 
-static void unfade(said *s, const char *args)
-{
+static void unfade(said *s, const char *args) {
     char line[1536];
     snprintf(line, sizeof(line), "'%s' %s", UNFADE_PROGRAM, args);
     shell(s, line);
 }
 
 /* An error is one line, "unfade: " and a sentence that names `subject`. */
-static void check_sentence(const said *s, const char *subject)
-{
+static void check_sentence(const said *s, const char *subject) {
     if (strncmp(s->err, "unfade", 6) || !strstr(s->err, subject)) fail_msg("not a sentence about %s: %s", subject, s->err);
     const char *end = strchr(s->err, '\n');
     if (!end || end[1]) fail_msg("not one line: %s", s->err);
 }
 
 /* Calls `each` for every command that the program itself lists. */
-static void for_commands(void (*each)(const char *name))
-{
+static void for_commands(void (*each)(const char *name)) {
     said *s = calloc(1, sizeof(*s));
     int n = 0;
     unfade(s, "--list-commands");
@@ -88,8 +81,7 @@ static void for_commands(void (*each)(const char *name))
     free(s);
 }
 
-static void check_help(const char *name)
-{
+static void check_help(const char *name) {
     said *s = calloc(1, sizeof(*s)), *option = calloc(1, sizeof(*option));
     char line[128];
     snprintf(line, sizeof(line), "%s --help", name);
@@ -125,8 +117,7 @@ static void check_help(const char *name)
     free(option);
 }
 
-static void test_help(void **state)
-{
+static void test_help(void **state) {
     (void)state;
     said *s = calloc(1, sizeof(*s));
     for_commands(check_help);
@@ -140,8 +131,7 @@ static void test_help(void **state)
     free(s);
 }
 
-static void test_usage(void **state)
-{
+static void test_usage(void **state) {
     static const struct {
         const char *args, *names; /* what the message must name */
     } rows[] = {
@@ -183,8 +173,7 @@ static void test_usage(void **state)
     free(s);
 }
 
-static void test_bad_files(void **state)
-{
+static void test_bad_files(void **state) {
     (void)state;
     said *s = calloc(1, sizeof(*s));
     write_file("letter.mp4", "Dear Grandma, this is no film.\n");
@@ -229,8 +218,7 @@ static void test_bad_files(void **state)
 }
 
 /* Every line of `text` is a JSON object with an "event". Returns the last, new. */
-static json_t *parse_lines(char *text)
-{
+static json_t *parse_lines(char *text) {
     json_t *last = NULL;
     for (char *save, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         json_error_t e;
@@ -242,14 +230,12 @@ static json_t *parse_lines(char *text)
     return last;
 }
 
-static const char *text_of(const json_t *v, const char *key)
-{
+static const char *text_of(const json_t *v, const char *key) {
     const char *s = json_string_value(json_object_get(v, key));
     return s ? s : "";
 }
 
-static void test_json(void **state)
-{
+static void test_json(void **state) {
     (void)state;
     said *s = calloc(1, sizeof(*s));
     unfade(s, "info --json " SOURCE "/samples/pictures/chelsea.jpg");
@@ -279,8 +265,7 @@ static void test_json(void **state)
 }
 
 /* The events of a whole job, by the names that the manual page promises. */
-static void test_json_of_a_job(void **state)
-{
+static void test_json_of_a_job(void **state) {
     static const char *const wanted[] = {"output", "frames", "seconds", "fps", "warnings"};
     static const char *const progress[] = {"unit", "done", "total", "rate", "seconds", "seconds_left"};
     (void)state;
@@ -307,8 +292,7 @@ static void test_json_of_a_job(void **state)
     free(s);
 }
 
-static void test_weights_info(void **state)
-{
+static void test_weights_info(void **state) {
     (void)state;
     if (access(FEATURES, R_OK)) skip();
     said *s = calloc(1, sizeof(*s));
@@ -342,8 +326,7 @@ static void test_weights_info(void **state)
 }
 
 /* The file of the network `name` that `PROGRAM models --json` tells, "" when none. */
-static void weights_of(const char *program, const char *name, char *to, size_t n)
-{
+static void weights_of(const char *program, const char *name, char *to, size_t n) {
     char line[512];
     said *s = calloc(1, sizeof(*s));
     snprintf(line, sizeof(line), "%s models --json", program);
@@ -360,8 +343,7 @@ static void weights_of(const char *program, const char *name, char *to, size_t n
 }
 
 /* First the folder that the user names, then the one beside the program, then the one where it was built. */
-static void test_weights_search(void **state)
-{
+static void test_weights_search(void **state) {
     (void)state;
     char at[256];
     said *s = calloc(1, sizeof(*s));
@@ -377,23 +359,20 @@ static void test_weights_search(void **state)
     free(s);
 }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     (void)state;
     strcpy(dir, "/tmp/unfade-cli-XXXXXX");
     return mkdtemp(dir) ? 0 : -1;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     char line[128];
     (void)state;
     snprintf(line, sizeof(line), "rm -rf '%s'", dir);
     return system(line);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_help),  cmocka_unit_test(test_usage),        cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_json),  cmocka_unit_test(test_json_of_a_job), cmocka_unit_test(test_weights_info),

@@ -25,8 +25,7 @@ typedef struct fault {
     atomic_int n;    /* times it was met */
 } fault;
 
-static int meet(void *user, const char *thread, int64_t n)
-{
+static int meet(void *user, const char *thread, int64_t n) {
     fault *f = user;
     if (strcmp(thread, f->thread) != 0 || n < f->at || (f->sleeps && n > f->at + 8)) return UF_OK;
     atomic_fetch_add(&f->n, 1);
@@ -35,8 +34,7 @@ static int meet(void *user, const char *thread, int64_t n)
     return UF_OK;
 }
 
-static int paint(void *user, const float *luma, int w, int h, float *chroma)
-{
+static int paint(void *user, const float *luma, int w, int h, float *chroma) {
     (void)user;
     for (int i = 0; i < w * h / 4; i++) {
         chroma[i] = .2f * luma[4 * i];
@@ -45,8 +43,7 @@ static int paint(void *user, const float *luma, int w, int h, float *chroma)
     return UF_OK;
 }
 
-static void write_film(const char *path)
-{
+static void write_film(const char *path) {
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     fprintf(f, "YUV4MPEG2 W%d H%d F25:1 Ip A1:1 C420jpeg\n", W, H);
@@ -57,8 +54,7 @@ static void write_film(const char *path)
     fclose(f);
 }
 
-static int colorize(uf_ctx *ctx, const char *in, const char *out, bool mends, fault *f)
-{
+static int colorize(uf_ctx *ctx, const char *in, const char *out, bool mends, fault *f) {
     uf_film_options o = { .paint = paint, .fault = f ? meet : NULL, .fault_user = f };
     o.colorize.codec = "ffv1";
     o.colorize.size = 64;
@@ -68,8 +64,7 @@ static int colorize(uf_ctx *ctx, const char *in, const char *out, bool mends, fa
     return uf_film_colorize(ctx, in, out, &o);
 }
 
-static char *content(const char *path, size_t *size)
-{
+static char *content(const char *path, size_t *size) {
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
     fseek(f, 0, SEEK_END);
@@ -83,8 +78,7 @@ static char *content(const char *path, size_t *size)
 
 typedef struct place { uf_ctx *ctx; char dir[64], in[96], out[96]; } place;
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     place *p = calloc(1, sizeof(*p));
     snprintf(p->dir, sizeof(p->dir), "/tmp/unfade-faults-XXXXXX");
     if (!mkdtemp(p->dir) || uf_ctx_open(&p->ctx) < 0) return -1;
@@ -96,8 +90,7 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     place *p = *state;
     alarm(0);
     unlink(p->in);
@@ -108,8 +101,7 @@ static int teardown(void **state)
     return left;
 }
 
-static void a_thread_fails(void **state)
-{
+static void a_thread_fails(void **state) {
     place *p = *state;
     for (int i = 0; i < UF_LEN(threads); i++)
         for (int64_t at = 0; at <= N; at += at < 2 ? 1 : 19) { /* 0 1 2 21 40: the last is the end itself */
@@ -122,8 +114,7 @@ static void a_thread_fails(void **state)
         }
 }
 
-static void a_thread_sleeps(void **state)
-{
+static void a_thread_sleeps(void **state) {
     place *p = *state;
     size_t size, size_now;
     assert_int_equal(colorize(p->ctx, p->in, p->out, true, NULL), UF_OK);
@@ -140,8 +131,7 @@ static void a_thread_sleeps(void **state)
     free(whole);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(a_thread_fails, setup, teardown),
                                         cmocka_unit_test_setup_teardown(a_thread_sleeps, setup, teardown) };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,8 +16,7 @@
 
 enum { STRETCHES = 4, PACKETS = 7, FRAMES = 100 };
 
-static const char *path(const char *name)
-{
+static const char *path(const char *name) {
     static char p[4][256];
     static int n;
     snprintf(p[n = (n + 1) % 4], sizeof(p[0]), "%s/%s", folder, name);
@@ -25,8 +24,7 @@ static const char *path(const char *name)
 }
 
 /* Packet k of the film, whose every byte follows from k. */
-static AVPacket *packet(int k)
-{
+static AVPacket *packet(int k) {
     AVPacket *p = av_packet_alloc();
     assert_non_null(p);
     assert_int_equal(av_new_packet(p, 5 + k * 13 % 90), 0);
@@ -43,8 +41,7 @@ static AVPacket *packet(int k)
     return p;
 }
 
-static void add_stretch(uf_job *j, int stretch)
-{
+static void add_stretch(uf_job *j, int stretch) {
     for (int i = 0; i < PACKETS; i++) {
         AVPacket *p = packet(stretch * PACKETS + i);
         assert_int_equal(uf_job_add(j, p, false), UF_OK);
@@ -54,8 +51,7 @@ static void add_stretch(uf_job *j, int stretch)
 }
 
 /* Reads the job to its end: the first n packets of the film and nothing else. */
-static int count_true(uf_job *j)
-{
+static int count_true(uf_job *j) {
     int n = 0, err;
     AVPacket *p = av_packet_alloc();
     for (; (err = uf_job_next(j, p)) == UF_OK; n++) {
@@ -73,8 +69,7 @@ static int count_true(uf_job *j)
     return n;
 }
 
-static void shell(const char *format, ...)
-{
+static void shell(const char *format, ...) {
     char cmd[1024];
     va_list args;
     va_start(args, format);
@@ -83,8 +78,7 @@ static void shell(const char *format, ...)
     assert_int_equal(system(cmd), 0);
 }
 
-static void make_whole(uf_ctx *ctx)
-{
+static void make_whole(uf_ctx *ctx) {
     uf_job *j = NULL;
     shell("rm -rf '%s'", path("film.unfade-job"));
     assert_int_equal(uf_job_open(&j, ctx, path("film"), "a", false), UF_OK);
@@ -94,8 +88,7 @@ static void make_whole(uf_ctx *ctx)
 }
 
 /* What a file of the job, cut off after `bytes`, leaves: so many stretches, then all the rest anew. */
-static void cut(uf_ctx *ctx, const char *file, int64_t bytes, int64_t stretches)
-{
+static void cut(uf_ctx *ctx, const char *file, int64_t bytes, int64_t stretches) {
     uf_job *j = NULL;
     shell("rm -rf '%s' && cp -r '%s' '%s'", path("cut.unfade-job"), path("film.unfade-job"), path("cut.unfade-job"));
     char name[300];
@@ -110,8 +103,7 @@ static void cut(uf_ctx *ctx, const char *file, int64_t bytes, int64_t stretches)
     assert_int_not_equal(access(path("cut.unfade-job"), F_OK), 0);
 }
 
-static int64_t size_of(const char *file)
-{
+static int64_t size_of(const char *file) {
     struct stat st;
     char name[300];
     snprintf(name, sizeof(name), "%s/%s", path("film.unfade-job"), file);
@@ -119,8 +111,7 @@ static int64_t size_of(const char *file)
     return st.st_size;
 }
 
-static void test_truncation(void **state)
-{
+static void test_truncation(void **state) {
     (void)state;
     uf_ctx *ctx;
     char journal[2048] = "";
@@ -148,8 +139,7 @@ static void test_truncation(void **state)
 }
 
 /* A byte that changed is found too; nothing of it gets into a film. */
-static void test_damage(void **state)
-{
+static void test_damage(void **state) {
     (void)state;
     uf_ctx *ctx;
     uf_job *j = NULL;
@@ -162,8 +152,7 @@ static void test_damage(void **state)
     uf_ctx_close(&ctx);
 }
 
-static void test_whose(void **state)
-{
+static void test_whose(void **state) {
     (void)state;
     uf_ctx *ctx;
     uf_job *j = NULL, *other = NULL;
@@ -187,8 +176,7 @@ static void test_whose(void **state)
     uf_ctx_close(&ctx);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_damage),

@@ -21,15 +21,13 @@ typedef struct place { /* a folder of its own for each test */
     int next;
 } place;
 
-static const char *in_place(place *p, const char *name)
-{
+static const char *in_place(place *p, const char *name) {
     char *s = p->name[p->next++ % 8];
     snprintf(s, sizeof(p->name[0]), "%s/%s", p->dir, name);
     return s;
 }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     place *p = calloc(1, sizeof(*p));
     snprintf(p->dir, sizeof(p->dir), "/tmp/unfade-test-XXXXXX");
     if (!mkdtemp(p->dir) || uf_ctx_open(&p->ctx) < 0) return -1;
@@ -37,8 +35,7 @@ static int setup(void **state)
     return 0;
 }
 
-static int n_files(const place *p, bool remove_them)
-{
+static int n_files(const place *p, bool remove_them) {
     DIR *d = opendir(p->dir);
     struct dirent *e;
     char path[512];
@@ -53,8 +50,7 @@ static int n_files(const place *p, bool remove_them)
     return n;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     place *p = *state;
     n_files(p, true);
     rmdir(p->dir);
@@ -65,13 +61,11 @@ static int teardown(void **state)
 
 /* ---- material ------------------------------------------------------------------------------------------------ */
 
-static int sample(int x, int y, int t, int max)
-{
+static int sample(int x, int y, int t, int max) {
     return (x * 7 + y * 3 + t * 11 + (x / 16 + y / 16) % 2 * 60) % (max * 219 / 255) + max * 16 / 255;
 }
 
-static void write_y4m(const char *path, int w, int h, int n, int depth)
-{
+static void write_y4m(const char *path, int w, int h, int n, int depth) {
     FILE *f = fopen(path, "wb");
     int cw = (w + 1) / 2, ch = (h + 1) / 2, bytes = depth > 8 ? 2 : 1;
     fprintf(f, "YUV4MPEG2 W%d H%d F25:1 Ip A1:1 %s\n", w, h, depth > 8 ? "C420p10 XYSCSS=420P10" : "C420jpeg");
@@ -86,8 +80,7 @@ static void write_y4m(const char *path, int w, int h, int n, int depth)
     fclose(f);
 }
 
-static void write_packet(AVFormatContext *oc, int stream, int64_t pts, int64_t duration, const uint8_t *data, int size)
-{
+static void write_packet(AVFormatContext *oc, int stream, int64_t pts, int64_t duration, const uint8_t *data, int size) {
     AVPacket *p = av_packet_alloc();
     assert_int_equal(av_new_packet(p, size), 0);
     memcpy(p->data, data, (size_t)size);
@@ -99,8 +92,7 @@ static void write_packet(AVFormatContext *oc, int stream, int64_t pts, int64_t d
     av_packet_free(&p);
 }
 
-static AVStream *add_stream(AVFormatContext *oc, enum AVMediaType type, enum AVCodecID id, AVRational base)
-{
+static AVStream *add_stream(AVFormatContext *oc, enum AVMediaType type, enum AVCodecID id, AVRational base) {
     AVStream *st = avformat_new_stream(oc, NULL);
     st->codecpar->codec_type = type;
     st->codecpar->codec_id = id;
@@ -109,14 +101,12 @@ static AVStream *add_stream(AVFormatContext *oc, enum AVMediaType type, enum AVC
 }
 
 /* Times of the frames of write_film, ms: a variable rate that starts late. */
-static int64_t film_pts(int t)
-{
+static int64_t film_pts(int t) {
     return 200 + t * 40 + t % 3 * 7;
 }
 
 /* Raw video with a variable rate, raw sound, a subtitle, a chapter and tags, in Matroska. */
-static void write_film(const char *path)
-{
+static void write_film(const char *path) {
     AVFormatContext *oc = NULL;
     AVDictionary *o = NULL;
     AVStream *v, *a, *s;
@@ -162,8 +152,7 @@ static void write_film(const char *path)
 
 /* ---- the job ------------------------------------------------------------------------------------------------- */
 
-static int paint(void *user, const float *luma, int w, int h, float *chroma)
-{
+static int paint(void *user, const float *luma, int w, int h, float *chroma) {
     const float *value = user;
     for (int i = 0; i < w * h; i++) assert_true(luma[i] >= 0 && luma[i] <= 1);
     for (int i = 0; i < w * h / 4; i++) {
@@ -173,8 +162,7 @@ static int paint(void *user, const float *luma, int w, int h, float *chroma)
     return UF_OK;
 }
 
-static int colorize(place *p, const char *in, const char *out, const char *codec)
-{
+static int colorize(place *p, const char *in, const char *out, const char *codec) {
     uf_film_options o = { .paint = paint };
     o.colorize.codec = codec;
     o.colorize.size = 64;
@@ -182,8 +170,7 @@ static int colorize(place *p, const char *in, const char *out, const char *codec
     return uf_film_colorize(p->ctx, in, out, &o);
 }
 
-static void expect_failure(place *p, const char *in, const char *out, int code, const char *words)
-{
+static void expect_failure(place *p, const char *in, const char *out, int code, const char *words) {
     int before = n_files(p, false);
     assert_int_equal(colorize(p, in, out, NULL), code);
     if (!strstr(uf_ctx_error(p->ctx), words)) fail_msg("'%s' does not say '%s'", uf_ctx_error(p->ctx), words);
@@ -198,16 +185,14 @@ typedef struct film_content {
     AVFrame *last;
 } film_content;
 
-static uint64_t hash_luma(const AVFrame *f)
-{
+static uint64_t hash_luma(const AVFrame *f) {
     uint64_t h = 0;
     size_t bytes = (size_t)f->width * (av_pix_fmt_desc_get(f->format)->comp[0].depth > 8 ? 2 : 1);
     for (int y = 0; y < f->height; y++) h = h * 31 + uf_hash(f->data[0] + (ptrdiff_t)y * f->linesize[0], bytes);
     return h;
 }
 
-static film_content read_film(place *p, const char *path)
-{
+static film_content read_film(place *p, const char *path) {
     film_content c = { 0 };
     uf_reader *r = NULL;
     uf_item item;
@@ -233,8 +218,7 @@ static film_content read_film(place *p, const char *path)
     return c;
 }
 
-static void same_film(film_content *a, film_content *b)
-{
+static void same_film(film_content *a, film_content *b) {
     assert_int_equal(a->n_frames, b->n_frames);
     for (int i = 0; i < a->n_frames; i++) {
         assert_true(a->luma[i] == b->luma[i]);
@@ -244,20 +228,17 @@ static void same_film(film_content *a, film_content *b)
     assert_true(a->packets == b->packets);
 }
 
-static void film_content_free(film_content *c)
-{
+static void film_content_free(film_content *c) {
     av_frame_free(&c->last);
 }
 
-static void succeed(place *p, const char *in, const char *out, const char *codec)
-{
+static void succeed(place *p, const char *in, const char *out, const char *codec) {
     if (colorize(p, in, out, codec) < 0) fail_msg("'%s' to '%s': %s", in, out, uf_ctx_error(p->ctx));
 }
 
 /* ---- films --------------------------------------------------------------------------------------------------- */
 
-static void test_luma_exact(void **state)
-{
+static void test_luma_exact(void **state) {
     place *p = *state;
     const int depths[] = { 8, 10 };
     for (int i = 0; i < UF_LEN(depths); i++) {
@@ -280,8 +261,7 @@ static void test_luma_exact(void **state)
     }
 }
 
-static void test_streams_copied(void **state)
-{
+static void test_streams_copied(void **state) {
     place *p = *state;
     const char *in = in_place(p, "in.mkv"), *out = in_place(p, "out.mkv");
     film_content a, b;
@@ -306,8 +286,7 @@ static void test_streams_copied(void **state)
     film_content_free(&b);
 }
 
-static void test_containers(void **state)
-{
+static void test_containers(void **state) {
     static const char *const names[] = { "o.mp4", "o.mov", "o.mkv", "o.avi", "o.webm", "o.y4m" };
     place *p = *state;
     const char *in = in_place(p, "in.y4m");
@@ -324,8 +303,7 @@ static void test_containers(void **state)
     }
 }
 
-static void test_refuses_what_a_container_cannot_hold(void **state)
-{
+static void test_refuses_what_a_container_cannot_hold(void **state) {
     place *p = *state;
     const char *in = in_place(p, "in.mkv");
     write_film(in);
@@ -333,8 +311,7 @@ static void test_refuses_what_a_container_cannot_hold(void **state)
     expect_failure(p, in, in_place(p, "out.mp4"), UF_EUNSUPPORTED, ".mkv file");
 }
 
-static void test_hd_matrix(void **state)
-{
+static void test_hd_matrix(void **state) {
     place *p = *state;
     const char *in = in_place(p, "in.y4m"), *out = in_place(p, "out.mkv");
     film_content c;
@@ -348,8 +325,7 @@ static void test_hd_matrix(void **state)
     film_content_free(&c);
 }
 
-static void test_pictures(void **state)
-{
+static void test_pictures(void **state) {
     static const char *const names[] = { "o.png", "o.jpg", "o.tiff", "o.webp" };
     place *p = *state;
     const char *one = in_place(p, "one.y4m"), *many = in_place(p, "many.y4m");
@@ -379,8 +355,7 @@ static void test_pictures(void **state)
     film_content_free(&c);
 }
 
-static void test_strength(void **state)
-{
+static void test_strength(void **state) {
     place *p = *state;
     const char *in = in_place(p, "in.y4m"), *out = in_place(p, "out.mkv");
     uf_film_options o = { .paint = paint };
@@ -398,15 +373,13 @@ static void test_strength(void **state)
 
 /* ---- what goes wrong ------------------------------------------------------------------------------------------ */
 
-static void write_text(const char *path, const char *text)
-{
+static void write_text(const char *path, const char *text) {
     FILE *f = fopen(path, "wb");
     fputs(text, f);
     fclose(f);
 }
 
-static void test_bad_input(void **state)
-{
+static void test_bad_input(void **state) {
     place *p = *state;
     const char *text = in_place(p, "text.mp4"), *out = in_place(p, "out.mkv"), *in = in_place(p, "in.y4m");
     struct stat st;
@@ -423,8 +396,7 @@ static void test_bad_input(void **state)
     expect_failure(p, in, out, UF_EDATA, "in.y4m");
 }
 
-static void test_truncated_containers(void **state)
-{
+static void test_truncated_containers(void **state) {
     static const char *const names[] = { "t.mkv", "t.avi", "t.mov" };
     place *p = *state;
     const char *in = in_place(p, "in.y4m"), *out = in_place(p, "out.mkv");
@@ -441,8 +413,7 @@ static void test_truncated_containers(void **state)
 }
 
 /* A folder that may not be written to, by a user for whom that counts (root may write anywhere). */
-static void expect_locked(place *p, const char *in)
-{
+static void expect_locked(place *p, const char *in) {
     const char *locked = in_place(p, "locked");
     uid_t self = geteuid();
     assert_int_equal(mkdir(locked, 0555), 0);
@@ -453,8 +424,7 @@ static void expect_locked(place *p, const char *in)
     assert_int_equal(rmdir(locked), 0);
 }
 
-static void test_bad_output(void **state)
-{
+static void test_bad_output(void **state) {
     place *p = *state;
     const char *in = in_place(p, "in.y4m"), *out = in_place(p, "out.mkv");
     uf_film_options o = { .paint = paint };
@@ -472,8 +442,7 @@ static void test_bad_output(void **state)
     assert_non_null(strstr(uf_ctx_error(p->ctx), "nonsense"));
 }
 
-static void test_bad_weights(void **state)
-{
+static void test_bad_weights(void **state) {
     place *p = *state;
     const char *in = in_place(p, "in.y4m"), *out = in_place(p, "out.mkv"), *weights = in_place(p, "w.safetensors");
     uf_film_options o = { 0 };
@@ -491,14 +460,12 @@ static void test_bad_weights(void **state)
     assert_int_equal(uf_film_colorize(p->ctx, in, out, &o), UF_EINVAL);
 }
 
-static void cancel(void *user, const uf_progress *progress)
-{
+static void cancel(void *user, const uf_progress *progress) {
     assert_true(progress->n_done > 0);
     uf_ctx_cancel(user);
 }
 
-static void test_cancel(void **state)
-{
+static void test_cancel(void **state) {
     place *p = *state;
     const char *in = in_place(p, "in.y4m"), *out = in_place(p, "out.mkv");
     uf_film_options o = { .paint = paint };
@@ -510,14 +477,12 @@ static void test_cancel(void **state)
     assert_int_equal(n_files(p, false), 1);
 }
 
-static int paint_fails(void *user, const float *luma, int w, int h, float *chroma)
-{
+static int paint_fails(void *user, const float *luma, int w, int h, float *chroma) {
     (void)luma, (void)w, (void)h, (void)chroma;
     return uf_fail(user, UF_ENOMEM, "the network failed");
 }
 
-static void test_stage_failure(void **state)
-{
+static void test_stage_failure(void **state) {
     place *p = *state;
     const char *in = in_place(p, "in.y4m"), *out = in_place(p, "out.mp4");
     uf_film_options o = { .paint = paint_fails, .paint_user = p->ctx };
@@ -527,8 +492,7 @@ static void test_stage_failure(void **state)
     assert_int_equal(n_files(p, false), 1);
 }
 
-int main(void)
-{
+int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_luma_exact), TEST(test_streams_copied), TEST(test_containers),

@@ -12,8 +12,7 @@
 enum { W = 261, H = 163, N = 40, SPOTS = 5 };
 
 /* Structure of several sizes, finer than any block. */
-static double scene(double x, double y)
-{
+static double scene(double x, double y) {
     return 120 + 35 * sin(x / 9.1 + .7 * sin(y / 13)) + 30 * cos(y / 7.3 - x / 31) + 14 * sin(x / 3.1) * cos(y / 3.7);
 }
 
@@ -21,14 +20,12 @@ static double dice(int t, int which) { return (double)uf_uniform(9, (uint64_t)t,
 
 typedef struct damage { bool dust, line, half, flicker, weave, mast, splice; double pan; } damage;
 
-static void place(const damage *d, int t, double *x, double *y)
-{
+static void place(const damage *d, int t, double *x, double *y) {
     *x = d->pan * t + (d->weave ? 3 * (dice(t, 1) - .5) : 0);
     *y = d->splice && t == 0 ? 5 : d->weave ? 2 * (dice(t, 2) - .5) : 0;
 }
 
-static AVFrame *frame(const damage *d, int t, enum AVPixelFormat format)
-{
+static AVFrame *frame(const damage *d, int t, enum AVPixelFormat format) {
     AVFrame *f = av_frame_alloc();
     double x0, y0, gain = d->splice && t == N - 1 ? 1.2 : d->flicker ? 1 + .12 * (dice(t, 3) - .5) : 1;
     int depth = av_pix_fmt_desc_get(format)->comp[0].depth;
@@ -57,8 +54,7 @@ static AVFrame *frame(const damage *d, int t, enum AVPixelFormat format)
     return f;
 }
 
-static double sample(const AVFrame *f, int x, int y)
-{
+static double sample(const AVFrame *f, int x, int y) {
     bool deep = av_pix_fmt_desc_get(f->format)->comp[0].depth > 8;
     const uint8_t *row = f->data[0] + (ptrdiff_t)y * f->linesize[0];
     return deep ? ((const uint16_t *)(const void *)row)[x] : row[x];
@@ -66,16 +62,14 @@ static double sample(const AVFrame *f, int x, int y)
 
 typedef struct out { AVFrame *f[N]; int n; } out;
 
-static int collect(void *user, AVFrame *f)
-{
+static int collect(void *user, AVFrame *f) {
     out *o = user;
     assert_true(o->n < N);
     o->f[o->n++] = f;
     return UF_OK;
 }
 
-static void run(const damage *d, enum AVPixelFormat format, const char *stage, out *o, int64_t *n_changed)
-{
+static void run(const damage *d, enum AVPixelFormat format, const char *stage, out *o, int64_t *n_changed) {
     uf_ctx *ctx;
     uf_chain *c;
     uf_chain_options options = { 0 };
@@ -96,14 +90,12 @@ static void run(const damage *d, enum AVPixelFormat format, const char *stage, o
     for (int t = 0; t < N; t++) assert_int_equal(o->f[t]->pts, t); /* none lost, none twice, in order */
 }
 
-static void clear(out *o)
-{
+static void clear(out *o) {
     for (int t = 0; t < o->n; t++) av_frame_free(&o->f[t]);
 }
 
 /* Root mean square difference, in 8-bit steps, of what came out to what `d` would have shown. */
-static double distance(const out *o, const damage *d, enum AVPixelFormat format, int from, int to)
-{
+static double distance(const out *o, const damage *d, enum AVPixelFormat format, int from, int to) {
     double sum = 0, one = 255. / ((1 << av_pix_fmt_desc_get(format)->comp[0].depth) - 1);
     for (int t = from; t < to; t++) {
         AVFrame *f = frame(d, t, format);
@@ -114,8 +106,7 @@ static double distance(const out *o, const damage *d, enum AVPixelFormat format,
     return sqrt(sum / ((to - from) * (double)(W - 16) * (H - 16)));
 }
 
-static void clean_film_stays(void **state)
-{
+static void clean_film_stays(void **state) {
     (void)state;
     for (int i = 0; uf_stages[i]; i++)
         for (int k = 0; k < 4; k++) {
@@ -131,8 +122,7 @@ static void clean_film_stays(void **state)
         }
 }
 
-static void dust_and_lines_go(void **state)
-{
+static void dust_and_lines_go(void **state) {
     (void)state;
     for (int k = 0; k < 4; k++) {
         damage d = { .dust = true, .line = k > 1, .pan = .8 * k }, whole = { .pan = .8 * k };
@@ -151,8 +141,7 @@ static void dust_and_lines_go(void **state)
     }
 }
 
-static void short_scratches_go_masts_stay(void **state)
-{
+static void short_scratches_go_masts_stay(void **state) {
     (void)state;
     for (int k = 0; k < 3; k++) {
         damage d = { .line = true, .half = true, .pan = 1.1 * k }, whole = { .pan = 1.1 * k }, mast = { .mast = true, .pan = 2.4 };
@@ -174,8 +163,7 @@ static void short_scratches_go_masts_stay(void **state)
 }
 
 /* A jump and a bar in the first frame, a bar within, a flash in the last: those are mended, and no other frame. */
-static void splices_go(void **state)
-{
+static void splices_go(void **state) {
     (void)state;
     for (int k = 0; k < 2; k++) {
         damage d = { .splice = true, .pan = .7 * k }, whole = { .pan = .7 * k };
@@ -196,8 +184,7 @@ static void splices_go(void **state)
     }
 }
 
-static void flicker_goes(void **state)
-{
+static void flicker_goes(void **state) {
     damage d = { .flicker = true, .pan = 1 }, still = { .pan = 1 };
     int64_t n;
     out o, as_it_was = { .n = N };
@@ -211,8 +198,7 @@ static void flicker_goes(void **state)
 }
 
 /* What is left of the sway: how much neighbouring frames, the pan taken off, differ. */
-static double unrest(const out *o)
-{
+static double unrest(const out *o) {
     double sum = 0;
     for (int t = 1; t < N; t++)
         for (int y = 8; y < H - 8; y++)
@@ -220,8 +206,7 @@ static double unrest(const out *o)
     return sum / ((N - 1) * (double)(W - 16) * (H - 16));
 }
 
-static void sway_goes(void **state)
-{
+static void sway_goes(void **state) {
     damage d = { .weave = true };
     int64_t n;
     out o, as_it_was = { .n = N };
@@ -235,8 +220,7 @@ static void sway_goes(void **state)
 }
 
 /* Later frames do not depend on where the film was begun, beyond the window: what resuming needs. */
-static void window_is_finite(void **state)
-{
+static void window_is_finite(void **state) {
     const damage d = { .dust = true, .flicker = true, .weave = true };
     uf_chain_options all = { .strength = { 1, 1, 1, 1 } };
     uf_ctx *ctx;
@@ -260,8 +244,7 @@ static void window_is_finite(void **state)
     uf_ctx_close(&ctx);
 }
 
-static void rgb_is_refused(void **state)
-{
+static void rgb_is_refused(void **state) {
     uf_ctx *ctx;
     uf_chain *c = NULL;
     uf_chain_options one = { .strength = { 1 } };
@@ -276,8 +259,7 @@ static void rgb_is_refused(void **state)
     uf_ctx_close(&ctx);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(clean_film_stays), cmocka_unit_test(dust_and_lines_go), cmocka_unit_test(short_scratches_go_masts_stay), cmocka_unit_test(splices_go),
                                         cmocka_unit_test(flicker_goes),
                                         cmocka_unit_test(sway_goes), cmocka_unit_test(window_is_finite), cmocka_unit_test(rgb_is_refused) };

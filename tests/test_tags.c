@@ -19,8 +19,7 @@ enum { W = 97, H = 65 };
 static uf_ctx *ctx;
 static char dir[64], warnings[1024];
 
-static const char *in_dir(const char *name)
-{
+static const char *in_dir(const char *name) {
     static char path[16][128];
     static int next;
     char *p = path[next++ % 16];
@@ -28,14 +27,12 @@ static const char *in_dir(const char *name)
     return p;
 }
 
-static void keep_warning(void *user, uf_level level, const char *message)
-{
+static void keep_warning(void *user, uf_level level, const char *message) {
     (void)user;
     if (level == UF_LOG_WARN) snprintf(warnings + strlen(warnings), sizeof(warnings) - strlen(warnings), "%s\n", message);
 }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     (void)state;
     strcpy(dir, "/tmp/unfade-tags-XXXXXX");
     if (!mkdtemp(dir) || uf_ctx_open(&ctx) < 0) return -1;
@@ -43,8 +40,7 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     static const char *const names[] = { "plain.jpg", "in.jpg", "in.y4m", "o.jpg", "o.png", "o.webp", "o.tif", "p.jpg", "p.tif", "o.mkv" };
     (void)state;
     for (int i = 0; i < UF_LEN(names); i++) unlink(in_dir(names[i]));
@@ -54,15 +50,13 @@ static int teardown(void **state)
 
 /* ---- material ------------------------------------------------------------------------------------------------ */
 
-static int paint(void *user, const float *luma, int w, int h, float *chroma)
-{
+static int paint(void *user, const float *luma, int w, int h, float *chroma) {
     (void)user, (void)luma;
     memset(chroma, 0, sizeof(*chroma) * (size_t)(w * h / 2));
     return UF_OK;
 }
 
-static void colorize(const char *in, const char *out)
-{
+static void colorize(const char *in, const char *out) {
     uf_film_options o = { .paint = paint, .colorize = { .size = 64, .overwrite = true } };
     *warnings = 0;
     uf_ctx_clear(ctx);
@@ -70,18 +64,15 @@ static void colorize(const char *in, const char *out)
 }
 
 static bool big;
-static void put16(uint8_t *p, unsigned v)
-{
+static void put16(uint8_t *p, unsigned v) {
     if (big) AV_WB16(p, v);
     else AV_WL16(p, v);
 }
-static void put32(uint8_t *p, unsigned v)
-{
+static void put32(uint8_t *p, unsigned v) {
     if (big) AV_WB32(p, v);
     else AV_WL32(p, v);
 }
-static void put_tag(uint8_t *p, unsigned tag, unsigned type, unsigned count, unsigned v)
-{
+static void put_tag(uint8_t *p, unsigned tag, unsigned type, unsigned count, unsigned v) {
     put16(p, tag);
     put16(p + 2, type);
     put32(p + 4, count);
@@ -91,8 +82,7 @@ static void put_tag(uint8_t *p, unsigned tag, unsigned type, unsigned count, uns
 
 /* Maker, orientation 6, 300 dots per inch, an exposure of 1/60 s in a table below, and a table with a small picture. */
 enum { N_EXIF = 180 };
-static void make_exif(uint8_t b[N_EXIF], bool big_endian)
-{
+static void make_exif(uint8_t b[N_EXIF], bool big_endian) {
     memset(b, 0, N_EXIF);
     big = big_endian;
     memcpy(b, big ? "MM\0*" : "II*\0", 4);
@@ -116,8 +106,7 @@ static void make_exif(uint8_t b[N_EXIF], bool big_endian)
     put_tag(b + 152, 513, 4, 1, 170);
 }
 
-static size_t load(const char *path, uint8_t *to, size_t room)
-{
+static size_t load(const char *path, uint8_t *to, size_t room) {
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
     size_t n = fread(to, 1, room, f);
@@ -125,16 +114,14 @@ static size_t load(const char *path, uint8_t *to, size_t room)
     return n;
 }
 
-static void save(const char *path, const uint8_t *a, size_t n_a, const uint8_t *b, size_t n_b, const uint8_t *c, size_t n_c)
-{
+static void save(const char *path, const uint8_t *a, size_t n_a, const uint8_t *b, size_t n_b, const uint8_t *c, size_t n_c) {
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(a, 1, n_a, f) + fwrite(b, 1, n_b, f) + fwrite(c, 1, n_c, f), n_a + n_b + n_c);
     assert_int_equal(fclose(f), 0);
 }
 
-static size_t put_segment(uint8_t *to, int marker, const void *word, size_t n_word, const void *data, size_t n)
-{
+static size_t put_segment(uint8_t *to, int marker, const void *word, size_t n_word, const void *data, size_t n) {
     to[0] = 0xff;
     to[1] = (uint8_t)marker;
     AV_WB16(to + 2, n_word + n + 2);
@@ -147,8 +134,7 @@ enum { EXIF = 1, XMP = 2, IPTC = 4, RGB_PROFILE = 8, GREY_PROFILE = 16, DENSITY 
 static const char xmp[] = "<x:xmpmeta>the album of 1937</x:xmpmeta>";
 
 /* A grey JPEG with these, put together by hand. */
-static void write_jpeg(const char *path, unsigned what, bool big_endian)
-{
+static void write_jpeg(const char *path, unsigned what, bool big_endian) {
     static uint8_t file[1 << 16];
     uint8_t extra[1024], exif[N_EXIF], profile[160] = { 0 };
     size_t n, n_extra = 0;
@@ -180,14 +166,12 @@ typedef struct told { /* what a file tells */
     char make[32], orientation_text[32], exposure[32]; /* as FFmpeg reads them */
 } told;
 
-static void copy_text(char to[32], const AVFrame *f, const char *key)
-{
+static void copy_text(char to[32], const AVFrame *f, const char *key) {
     const AVDictionaryEntry *e = av_dict_get(f->metadata, key, NULL, 0);
     snprintf(to, 32, "%s", e ? e->value : "");
 }
 
-static told read_told(const char *path)
-{
+static told read_told(const char *path) {
     told t = { 0 };
     uf_reader *r = NULL;
     if (uf_reader_open(&r, ctx, path) < 0) fail_msg("%s", uf_ctx_error(ctx));
@@ -211,8 +195,7 @@ static told read_told(const char *path)
     return t;
 }
 
-static void test_kept(void **state)
-{
+static void test_kept(void **state) {
     static const char *const names[] = { "o.jpg", "o.png", "o.webp", "o.tif" };
     (void)state;
     for (int order = 0; order < 2; order++) {
@@ -237,8 +220,7 @@ static void test_kept(void **state)
 }
 
 /* Out of a TIFF file, whose tags stand among those of its samples, and back into one. */
-static void test_tiff(void **state)
-{
+static void test_tiff(void **state) {
     told t;
     (void)state;
     write_jpeg(in_dir("in.jpg"), EXIF, true);
@@ -253,8 +235,7 @@ static void test_tiff(void **state)
     assert_string_equal(warnings, "");
 }
 
-static void test_density(void **state)
-{
+static void test_density(void **state) {
     static const char *const names[] = { "o.jpg", "o.png", "o.tif" };
     (void)state;
     write_jpeg(in_dir("in.jpg"), DENSITY, false);
@@ -269,8 +250,7 @@ static void test_density(void **state)
     assert_non_null(strstr(warnings, "dots per inch"));
 }
 
-static void test_aspect(void **state)
-{
+static void test_aspect(void **state) {
     static const char *const names[] = { "o.jpg", "o.png", "o.tif", "o.webp" };
     (void)state;
     write_jpeg(in_dir("in.jpg"), WIDE, false);
@@ -283,8 +263,7 @@ static void test_aspect(void **state)
     }
 }
 
-static void test_losses_are_told(void **state)
-{
+static void test_losses_are_told(void **state) {
     (void)state;
     write_jpeg(in_dir("in.jpg"), IPTC, false);
     colorize(in_dir("in.jpg"), in_dir("o.jpg"));
@@ -302,8 +281,7 @@ static void test_losses_are_told(void **state)
 }
 
 /* Damaged tags are never worse than none. */
-static void test_damage(void **state)
-{
+static void test_damage(void **state) {
     static const char *const names[] = { "in.jpg", "o.png", "o.webp", "o.tif" };
     static const enum AVCodecID ids[] = { AV_CODEC_ID_MJPEG, AV_CODEC_ID_PNG, AV_CODEC_ID_WEBP, AV_CODEC_ID_TIFF };
     static uint8_t good[1 << 17];
@@ -338,8 +316,7 @@ static void test_damage(void **state)
     assert_true(n_read > 1000);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kept),   cmocka_unit_test(test_tiff),   cmocka_unit_test(test_density),
         cmocka_unit_test(test_aspect), cmocka_unit_test(test_losses_are_told), cmocka_unit_test(test_damage),

@@ -33,16 +33,14 @@ typedef struct bench {
 static double dice(int64_t t, int which) { return (double)uf_uniform(77, (uint64_t)t, (uint64_t)which); }
 static bool has(const bench *b, char c) { return strchr(b->damage, c) != NULL; }
 
-static void add(const bench *b, uint8_t *p, int x, int y, double value, double share)
-{
+static void add(const bench *b, uint8_t *p, int x, int y, double value, double share) {
     if (x < 0 || y < 0 || x >= b->w || y >= b->h) return;
     double v = p[y * b->w + x] * (1 - share) + value * share;
     p[y * b->w + x] = (uint8_t)(fmin(fmax(v, 0), 255) + .5);
 }
 
 /* Spots with soft rims and ragged shapes, and a hair now and then. */
-static void put_dust(const bench *b, uint8_t *p, int64_t t)
-{
+static void put_dust(const bench *b, uint8_t *p, int64_t t) {
     for (int s = 0; s < 8; s++) {
         double cx = dice(t, 10 * s) * b->w, cy = dice(t, 10 * s + 1) * b->h, r = 1 + 5 * pow(dice(t, 10 * s + 2), 2), value = s % 2 ? 15 : 240;
         double lobe = dice(t, 10 * s + 3) * 6.28, ragged = .4 * dice(t, 10 * s + 4);
@@ -60,8 +58,7 @@ static void put_dust(const bench *b, uint8_t *p, int64_t t)
     }
 }
 
-static void put_lines(const bench *b, uint8_t *p, bool whole)
-{
+static void put_lines(const bench *b, uint8_t *p, bool whole) {
     for (int y = 0; y < b->h; y++)
         for (int k = 0; k < 2; k++) {
             int x = b->w * (k ? 67 : 29) / 100 + (whole ? 0 : 41), way = k ? -1 : 1;
@@ -72,8 +69,7 @@ static void put_lines(const bench *b, uint8_t *p, bool whole)
 }
 
 /* What the shoulder of two pieces leaves: a bar, another exposure, a jump of the first frame; a bar at the end of the last. */
-static void put_splice(const bench *b, uint8_t *p, int64_t t, bool first)
-{
+static void put_splice(const bench *b, uint8_t *p, int64_t t, bool first) {
     int thick = b->h / 40 + (int)(dice(t, 1) * b->h / 30), jump = first ? (int)(12 * dice(t, 2)) - 6 : 0;
     double gain = first && dice(t, 3) > .5 ? 1.25 : 1, value = dice(t, 4) > .5 ? 245 : 8;
     uint8_t *copy = malloc((size_t)b->w * (size_t)b->h);
@@ -89,8 +85,7 @@ static void put_splice(const bench *b, uint8_t *p, int64_t t, bool first)
     free(copy);
 }
 
-static void put_sway(const bench *b, uint8_t *p, int64_t t, bool flicker, bool sway)
-{
+static void put_sway(const bench *b, uint8_t *p, int64_t t, bool flicker, bool sway) {
     int dx = sway ? (int)(5 * dice(t, 301)) - 2 : 0, dy = sway ? (int)(5 * dice(t, 302)) - 2 : 0;
     double gain = flicker ? 1 + .1 * (dice(t, 303) - .5) : 1;
     uint8_t *copy = malloc((size_t)b->w * (size_t)b->h);
@@ -104,15 +99,13 @@ static void put_sway(const bench *b, uint8_t *p, int64_t t, bool flicker, bool s
     free(copy);
 }
 
-static double now(void)
-{
+static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static int compare(void *user, AVFrame *f)
-{
+static int compare(void *user, AVFrame *f) {
     bench *b = user;
     waiting *w = &b->ring[b->n_out % MOST];
     bool changed = false;
@@ -134,8 +127,7 @@ static int compare(void *user, AVFrame *f)
     return UF_OK;
 }
 
-static int damage(bench *b, AVFrame *f, const AVFrame *next, bool cut, bool cut_next)
-{
+static int damage(bench *b, AVFrame *f, const AVFrame *next, bool cut, bool cut_next) {
     waiting *w = &b->ring[b->n_in % MOST];
     size_t n = (size_t)b->w * (size_t)b->h;
     int64_t t = b->n_in++;
@@ -154,8 +146,7 @@ static int damage(bench *b, AVFrame *f, const AVFrame *next, bool cut, bool cut_
     return UF_OK;
 }
 
-static bool cuts_here(bench *b, const AVFrame *f)
-{
+static bool cuts_here(bench *b, const AVFrame *f) {
     float *luma = malloc((size_t)b->w * (size_t)b->h * sizeof(float));
     if (!luma) return false;
     for (int y = 0; y < b->h; y++)
@@ -165,8 +156,7 @@ static bool cuts_here(bench *b, const AVFrame *f)
     return cut;
 }
 
-static int run(bench *b, uf_reader *r, uf_chain *c, int64_t most, double *took)
-{
+static int run(bench *b, uf_reader *r, uf_chain *c, int64_t most, double *took) {
     AVFrame *last = NULL;
     bool last_cut = false;
     int64_t n = 0;
@@ -196,8 +186,7 @@ static int run(bench *b, uf_reader *r, uf_chain *c, int64_t most, double *took)
     return err;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     uf_chain_options o = { .masks = argc > 5 && *argv[5] ? argv[5] : NULL };
     uf_table *table = NULL;
     bench *b = calloc(1, sizeof(*b));
