@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { AT_ONCE = 8192, PIECE = 256, TOP_RATE = 48000 };
+enum { AT_ONCE = 32768, PIECE = 256, TOP_RATE = 48000 };
 
 typedef struct job {
     uf_ctx *ctx;
