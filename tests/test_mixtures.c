@@ -195,6 +195,36 @@ static void test_mixture_with_hiss(void **state) {
     uf_ctx_close(&ctx);
 }
 
+/* Noises of all kinds 15 to 40 dB below the voice; the voice stays as it is beside louder ones. */
+static void test_mixture_quiet(void **state) {
+    (void)state;
+    enum { N = 20000, DRAWS = 40 };
+    static float noisy[2][N], voice[2][N], room[2][N];
+    uf_ctx *ctx = open_ctx();
+    uf_mixer m = {.rate = 16000, .snr_from = 3, .snr_to = 3};
+    uf_mixing *w = NULL;
+    int n_drawn = 0, n_clipped = 0, n_loud = 0;
+    write_wav("a.wav", 30000, 16000);
+    assert_int_equal(uf_sounds_open(&m.voice, ctx, &(uf_source){.path = folder}, 1, m.rate), UF_OK);
+    assert_int_equal(uf_mixing_open(&w, ctx, &m, N), UF_OK);
+    for (uint64_t index = 0; index < DRAWS; index++) {
+        m.quiet = 0;
+        if (uf_mix(w, 3, index, noisy[0], voice[0], room[0]) < 0) continue;
+        m.quiet = 1;
+        assert_int_equal(uf_mix(w, 3, index, noisy[1], voice[1], room[1]), UF_OK);
+        assert_true(uf_si_sdr(room[0], room[1], N) > 80 && uf_si_sdr(voice[0], voice[1], N) > 80);
+        double snr = uf_si_sdr(room[1], noisy[1], N);
+        if (snr > 44) fail_msg("mixture %d: the voice is %.1f dB over its noise", (int)index, snr);
+        n_drawn++;
+        n_loud += uf_si_sdr(room[0], noisy[0], N) > 13; /* they were at 3 dB of the active level */
+        n_clipped += snr < 13;
+    }
+    assert_true(n_drawn > DRAWS / 2 && n_loud < n_drawn / 5 && n_clipped < n_drawn / 4);
+    uf_mixing_close(&w);
+    uf_sounds_close(&m.voice);
+    uf_ctx_close(&ctx);
+}
+
 /* steps 0: no stages. */
 static uf_ctx *train_with(const char *more, int steps, const char *out, bool resume) {
     uf_ctx *ctx = open_ctx();
@@ -445,6 +475,7 @@ int main(void) {
         cmocka_unit_test(test_codecs),
         cmocka_unit_test(test_mixture_of_rooms),
         cmocka_unit_test(test_mixture_with_hiss),
+        cmocka_unit_test(test_mixture_quiet),
         cmocka_unit_test(test_training),
         cmocka_unit_test(test_training_begins_without_room),
         cmocka_unit_test(test_training_grows),

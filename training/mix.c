@@ -12,7 +12,7 @@ enum { MOST_VOICES = 32, CURVE = UF_CURVE, TRIES = 64 };
 enum { GAP, OFFSET, ROOM, WIDTH, DEPTH, HEIGHT, SOURCE, MICROPHONE = SOURCE + 3, T60 = MICROPHONE + 3, EQ_VOICE, EQ_NOISE = EQ_VOICE + CURVE,
        BAND_ON = EQ_NOISE + CURVE, BAND, SECOND, SNR, LEVEL, CLIP_ON, CLIP, KIND, SHARE = KIND + 2, PLACE = SHARE + 2, SLOPE = PLACE + 64,
        SWELL = SLOPE + 2, HUM = SWELL + 8,
-       CODEC_ON = HUM + 200, CODEC, BIT_RATE, FLOOR_ON, FLOOR_ALONE, FLOOR, FLOOR_SLOPE };
+       CODEC_ON = HUM + 200, CODEC, BIT_RATE, FLOOR_ON, FLOOR_ALONE, FLOOR, FLOOR_SLOPE, QUIET_ON };
 
 struct uf_mixing {
     const uf_mixer *m;
@@ -36,6 +36,7 @@ int uf_mixer_open(uf_mixer *m, uf_ctx *ctx, const uf_recipe *r, bool training) {
     m->rate = uf_model_find(r->model)->rate;
     m->codecs = (double)r->codecs;
     m->hiss = (double)r->hiss;
+    m->quiet = (double)r->quiet;
     UF_TRY(uf_sounds_open(&m->voice, ctx, voices, (int)n_voices, m->rate));
     return n_noises ? uf_sounds_open(&m->noise, ctx, noises, (int)n_noises, m->rate) : UF_OK;
 }
@@ -264,6 +265,12 @@ static void record(uf_mixing *w, float *noisy, float *voice, float *room) {
         uf_codec_pass((int)draw(w, CODEC, 0, uf_codecs_n()), draw(w, BIT_RATE, 0, 1), w->m->rate, noisy, w->n, &w->fft, w->spectrum);
 }
 
+static double snr_of(const uf_mixing *w) {
+    if (draw(w, QUIET_ON, 0, 1) < w->m->quiet) return draw(w, SNR, 15, 40);
+    bool usual = w->m->snr_from == 0 && w->m->snr_to == 0;
+    return usual ? draw(w, SNR, -5, 20) : draw(w, SNR, w->m->snr_from, w->m->snr_to);
+}
+
 /* UF_EDATA without a message: this draw is silent. */
 static int mix_one(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice, float *room) {
     w->seed = seed;
@@ -285,9 +292,7 @@ static int mix_one(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, fl
             for (int i = 0; i < w->n; i++) w->noise[i] += second[i] * (float)draw(w, SHARE, .2, 1);
     }
     filter(w, w->noise, NULL, 1, 0, w->one);
-    double noise = uf_active_level(w->one, w->n, w->m->rate), snr;
-    bool usual = w->m->snr_from == 0 && w->m->snr_to == 0;
-    snr = draw(w, SNR, usual ? -5 : w->m->snr_from, usual ? 20 : w->m->snr_to);
+    double noise = uf_active_level(w->one, w->n, w->m->rate), snr = snr_of(w);
     bool floor_on = draw(w, FLOOR_ON, 0, 1) < w->m->hiss, alone = floor_on && draw(w, FLOOR_ALONE, 0, 1) < .5;
     double share = noise > 1e-6 && !alone ? level / noise * pow(10, -snr / 20) : 0;
     for (int i = 0; i < w->n; i++) noisy[i] += w->one[i] * (float)share;

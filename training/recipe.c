@@ -83,6 +83,7 @@ static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_FLOAT("smoothing", OPT, uf_recipe, smoothing),
     CYAML_FIELD_FLOAT("codecs", OPT, uf_recipe, codecs),
     CYAML_FIELD_FLOAT("hiss", OPT, uf_recipe, hiss),
+    CYAML_FIELD_FLOAT("quiet", OPT, uf_recipe, quiet),
     CYAML_FIELD_FLOAT_PTR("room", CYAML_FLAG_POINTER | OPT, uf_recipe, room),
     CYAML_FIELD_FLOAT("gain", OPT, uf_recipe, gain),
     CYAML_FIELD_FLOAT("saturation_min", OPT, uf_recipe, saturation_min),
@@ -215,6 +216,7 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     UF_TRY(range(ctx, path, "smoothing", (double)r->smoothing, 0, .9));
     UF_TRY(range(ctx, path, "codecs", (double)r->codecs, 0, 1));
     UF_TRY(range(ctx, path, "hiss", (double)r->hiss, 0, 1));
+    UF_TRY(range(ctx, path, "quiet", (double)r->quiet, 0, 1));
     if (r->room) UF_TRY(range(ctx, path, "room", (double)*r->room, 0, 100));
     UF_TRY(range(ctx, path, "gain", (double)r->gain, 0, 3));
     UF_TRY(range(ctx, path, "memory", r->memory, 1, 1e8));

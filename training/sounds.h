@@ -49,6 +49,7 @@ typedef struct uf_mixer {
     double snr_from, snr_to;  /* dB; both 0: -5 to 20 */
     double codecs;            /* share of the mixtures that a codec has gone through */
     double hiss;              /* share of the mixtures with a recorder's own noise, 12 to 42 dB below the voice; half of these have no other */
+    double quiet;             /* share of the mixtures whose noises are 15 to 40 dB below the voice, whatever snr_from and snr_to say */
 } uf_mixer;
 
 /* What the recipe trains on, or what it holds out. */

@@ -70,6 +70,7 @@ typedef struct uf_recipe {
     float smoothing;       /* features: of the labels */
     float codecs;          /* speech: share of the mixtures that a telephone's or messenger's codec has gone through */
     float hiss;            /* speech: share of the mixtures with a recorder's own steady noise, 12 to 42 dB below the voice; half of these have no other */
+    float quiet;           /* speech: share of the mixtures whose noises are 15 to 40 dB below the voice */
     float *room;           /* speech: weight of the losses of the second output, the voice in its room, 0: it has none; NULL: 0.5 */
     float gain;            /* color: factor on the head of the written weights, 0: 1. Losses of the L1 kind predict the
                               median of the likely colours, which is greyer than any of them */
