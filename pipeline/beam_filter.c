@@ -15,12 +15,23 @@ enum { BINS = UF_BEAM_BINS, BLOCK = UF_BEAM_BLOCK, FIRST = (UF_SHARE_FROM * UF_B
 typedef struct scratch { /* of one thread */
     uf_complex *speech, *noise; /* (blocks, mics, mics) */
     uf_complex *sums;           /* blocks */
-    uf_complex *solve, *w;      /* w: (blocks, mics) */
+    uf_complex *solve, *w[2];   /* w: (blocks, mics), of the usual crew and of the spare one */
     float *x;                   /* (mics, 2, frames): of one bin, without its late room */
     float *wet;                 /* ... and with it */
     float *weight, *q;          /* frames; (2, BLOCK) */
     void *wpe;
 } scratch;
+
+/* Whose sound a block's filter takes. */
+typedef struct crew {
+    int *there, *n_there; /* (blocks, mics) */
+    int *reference;       /* (blocks): whose voice comes out */
+    double *gain;         /* (blocks): ... and what it is made louder by, where it is not the reference */
+} crew;
+
+/* The usual crew of a block is there for most of it; where one of them is away the spare one takes over, which is there for all of it. So a
+ * hole of some hundredths of a second costs no more than itself. */
+enum { USUAL, SPARE };
 
 struct uf_beam_filter {
     uf_ctx *ctx;
@@ -29,9 +40,8 @@ struct uf_beam_filter {
     int n_threads, blocks;
     uf_complex *speech, *noise; /* (BINS, mics, mics): learnt so far */
     double *loud;               /* (BINS): mean power of the voice so far */
-    int *there, *n_there;       /* (blocks, mics): who is there all through a block and its neighbours */
-    int *reference;             /* (blocks): whose voice comes out */
-    double *gain;               /* (blocks): ... and what it is made louder by, where it is not the reference */
+    crew crew[2];
+    bool *spare;                /* (frames): the spare crew takes over */
     float *share;               /* (TOLD, frames, mics) */
 };
 
@@ -148,10 +158,11 @@ static void dry(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s
 }
 
 /* Of microphone m in frame t: from the middle of one block to the middle of the next a share of both blocks' w. */
-static uf_complex weight_at(const scratch *s, int n, int blocks, int m, int t) {
+static uf_complex weight_at(const uf_beam_filter *f, const scratch *s, int blocks, int m, int t) {
     double at = (t + .5) / BLOCK - .5, share = at - floor(at);
-    int k = (int)floor(at), a = k < 0 ? 0 : k, z = k + 1 < blocks ? k + 1 : blocks - 1;
-    return (1 - share) * s->w[a * n + m] + share * s->w[z * n + m];
+    int n = f->o.n_mics, k = (int)floor(at), a = k < 0 ? 0 : k, z = k + 1 < blocks ? k + 1 : blocks - 1;
+    const uf_complex *w = s->w[f->spare[t] ? SPARE : USUAL];
+    return (1 - share) * w[a * n + m] + share * w[z * n + m];
 }
 
 /* y = w^H x. */
@@ -162,7 +173,7 @@ static void apply(const uf_beam_filter *f, const uf_beam_filter_job *j, const sc
         uf_complex sum = 0;
         for (int m = 0; m < n; m++) {
             const float *x = s->x + (size_t)(2 * m) * (size_t)frames + t;
-            sum += conj(weight_at(s, n, blocks, m, t)) * ((double)x[0] + I * (double)x[frames]);
+            sum += conj(weight_at(f, s, blocks, m, t)) * ((double)x[0] + I * (double)x[frames]);
         }
         y[t] = (float)creal(sum);
         y[frames + t] = (float)cimag(sum);
@@ -176,12 +187,26 @@ static void tell_shares(const uf_beam_filter *f, const uf_beam_filter_job *j, co
         double energy[64], sum = 0;
         for (int m = 0; m < n; m++) {
             const float *x = s->x + (size_t)(2 * m) * (size_t)frames + t;
-            uf_complex w = weight_at(s, n, frames / BLOCK, m, t);
+            uf_complex w = weight_at(f, s, frames / BLOCK, m, t);
             energy[m] = (creal(w) * creal(w) + cimag(w) * cimag(w)) * ((double)x[0] * (double)x[0] + (double)x[frames] * (double)x[frames]);
             sum += energy[m];
         }
         for (int m = 0; m < n; m++) to[m] = sum > 0 ? (float)(energy[m] / sum) : 0.f;
     }
+}
+
+static bool same_crew(const uf_beam_filter *f, int k) {
+    const crew *a = &f->crew[USUAL], *b = &f->crew[SPARE];
+    size_t row = (size_t)(k * f->o.n_mics);
+    return a->n_there[k] == b->n_there[k] && !memcmp(a->there + row, b->there + row, (size_t)a->n_there[k] * sizeof(*a->there));
+}
+
+/* The filter of crew c for block k. */
+static void solve(const uf_beam_filter *f, const scratch *s, int c, int k, uf_complex *w) {
+    const crew *who = &f->crew[c];
+    int n = f->o.n_mics, size = n * n;
+    uf_mvdr(n, s->speech + k * size, s->noise + k * size, who->n_there[k], who->there + k * n, who->reference[k], 1e-4, s->solve, w);
+    for (int m = 0; m < n; m++) w[m] *= who->gain[k];
 }
 
 static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b, float *y) {
@@ -192,10 +217,12 @@ static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, 
     for (int k = 0; k < blocks; k++) measure(f, j, s, b, k);
     remember(s->speech, blocks, size, .95, f->speech + (size_t)b * (size_t)size, j, s->sums);
     remember(s->noise, blocks, size, .95, f->noise + (size_t)b * (size_t)size, j, s->sums);
-    for (int k = 0; k < blocks; k++) {
-        uf_mvdr(n, s->speech + k * size, s->noise + k * size, f->n_there[k], f->there + k * n, f->reference[k], 1e-4, s->solve, s->w + k * n);
-        for (int m = 0; m < n; m++) s->w[k * n + m] *= f->gain[k];
-    }
+    for (int k = 0; k < blocks; k++)
+        for (int c = USUAL; c <= SPARE; c++) {
+            uf_complex *w = s->w[c] + k * n;
+            if (c == SPARE && same_crew(f, k)) memcpy(w, s->w[USUAL] + k * n, (size_t)n * sizeof(*w));
+            else solve(f, s, c, k, w);
+        }
     apply(f, j, s, y);
     if (j->share && b >= FIRST && b <= LAST) tell_shares(f, j, s, f->share + (size_t)(b - FIRST) * (size_t)(j->frames * n));
 }
@@ -204,46 +231,67 @@ static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, 
 
 /* Covariances with a reference that is away tell its voice only as far as both were heard together, and would make it too quiet: the best
  * that is there stands in, as loud as the reference was. */
-static void stand_in(uf_beam_filter *f, const uf_beam_filter_job *j, int k) {
-    const int *there = f->there + k * f->o.n_mics;
+static void stand_in(const uf_beam_filter *f, crew *c, const uf_beam_filter_job *j, int k) {
+    const int *there = c->there + k * f->o.n_mics;
     int best = -1;
-    f->reference[k] = j->reference;
-    f->gain[k] = 1;
-    for (int i = 0; i < f->n_there[k]; i++) {
+    c->reference[k] = j->reference;
+    c->gain[k] = 1;
+    for (int i = 0; i < c->n_there[k]; i++) {
         if (there[i] == j->reference) return;
         if (best < 0 || j->quality[there[i]] > j->quality[best]) best = there[i];
     }
     if (best < 0) return;
-    f->reference[k] = best;
+    c->reference[k] = best;
     double here = j->both[best * f->o.n_mics + j->reference], wanted = j->both[j->reference * f->o.n_mics + best];
-    if (here > 0 && wanted > 0) f->gain[k] = fmin(fmax(sqrt(wanted / here), .25), 4);
+    if (here > 0 && wanted > 0) c->gain[k] = fmin(fmax(sqrt(wanted / here), .25), 4);
 }
 
-/* Nobody is there all the time: who is there for most of block k, of equals the one that hears the voice better, is better than nobody. */
-static void make_do(uf_beam_filter *f, const uf_beam_filter_job *j, int k) {
+/* Frames of block k in which microphone m is there. */
+static int frames_there(const uf_beam_filter_job *j, int m, int k) {
+    const bool *present = j->present + (size_t)m * (size_t)j->frames + (size_t)k * BLOCK;
+    int frames = 0;
+    for (int t = 0; t < BLOCK; t++) frames += present[t];
+    return frames;
+}
+
+/* Nobody is there long enough: who is there for most of block k, of equals the one that hears the voice better, is better than nobody. */
+static void make_do(const uf_beam_filter *f, crew *c, const uf_beam_filter_job *j, int k) {
     int most = 0, best = -1;
     for (int m = 0; m < f->o.n_mics; m++) {
-        const bool *present = j->present + (size_t)m * (size_t)j->frames + (size_t)k * BLOCK;
-        int frames = 0;
-        for (int t = 0; t < BLOCK; t++) frames += present[t];
+        int frames = frames_there(j, m, k);
         if (frames > most || (frames && frames == most && j->quality[m] > j->quality[best])) most = frames, best = m;
     }
-    if (best >= 0) f->there[k * f->o.n_mics + f->n_there[k]++] = best;
+    if (best >= 0) c->there[k * f->o.n_mics + c->n_there[k]++] = best;
 }
 
-/* Who is there in all of a block and its neighbours, whose filters reach into it. */
-static void count(uf_beam_filter *f, const uf_beam_filter_job *j) {
-    int n = f->o.n_mics;
-    for (int k = 0; k < j->frames / BLOCK; k++) {
-        f->n_there[k] = 0;
-        for (int m = 0; m < n; m++) {
-            bool here = true;
-            for (int t = (k - 1) * BLOCK; t < (k + 2) * BLOCK; t++)
-                if (t >= 0 && t < j->frames) here = here && j->present[(size_t)m * (size_t)j->frames + (size_t)t];
-            if (here) f->there[k * n + f->n_there[k]++] = m;
-        }
-        if (!f->n_there[k]) make_do(f, j, k);
-        stand_in(f, j, k);
+/* Usual: who is there for three quarters of block k. Spare: who is there in all of it and its neighbours, whose filters reach into it. */
+static void call_up(const uf_beam_filter *f, crew *c, const uf_beam_filter_job *j, int k, bool spare) {
+    int n = f->o.n_mics, blocks = j->frames / BLOCK, from = spare && k ? k - 1 : k, to = spare && k + 1 < blocks ? k + 1 : k;
+    c->n_there[k] = 0;
+    for (int m = 0; m < n; m++) {
+        int frames = 0;
+        for (int i = from; i <= to; i++) frames += frames_there(j, m, i);
+        if (frames >= (spare ? (to - from + 1) * BLOCK : BLOCK * 3 / 4)) c->there[k * n + c->n_there[k]++] = m;
+    }
+    if (!c->n_there[k]) make_do(f, c, j, k);
+    stand_in(f, c, j, k);
+}
+
+/* Does frame t miss one whose sound the filter of block k takes? */
+static bool misses(const uf_beam_filter *f, const uf_beam_filter_job *j, int k, int t) {
+    const crew *c = &f->crew[USUAL];
+    for (int i = 0; i < c->n_there[k]; i++)
+        if (!j->present[(size_t)c->there[k * f->o.n_mics + i] * (size_t)j->frames + (size_t)t]) return true;
+    return false;
+}
+
+static void call_all(uf_beam_filter *f, const uf_beam_filter_job *j) {
+    int blocks = j->frames / BLOCK;
+    for (int k = 0; k < blocks; k++)
+        for (int c = USUAL; c <= SPARE; c++) call_up(f, &f->crew[c], j, k, c == SPARE);
+    for (int t = 0; t < j->frames; t++) {
+        int k = t / BLOCK, other = t % BLOCK < BLOCK / 2 ? k - 1 : k + 1; /* whose filter has a share in frame t */
+        f->spare[t] = misses(f, j, k, t) || (other >= 0 && other < blocks && misses(f, j, other, t));
     }
 }
 
@@ -260,7 +308,7 @@ static void mean_shares(const uf_beam_filter *f, const uf_beam_filter_job *j) {
 }
 
 void uf_beam_filter_run(uf_beam_filter *f, const uf_beam_filter_job *j, float *y) {
-    count(f, j);
+    call_all(f, j);
 #pragma omp parallel for schedule(static) num_threads(f->n_threads)
     for (int b = 0; b < BINS; b++) run_bin(f, j, &f->scratch[omp_get_thread_num()], b, y + (size_t)(2 * b) * (size_t)j->frames);
     if (j->share) mean_shares(f, j);
@@ -273,13 +321,21 @@ static bool scratch_open(uf_ctx *ctx, scratch *s, const uf_beam_filter_options *
     s->noise = uf_alloc(ctx, blocks * n * n, sizeof(uf_complex));
     s->sums = uf_alloc(ctx, blocks, sizeof(uf_complex));
     s->solve = uf_alloc(ctx, UF_MVDR_SCRATCH * n * n + 2 * n, sizeof(uf_complex));
-    s->w = uf_alloc(ctx, blocks * n, sizeof(uf_complex));
+    for (int c = USUAL; c <= SPARE; c++) s->w[c] = uf_alloc(ctx, blocks * n, sizeof(uf_complex));
     s->x = uf_alloc(ctx, 2 * n * frames, sizeof(float));
     s->wet = uf_alloc(ctx, 2 * n * frames, sizeof(float));
     s->weight = uf_alloc(ctx, frames, sizeof(float));
     s->q = uf_alloc(ctx, 2 * BLOCK, sizeof(float));
     s->wpe = uf_alloc(ctx, uf_wpe_scratch(&wpe), 1);
-    return s->speech && s->noise && s->sums && s->solve && s->w && s->x && s->wet && s->weight && s->q && s->wpe;
+    return s->speech && s->noise && s->sums && s->solve && s->w[USUAL] && s->w[SPARE] && s->x && s->wet && s->weight && s->q && s->wpe;
+}
+
+static bool crew_open(uf_ctx *ctx, crew *c, size_t n, size_t blocks) {
+    c->there = uf_alloc(ctx, blocks * n, sizeof(int));
+    c->n_there = uf_alloc(ctx, blocks, sizeof(int));
+    c->reference = uf_alloc(ctx, blocks, sizeof(int));
+    c->gain = uf_alloc(ctx, blocks, sizeof(double));
+    return c->there && c->n_there && c->reference && c->gain;
 }
 
 int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_options *o) {
@@ -293,12 +349,10 @@ int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_
     f->speech = uf_alloc(ctx, BINS * n * n, sizeof(uf_complex));
     f->noise = uf_alloc(ctx, BINS * n * n, sizeof(uf_complex));
     f->loud = uf_alloc(ctx, BINS, sizeof(double));
-    f->there = uf_alloc(ctx, blocks * n, sizeof(int));
-    f->n_there = uf_alloc(ctx, blocks, sizeof(int));
-    f->reference = uf_alloc(ctx, blocks, sizeof(int));
-    f->gain = uf_alloc(ctx, blocks, sizeof(double));
+    f->spare = uf_alloc(ctx, (size_t)o->frames, sizeof(bool));
     f->share = uf_alloc(ctx, TOLD * (size_t)o->frames * n, sizeof(float));
-    bool all = f->scratch && f->speech && f->noise && f->loud && f->there && f->n_there && f->reference && f->gain && f->share;
+    bool all = f->scratch && f->speech && f->noise && f->loud && f->spare && f->share;
+    for (int c = USUAL; c <= SPARE; c++) all = crew_open(ctx, &f->crew[c], n, blocks) && all;
     for (int i = 0; all && i < f->n_threads; i++) all = scratch_open(ctx, &f->scratch[i], o);
     if (!all) {
         uf_beam_filter_close(&f);
@@ -313,17 +367,20 @@ void uf_beam_filter_close(uf_beam_filter **pf) {
     if (!f) return;
     for (int i = 0; f->scratch && i < f->n_threads; i++) {
         scratch *s = &f->scratch[i];
-        void *owned[] = {s->speech, s->noise, s->sums, s->solve, s->w, s->x, s->wet, s->weight, s->q, s->wpe};
+        void *owned[] = {s->speech, s->noise, s->sums, s->solve, s->w[USUAL], s->w[SPARE], s->x, s->wet, s->weight, s->q, s->wpe};
         for (int k = 0; k < UF_LEN(owned); k++) free(owned[k]);
     }
     free(f->scratch);
     free(f->speech);
     free(f->noise);
     free(f->loud);
-    free(f->there);
-    free(f->n_there);
-    free(f->reference);
-    free(f->gain);
+    for (int c = USUAL; c <= SPARE; c++) {
+        free(f->crew[c].there);
+        free(f->crew[c].n_there);
+        free(f->crew[c].reference);
+        free(f->crew[c].gain);
+    }
+    free(f->spare);
     free(f->share);
     free(f);
     *pf = NULL;
