@@ -139,7 +139,7 @@ static int open_mend(job *j, int rate, int channels) {
     char list[64 * (HARMONICS + 2)];
     int at = 0;
     const uf_clean_options *o = j->o;
-    if (o->clips) UF_TRY(uf_declip_open(&j->declip, j->ctx, rate, channels));
+    if (o->clips) UF_TRY(uf_declip_open(&j->declip, j->ctx, rate, channels, 1));
     if (o->clicks) at += snprintf(list + at, sizeof(list) - (size_t)at, ",adeclick=m=s");
     for (int k = 1; o->hum > 0 && k <= HARMONICS && k * o->hum < .45 * rate; k++)
         at += snprintf(list + at, sizeof(list) - (size_t)at, ",bandreject=f=%g:t=h:w=%g", k * o->hum, 2. + .5 * k);

@@ -14,9 +14,11 @@ struct uf_declip {
     float **y;    /* a channel, `room` samples */
 };
 
-int uf_declip_open(uf_declip **out, uf_ctx *ctx, int rate, int channels) {
-    /* The lowest sample of 16 bit lies a step farther out than the highest, and the filter then sees no pile of equal peaks. */
-    static const char filters[] = "asoftclip=type=hard:threshold=0.99996,adeclip=m=s";
+int uf_declip_open(uf_declip **out, uf_ctx *ctx, int rate, int channels, double top) {
+    /* The lowest sample of 16 bit lies a step farther out than the highest, and the filter then sees no pile of equal peaks. It counts in
+     * thousandths of full scale. */
+    char filters[160];
+    snprintf(filters, sizeof filters, "volume=%.9g:precision=double,asoftclip=type=hard:threshold=0.99996,adeclip=m=s,volume=%.9g:precision=double", 1 / top, top);
     uf_declip *d = uf_alloc(ctx, 1, sizeof *d);
     if (!d) return UF_ENOMEM;
     *d = (uf_declip){.ctx = ctx, .channels = channels};

@@ -37,7 +37,7 @@ static int open_track(uf_tracks *all, track *k, const uf_take *t) {
     UF_TRY(uf_sound_reader_open(&k->reader, all->ctx, t->path));
     if (uf_sound_reader_rate(k->reader) != t->rate || uf_sound_reader_channels(k->reader) != t->channels)
         return uf_fail(all->ctx, UF_EDATA, "'%s' was changed meanwhile; let it rest and try again", t->path);
-    if (all->o.declip && uf_take_clips(t)) UF_TRY(uf_declip_open(&k->declip, all->ctx, t->rate, t->channels));
+    if (all->o.declip && uf_take_clips(t)) UF_TRY(uf_declip_open(&k->declip, all->ctx, t->rate, t->channels, t->quality.clipped_at));
     return uf_drift_open(&k->drift, all->ctx, &(uf_drift_options){ .channels = k->channels, .from_rate = t->rate, .to_rate = all->o.rate,
                          .clock = &t->clock, .from = all->o.from });
 }

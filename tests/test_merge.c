@@ -357,6 +357,16 @@ static void test_strangers(void **state) {
 
 /* ---- what a recording is worth -------------------------------------------------------------------------------------------------------- */
 
+/* Two channels of 16 bit in the test's folder. */
+static void write_stereo(char path[256], int16_t (*x)[2], int n, int rate) {
+    uint32_t bytes = (uint32_t)n * 4, head[11] = {0x46464952, 36 + bytes, 0x45564157, 0x20746d66, 16, 0x00020001, (uint32_t)rate, 4 * (uint32_t)rate, 0x00100004, 0x61746164, bytes};
+    snprintf(path, 256, "%s/quality.wav", folder);
+    FILE *f = fopen(path, "wb");
+    fwrite(head, 4, 11, f);
+    fwrite(x, (size_t)n * sizeof *x, 1, f);
+    fclose(f);
+}
+
 static void test_quality(void **state) {
     (void)state;
     enum { RATE = 16000, N = 6 * RATE };
@@ -371,12 +381,7 @@ static void test_quality(void **state) {
     for (int round = 0; round < 2; round++) {
         if (round)
             for (int i = 0; i < N; i++) x[i][1] = (int16_t)-x[i][0]; /* the other channel is dead, and then upside down */
-        snprintf(path, sizeof path, "%s/quality.wav", folder);
-        FILE *f = fopen(path, "wb");
-        uint32_t bytes = sizeof x, head[11] = {0x46464952, 36 + bytes, 0x45564157, 0x20746d66, 16, 0x00020001, RATE, 4 * RATE, 0x00100004, 0x61746164, bytes};
-        fwrite(head, 4, 11, f);
-        fwrite(x, sizeof x, 1, f);
-        fclose(f);
+        write_stereo(path, x, N, RATE);
         listen(ctx, &t, path);
         assert_int_equal(t.n, N);
         assert_int_equal(t.n_low, N / 2);
@@ -388,6 +393,29 @@ static void test_quality(void **state) {
         assert_int_equal(t.quality.n_flipped, round);
         assert_true(t.quality.level > -22 && t.quality.level < -16 && t.quality.floor < t.quality.level - 6);
         assert_true(t.quality.rolloff > 7000 && t.quality.rolloff < 8000);
+        uf_take_close(&t);
+    }
+    uf_ctx_close(&ctx);
+}
+
+/* What was cut off, and made quieter after that, is known by its flat peaks; they are no repeated buffers. A hum's round peaks are not flat. */
+static void test_clipped(void **state) {
+    (void)state;
+    enum { RATE = 16000, N = 6 * RATE };
+    static int16_t x[N][2];
+    char path[256];
+    uf_ctx *ctx = open_ctx();
+    uf_take t;
+    for (int clipped = 0; clipped < 2; clipped++) {
+        for (int i = 0; i < N; i++) {
+            double v = clipped ? 4000 * sin(i * .31) * (1.1 + sin(i * .003)) + 1500 * (double)uf_gaussian(1, 1, (uint64_t)i) : 40 * sin(i * .02);
+            x[i][0] = x[i][1] = (int16_t)fmin(fmax(v, -2000), 2000);
+        }
+        write_stereo(path, x, N, RATE);
+        listen(ctx, &t, path);
+        assert_true(clipped ? t.quality.n_clipped > 1000 : t.quality.n_clipped == 0);
+        assert_true(fabs(t.quality.clipped_at - (clipped ? 2000 / 32768. : 1)) < 1e-6);
+        assert_int_equal(t.quality.n_drops, 0);
         uf_take_close(&t);
     }
     uf_ctx_close(&ctx);
@@ -450,7 +478,7 @@ static void test_drift(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_drift), cmocka_unit_test(test_quality), cmocka_unit_test(test_clocks), cmocka_unit_test(test_talkers), cmocka_unit_test(test_chain),
+        cmocka_unit_test(test_drift), cmocka_unit_test(test_quality), cmocka_unit_test(test_clipped), cmocka_unit_test(test_clocks), cmocka_unit_test(test_talkers), cmocka_unit_test(test_chain),
         cmocka_unit_test(test_strangers), cmocka_unit_test(test_losses), cmocka_unit_test(test_course),
     };
     shows = argc > 1 && !strcmp(argv[1], "show");
