@@ -98,7 +98,7 @@ static void look_for_clipping(listener *l, const float *x, int n) {
             l->n_flat[side] = 0;
         }
         if (!(size >= .999f || (size > 0 && size >= .9999f * l->top[side]))) l->n_run = 0;
-        else if (farther || !l->n_run || l->before * v < 0) {
+        else if ((farther && size < .999f) || !l->n_run || l->before * v < 0) {
             l->n_run = 1;
             l->leapt = fabsf(v - l->before) > .01f * size + 2.5f / 32768; /* more than steps of 16 bit make */
         } else if (++l->n_run == 3) {
