@@ -101,8 +101,9 @@ static double at(const float *x, int n, double place) {
     return (double)sum;
 }
 
-static void write_head(FILE *f, int n, int rate) {
-    uint32_t bytes = (uint32_t)n * 2, head[11] = {0x46464952, 36 + bytes, 0x45564157, 0x20746d66, 16, 0x00010001, (uint32_t)rate, 2 * (uint32_t)rate, 0x00100002, 0x61746164, bytes};
+static void write_head(FILE *f, int n, int rate, int channels) {
+    uint32_t frame = 2 * (uint32_t)channels, bytes = (uint32_t)n * frame, kind = (uint32_t)channels << 16 | 1, depth = 16u << 16 | frame;
+    uint32_t head[11] = {0x46464952, 36 + bytes, 0x45564157, 0x20746d66, 16, kind, (uint32_t)rate, frame * (uint32_t)rate, depth, 0x61746164, bytes};
     fwrite(head, 4, 11, f);
 }
 
@@ -117,7 +118,7 @@ static const char *record(const char *name, const float *x, int n_x, const mic *
     for (int i = 0; i < n_x; i++) power += (double)x[i] * (double)x[i] / n_x;
     double noise = m->snr != 0 ? sqrt(power / pow(10, m->snr / 10)) : 0;
     int n = (int)((m->length > 0 ? m->length : n_x / (double)EVENT - m->start) * m->rate);
-    write_head(f, n, m->rate);
+    write_head(f, n, m->rate, 1);
     int16_t *out = calloc((size_t)n, sizeof *out);
     for (int i = 0; i < n; i++) {
         double t = event_time(m, (double)i / m->rate);
@@ -359,10 +360,9 @@ static void test_strangers(void **state) {
 
 /* Two channels of 16 bit in the test's folder. */
 static void write_stereo(char path[256], int16_t (*x)[2], int n, int rate) {
-    uint32_t bytes = (uint32_t)n * 4, head[11] = {0x46464952, 36 + bytes, 0x45564157, 0x20746d66, 16, 0x00020001, (uint32_t)rate, 4 * (uint32_t)rate, 0x00100004, 0x61746164, bytes};
     snprintf(path, 256, "%s/quality.wav", folder);
     FILE *f = fopen(path, "wb");
-    fwrite(head, 4, 11, f);
+    write_head(f, n, rate, 2);
     fwrite(x, (size_t)n * sizeof *x, 1, f);
     fclose(f);
 }
