@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -55,7 +56,8 @@ static void test_room(void **state) {
     }
 }
 
-static void write_wav(const char *name, int n, uint32_t rate) {
+/* Half of it are pauses, in which there is nothing but noise of this amplitude. */
+static void write_noisy_wav(const char *name, int n, uint32_t rate, double noise) {
     char path[256];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *f = fopen(path, "wb");
@@ -63,10 +65,54 @@ static void write_wav(const char *name, int n, uint32_t rate) {
     uint32_t bytes = (uint32_t)n * 2, head[11] = {0x46464952, 36 + bytes, 0x45564157, 0x20746d66, 16, 0x00010001, rate, 2 * rate, 0x00100002, 0x61746164, bytes};
     fwrite(head, 4, 11, f);
     for (int i = 0; i < n; i++) {
-        int16_t v = (int16_t)(8000 * sin(i * .05 + 3 * sin(i * .0007)) * fmax(sin(i * .0012), 0));
+        double other = noise * (2. * (double)uf_uniform(1, 2, (uint64_t)i) - 1);
+        int16_t v = (int16_t)(8000 * sin(i * .05 + 3 * sin(i * .0007)) * fmax(sin(i * .0012), 0) + other);
         fwrite(&v, 2, 1, f);
     }
     fclose(f);
+}
+
+static void write_wav(const char *name, int n, uint32_t rate) { write_noisy_wav(name, n, rate, 0); }
+
+/* Voices that have noise of their own are left out where the recipe asks for a dynamic range; of a source that has no other nothing is left. */
+static void test_dynamic_range(void **state) {
+    (void)state;
+    uf_ctx *ctx = open_ctx();
+    uf_sounds *s;
+    char path[64];
+    snprintf(path, sizeof path, "%s/range", folder);
+    assert_int_equal(mkdir(path, 0700), 0);
+    uf_source from = {.path = path};
+    write_noisy_wav("range/a.wav", 40000, 16000, 30); /* differences fall by about 20 dB in the pauses */
+    for (int rate = 16000; rate <= 48000; rate += 32000) {
+        from.dynamic_range = 30;
+        assert_int_equal(uf_sounds_open(&s, ctx, &from, 1, rate), UF_EDATA);
+        assert_non_null(strstr(uf_ctx_error(ctx), path));
+        from.dynamic_range = 12;
+        assert_int_equal(uf_sounds_open(&s, ctx, &from, 1, rate), UF_OK);
+        uf_sounds_close(&s);
+    }
+    write_noisy_wav("range/b.wav", 50000, 16000, 1); /* 45 dB */
+    write_noisy_wav("range/c.wav", 3000, 16000, 0);  /* too short to tell */
+    from.dynamic_range = 30;
+    assert_int_equal(uf_sounds_open(&s, ctx, &from, 1, 16000), UF_OK);
+    for (uint64_t index = 0; index < 20; index++) {
+        size_t n;
+        uf_sounds_pick(s, 1, index, &n);
+        assert_int_equal(n, 50000);
+    }
+    uf_sounds_close(&s);
+    from.dynamic_range = 0; /* a pick of all */
+    bool seen[3] = {false};
+    assert_int_equal(uf_sounds_open(&s, ctx, &from, 1, 16000), UF_OK);
+    for (uint64_t index = 0; index < 20; index++) {
+        size_t n;
+        uf_sounds_pick(s, 1, index, &n);
+        seen[n == 40000 ? 0 : n == 50000 ? 1 : 2] = true;
+    }
+    assert_true(seen[0] && seen[1] && seen[2]);
+    uf_sounds_close(&s);
+    uf_ctx_close(&ctx);
 }
 
 static void test_mixtures(void **state) {
@@ -471,6 +517,7 @@ static void test_feature_loss(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_room),
+        cmocka_unit_test(test_dynamic_range),
         cmocka_unit_test(test_mixtures),
         cmocka_unit_test(test_codecs),
         cmocka_unit_test(test_mixture_of_rooms),

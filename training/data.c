@@ -28,7 +28,7 @@ typedef struct source {
     void *map;
     size_t map_size;
     int n_classes;
-    double share, until;    /* of the samples; cumulative */
+    double weight, share, until; /* as the recipe has it; of the samples; cumulative */
 } source;
 
 struct uf_data {
@@ -192,6 +192,35 @@ static int source_open(uf_data *d, source *s) {
     return s->spec->labelled ? classify(d, s) : UF_OK;
 }
 
+static void share_out(uf_data *d) {
+    double sum = 0, until = 0;
+    d->n = 0;
+    for (int i = 0; i < d->n_sources; i++) {
+        source *s = &d->source[i];
+        d->n += s->n;
+        sum += s->share = s->weight > 0 ? s->weight : (double)s->n;
+    }
+    for (int i = 0; i < d->n_sources; i++) {
+        d->source[i].share /= sum;
+        d->source[i].until = until += d->source[i].share;
+    }
+}
+
+int uf_data_keep(uf_data *d, const bool *wanted) {
+    for (int k = 0; k < d->n_sources; k++) {
+        source *s = &d->source[k];
+        int64_t n = 0;
+        for (int64_t i = 0; i < s->n; i++)
+            if (*wanted++) s->at[n++] = s->at[i];
+            else free(s->at[i].name);
+        s->n = n;
+    }
+    for (int k = 0; k < d->n_sources; k++)
+        if (!d->source[k].n) return uf_fail(d->ctx, UF_EDATA, "of the %s in '%s' none is good enough to learn from; leave this source out, or ask less of it in the recipe", d->what, d->source[k].path);
+    share_out(d);
+    return UF_OK;
+}
+
 static int open_kind(uf_data **out, uf_ctx *ctx, const uf_source *sources, int n, const char *const *ext, const char *what) {
     uf_data *d = uf_alloc(ctx, 1, sizeof *d);
     if (!d) return UF_ENOMEM;
@@ -201,19 +230,12 @@ static int open_kind(uf_data **out, uf_ctx *ctx, const uf_source *sources, int n
     d->n_sources = n;
     d->source = uf_alloc(ctx, (size_t)n + 1, sizeof *d->source);
     int err = d->source ? UF_OK : UF_ENOMEM;
-    double sum = 0, until = 0;
     for (int i = 0; err == UF_OK && i < n; i++) {
-        source *s = &d->source[i];
-        s->spec = &sources[i];
-        err = source_open(d, s);
-        d->n += s->n;
-        s->share = sources[i].weight > 0 ? (double)sources[i].weight : (double)s->n;
-        sum += s->share;
+        d->source[i].spec = &sources[i];
+        d->source[i].weight = (double)sources[i].weight;
+        err = source_open(d, &d->source[i]);
     }
-    for (int i = 0; err == UF_OK && i < n; i++) {
-        d->source[i].share /= sum;
-        d->source[i].until = until += d->source[i].share;
-    }
+    if (err == UF_OK) share_out(d);
     if (err < 0) uf_data_close(&d);
     else *out = d;
     return err;
@@ -293,6 +315,12 @@ int64_t uf_data_pick(const uf_data *d, uint64_t seed, uint64_t index) {
 static const entry *find(const uf_data *d, int64_t i, const source **s) {
     for (*s = d->source; i >= (*s)->n; (*s)++) i -= (*s)->n;
     return &(*s)->at[i];
+}
+
+int uf_data_source(const uf_data *d, int64_t i) {
+    const source *s;
+    find(d, i, &s);
+    return (int)(s - d->source);
 }
 
 int uf_data_read(const uf_data *d, int64_t i, const void **data, size_t *n, void **owned) {

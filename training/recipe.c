@@ -16,6 +16,7 @@ static const cyaml_schema_field_t source_fields[] = {
     CYAML_FIELD_BOOL("labelled", OPT, uf_source, labelled),
     CYAML_FIELD_INT("exclude_every", OPT, uf_source, exclude_every),
     CYAML_FIELD_INT("only_every", OPT, uf_source, only_every),
+    CYAML_FIELD_FLOAT("dynamic_range", OPT, uf_source, dynamic_range),
     CYAML_FIELD_SEQUENCE("exclude", CYAML_FLAG_POINTER | OPT, uf_source, exclude, &name_value, 0, 100000),
     CYAML_FIELD_END,
 };
@@ -194,6 +195,14 @@ static int check_finish(uf_ctx *ctx, const char *path, const uf_recipe *r, const
     return check_losses(ctx, path, r, f->losses);
 }
 
+static int check_sources(uf_ctx *ctx, const char *path, const uf_recipe *r, const uf_source *s, unsigned n) {
+    for (unsigned i = 0; i < n; i++) {
+        UF_TRY(range(ctx, path, "dynamic_range", (double)s[i].dynamic_range, 0, 90));
+        if (s[i].dynamic_range > 0 && !uf_recipe_sound(r)) return uf_fail(ctx, UF_EINVAL, "recipe '%s': 'dynamic_range' is for sound, model '%s' is of pictures", path, r->model);
+    }
+    return UF_OK;
+}
+
 static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     const uf_model *m = uf_model_find(r->model);
     if (!m) return uf_fail(ctx, UF_EINVAL, "recipe '%s': there is no model '%s'; 'unfade models' lists them", path, r->model);
@@ -210,6 +219,10 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
         UF_TRY(range(ctx, path, "noise", (double)s->noise, 0, .3));
         UF_TRY(range(ctx, path, "smallest", (double)s->smallest, 0, 1));
     }
+    UF_TRY(check_sources(ctx, path, r, r->train, r->train_count));
+    UF_TRY(check_sources(ctx, path, r, r->valid, r->valid_count));
+    UF_TRY(check_sources(ctx, path, r, r->noises, r->noises_count));
+    UF_TRY(check_sources(ctx, path, r, r->valid_noises, r->valid_noises_count));
     UF_TRY(range(ctx, path, "beta2", (double)r->beta2, .5, .99999));
     UF_TRY(range(ctx, path, "average", (double)r->average, 0, .99999));
     UF_TRY(range(ctx, path, "grey", (double)r->grey, 0, 1));

@@ -19,6 +19,8 @@ typedef struct uf_source { /* where pictures come from */
     char **exclude;        /* pictures that are not to be seen: paths below `path`, or their ends ("dog_7.jpg"), after which
                               the above count */
     unsigned exclude_count;
+    float dynamic_range;   /* sound, dB > 0: recordings whose pauses are less below their loud parts are left out: their own noise or echo would be
+                              learnt as the voice's */
 } uf_source;
 
 enum { UF_FREEZE_MAX = 64 }; /* characters of a stage's `freeze` */
@@ -110,6 +112,8 @@ int uf_data_open_sounds(uf_data **out, uf_ctx *ctx, const uf_source *sources, in
 int uf_data_open_paths(uf_data **out, uf_ctx *ctx, int n, const char *const *paths); /* the same of plain paths */
 void uf_data_close(uf_data **d);
 int64_t uf_data_n(const uf_data *d);
+int uf_data_source(const uf_data *d, int64_t i); /* which of the sources has it */
+int uf_data_keep(uf_data *d, const bool *wanted); /* the others are forgotten, and the rest numbered anew; UF_EDATA: of a source none is left */
 int uf_data_n_classes(const uf_data *d);
 /* Picture for sample number `index` of a run: sources by weight, each in a new order every epoch. */
 int64_t uf_data_pick(const uf_data *d, uint64_t seed, uint64_t index);
