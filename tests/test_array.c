@@ -125,14 +125,14 @@ static void test_clock(void **state) {
     o.habits |= UF_HABIT_partial;
     uf_array *a = open_scene(ctx, &m, &o);
     for (int mic = 0; mic < o.n_mics; mic++) {
-        const uf_clock *c = &uf_array_mic(a, mic)->clock;
+        const uf_device_clock *c = &uf_array_mic(a, mic)->clock;
         float *y = NULL;
         size_t n = 0;
         double worst = 0;
         assert_int_equal(uf_array_sample(a, mic, x, &y, &n), UF_OK);
-        assert_true(fabs((double)n - uf_clock_at(c, c->end)) < 2);
+        assert_true(fabs((double)n - uf_device_clock_at(c, c->end)) < 2);
         for (double t = c->start + .01; t < c->end - .01; t += .0137) {
-            double p = uf_clock_at(c, t), back = t; /* the time of the whole sample before */
+            double p = uf_device_clock_at(c, t), back = t; /* the time of the whole sample before */
             bool lost = false;
             for (int i = 0; i < c->n_losses; i++) lost = lost || fabs(p - (double)c->loss[i].at) < 2;
             if (lost) continue;

@@ -34,15 +34,15 @@ typedef struct uf_array_options {
     unsigned habits;
 } uf_array_options;
 
-/* A device's clock. Sample p of its recording is what reached the microphone at time t (s of the scene) where p = uf_clock_at(c, t). */
-typedef struct uf_clock {
+/* A device's clock. Sample p of its recording is what reached the microphone at time t (s of the scene) where p = uf_device_clock_at(c, t). */
+typedef struct uf_device_clock {
     int rate;                             /* nominal, Hz */
     double start, end;                    /* s of the scene */
     double ppm, wander, period, phase;    /* rate off by ppm + wander * sin(2 pi (t - start) / period + phase), both in 1e-6 */
     int n_losses;
     struct { int64_t at; int n; } loss[UF_MOST_LOSSES]; /* n samples are missing before sample `at` of the recording */
-} uf_clock;
-double uf_clock_at(const uf_clock *c, double t); /* between samples that are missing: the sample behind them */
+} uf_device_clock;
+double uf_device_clock_at(const uf_device_clock *c, double t); /* between samples that are missing: the sample behind them */
 
 typedef struct uf_mic {
     double place[3];                      /* m */
@@ -53,7 +53,7 @@ typedef struct uf_mic {
     bool agc, inverted;
     int n_dropouts;
     double dropout[2][2];                 /* from, to: s of the scene, silent */
-    uf_clock clock;
+    uf_device_clock clock;
 } uf_mic;
 
 typedef struct uf_array uf_array;

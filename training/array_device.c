@@ -17,7 +17,7 @@ static bool has(const uf_array *a, const uf_array_options *o, int mic, int bit, 
     return o->habits >> bit & 1 && uf_array_draw(a, uf_habits[bit], mic, 0, 1) < share;
 }
 
-static void draw_clock(const uf_array *a, const uf_array_options *o, int mic, uf_clock *c) {
+static void draw_clock(const uf_array *a, const uf_array_options *o, int mic, uf_device_clock *c) {
     static const double off[] = {0, 10, -10, 50, -50, 100, -100, 400, -400};
     static const int rates[] = {16000, 44100, 48000};
     int n = 1;
@@ -99,12 +99,12 @@ int uf_device_pass(uf_ctx *ctx, const uf_mic *m, int rate, float *x, int64_t n) 
 /* ---- clocks ----------------------------------------------------------------------------------------------------------------------- */
 
 /* Ticks of the device since its start, as if none were lost. */
-static double ticks(const uf_clock *c, double t) {
+static double ticks(const uf_device_clock *c, double t) {
     double s = t - c->start, w = 2 * M_PI / c->period, swing = c->wander > 0 ? (cos(c->phase) - cos(w * s + c->phase)) / w : 0;
     return c->rate * (s * (1 + 1e-6 * c->ppm) + 1e-6 * c->wander * swing);
 }
 
-double uf_clock_at(const uf_clock *c, double t) {
+double uf_device_clock_at(const uf_device_clock *c, double t) {
     double at = ticks(c, t);
     for (int i = 0; i < c->n_losses; i++)
         if (at >= (double)c->loss[i].at) at = fmax(at - c->loss[i].n, (double)c->loss[i].at);
@@ -135,7 +135,7 @@ static float between(const float *x, int64_t n, double at, const float *w) {
     return (float)sum;
 }
 
-int uf_clock_sample(uf_ctx *ctx, const uf_clock *c, const float *x, int64_t n, int rate, float **y, size_t *n_y) {
+int uf_device_clock_sample(uf_ctx *ctx, const uf_device_clock *c, const float *x, int64_t n, int rate, float **y, size_t *n_y) {
     int64_t all = (int64_t)floor(ticks(c, c->end)), left = all, out = 0;
     float w[TABLE + 1];
     double t = c->start;

@@ -7,21 +7,21 @@
 
 static json_t *place(const double *p) { return json_pack("[f,f,f]", p[0], p[1], p[2]); }
 
-static json_t *losses_json(const uf_clock *c) {
+static json_t *losses_json(const uf_device_clock *c) {
     json_t *list = json_array();
     for (int i = 0; i < c->n_losses; i++) json_array_append_new(list, json_pack("{s:I,s:i}", "at", (json_int_t)c->loss[i].at, "samples", c->loss[i].n));
     return list;
 }
 
 /* Where the device is, second by second: [s of the scene, sample of the file]. */
-static json_t *clock_json(const uf_clock *c) {
+static json_t *clock_json(const uf_device_clock *c) {
     json_t *list = json_array();
-    for (double t = ceil(c->start); t < c->end; t++) json_array_append_new(list, json_pack("[f,f]", t, uf_clock_at(c, t)));
+    for (double t = ceil(c->start); t < c->end; t++) json_array_append_new(list, json_pack("[f,f]", t, uf_device_clock_at(c, t)));
     return list;
 }
 
 static json_t *mic_json(const uf_mic *m, const char *file, size_t n) {
-    const uf_clock *c = &m->clock;
+    const uf_device_clock *c = &m->clock;
     json_t *out = json_array(), *j;
     for (int i = 0; i < m->n_dropouts; i++) json_array_append_new(out, json_pack("[f,f]", m->dropout[i][0], m->dropout[i][1]));
     j = json_pack("{s:s,s:i,s:I,s:o,s:f,s:f,s:s?,s:b,s:b,s:f,s:f,s:f,s:f,s:f,s:f,s:o,s:o,s:o}", "file", file, "rate", c->rate, "samples", (json_int_t)n, "place",
