@@ -177,8 +177,16 @@ static void lead(uf_beam_chunk *c, int t, double alone) {
     for (int m = 0; sum > 0 && m < c->o.n_mics; m++) share[m] = (float)((1 - alone) * (double)share[m] + (m == c->reference ? alone : 0));
 }
 
-/* Where the network thinks less of the result than of the reference alone, the reference alone takes over: what comes out is never worse
- * than that. Looked at over a second. */
+/* How much of the result is to be the reference alone, 0 to 1, by the network's ratios of voice to the rest in both. All of it, where the network thinks
+ * less of the result: what comes out is never worse than that. Otherwise as much as two estimates of one voice with errors of their own are to be mixed
+ * for the least error, if both keep a part of the noise, and the result is bent besides: where recorders change their levels, or codecs their
+ * spectra, no filter of half a second fits. That counts where noise is little and microphones are few; at most the reference is one of n. */
+static double share_of_one(double alone, double together, int n) {
+    double bent = .2 / n, error = 1 / together + bent; /* of the voice's power; found on whole merges of two and four */
+    return fmin(fmax(10 * log10(alone / together) + .5, error / (error + 1 / alone) / n), 1);
+}
+
+/* The reference alone takes a share of the result. Looked at over a second. */
 static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float *y) {
     int n = c->frames * HOP, size = BLOCK * HOP, r = c->reference;
     const float *voice = voice_of(c, r);
@@ -188,8 +196,8 @@ static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float
         int from = at - size / 2 < 0 ? 0 : at - size / 2, to = at + size * 3 / 2 < n ? at + size * 3 / 2 : n;
         bool there = true;
         for (int t = from / HOP; t < to / HOP; t++) there = there && present[t];
-        double db = there ? 10 * log10(uf_voice_ratio(x + from, voice + from, to - from, NULL) / uf_voice_ratio(beam + from, y + from, to - from, NULL)) : -10, before = share;
-        share = fmin(fmax(db + .5, 0), 1);
+        double before = share;
+        share = there ? share_of_one(uf_voice_ratio(x + from, voice + from, to - from, NULL), uf_voice_ratio(beam + from, y + from, to - from, NULL), c->o.n_mics) : 0;
         if (!at) before = share;
         for (int i = at; i < at + size; i++) {
             double s = before + (share - before) * fmin((i - at) / (.25 * size), 1), single = (double)voice[i] + c->o.least * ((double)x[i] - (double)voice[i]);

@@ -173,6 +173,24 @@ if [ -f "$source/models/weights/speech.safetensors" ]; then
     "$unfade" clean -q a.wav clean.wav
     ok "and has a page" "$(grep -c '<audio' one.html), $(grep -c 'How the clocks ran' one.html)" "2, 0"
     ok "one recording is cleaned" "$(ffmpeg -v error -i one.wav -f md5 -)" "$(ffmpeg -v error -i clean.wav -f md5 -)"
+
+    # The benchmark of whole merges: two recorders of one seed, as files that are gone afterwards.
+    cat >bench.yaml <<'END'
+model: speech
+out: none.safetensors
+train: [{path: a.wav}]
+valid: [{path: a.wav}]
+valid_noises: [{path: other.wav}]
+stages: [{size: 32768, batch: 1, steps: 1, rate: 0.001}]
+losses: {spectrum: 1}
+END
+    before=$(find /tmp -maxdepth 1 -name 'unfade-whole-*' | wc -l)
+    "$unfade" array bench.yaml --bench --whole -n 2 --scenes 1 --seconds 24 --offset 2 --snr-from 20 --snr-to 20 --habits gain,rates --json >bench 2>err || cat err
+    ok "recordings that the benchmark's merge used" "$(grep '"scene"' bench | python3 -c "
+import json, sys
+s = [json.loads(l) for l in sys.stdin]
+print(len(s), s[0]['used'], s[0]['merged'] > s[0]['alone'] - 3)")" "1 2 True"
+    ok "what the benchmark leaves" "$(find /tmp -maxdepth 1 -name 'unfade-whole-*' | wc -l)" "$before"
 fi
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

@@ -156,6 +156,7 @@ static void test_usage(void **state) {
         {"array", "recipe"},
         {"array --habits clip,singing r", "'singing'"},
         {"array --seconds 10 --offset 5 r", "--offset"},
+        {"array --whole r", "--bench"},
         {"eval w.safetensors", "pictures"},
         {"info", "film"},
         {"info a b", "one"},

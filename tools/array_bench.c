@@ -1,4 +1,4 @@
-/* The merge's benchmark: simulated scenes, aligned by the truth, through everybody's method. */
+/* The merge's benchmark: simulated scenes, aligned by the truth, through everybody's method; or as they are, through all of a merge. */
 #include "array_bench.h"
 
 #include "beam.h"
@@ -257,6 +257,39 @@ static int run_cells(bench *b) {
     return UF_OK;
 }
 
+/* ---- whole merges ------------------------------------------------------------------------------------------------------------------- */
+
+static int whole_scene(const bench *b, double snr, uint64_t seed, cell *c) {
+    uf_array_options o = b->o->scene;
+    uf_whole_score s;
+    o.n_mics = b->n_mics;
+    o.seed = seed;
+    o.snr_from = o.snr_to = snr;
+    UF_TRY(uf_array_whole(b->ctx, &b->mixer, &o, &s));
+    double gain = s.merged - s.alone;
+    c->gain += (gain - c->gain) / (c->n + 1);
+    c->worst = c->n ? fmin(c->worst, gain) : gain;
+    c->n++;
+    uf_report_event(b->app, "scene", json_pack("{s:f,s:I,s:i,s:i,s:i,s:f,s:f,s:f}", "snr", snr, "seed", (json_int_t)seed, "mics", b->n_mics, "used", s.n_used, "best", s.best, "alone", s.alone,
+                                               "merged", s.merged, "seconds", s.seconds));
+    if (!b->app->json) uf_report_line(b->app, "%4d %5g %6d %4d/%-4d %6.2f %6.2f %+6.2f %6.1f", b->n_mics, snr, (int)seed, s.n_used, b->n_mics, s.alone, s.merged, gain, b->o->seconds / s.seconds);
+    return UF_OK;
+}
+
+static int run_whole(bench *b) {
+    if (!b->app->json) uf_report_line(b->app, "mics   SNR  scene   used   alone merged   gain  speed   (SI-SDR, dB: the best recording cleaned alone, the merge; times real time)");
+    for (int k = 0; k < b->o->n_counts; k++) {
+        cell all = {0};
+        b->n_mics = b->o->counts[k];
+        for (int i = 0; i < b->o->n_snrs * b->o->scenes; i++) {
+            if (uf_ctx_cancelled(b->ctx)) return uf_fail(b->ctx, UF_EINTR, "stopped");
+            UF_TRY(whole_scene(b, b->o->snrs[i / b->o->scenes], b->o->scene.seed + (uint64_t)(i % b->o->scenes), &all));
+        }
+        gate(b->app, b->n_mics, &all);
+    }
+    return UF_OK;
+}
+
 int uf_array_bench(uf_app *app, const char *recipe, const uf_bench_options *o) {
     bench b = {.app = app, .ctx = app->ctx, .o = o, .n = (int)(o->seconds * RATE)};
     uf_recipe *r = NULL;
@@ -268,8 +301,8 @@ int uf_array_bench(uf_app *app, const char *recipe, const uf_bench_options *o) {
         b.early[i] = all + (size_t)(2 * i + 1) * (size_t)b.n;
     }
     if (all) b.y = all + (size_t)(2 * UF_MOST_MICS) * (size_t)b.n;
-    if (err == UF_OK) head(app);
-    if (err == UF_OK) err = run_cells(&b);
+    if (err == UF_OK && !o->whole) head(app);
+    if (err == UF_OK) err = o->whole ? run_whole(&b) : run_cells(&b);
     free(all);
     uf_mixer_close(&b.mixer);
     uf_recipe_close(&r);

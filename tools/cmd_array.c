@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { MICS = 'n', OUT = 0x100, SECONDS, SEED, SNR_FROM, SNR_TO, T60_FROM, T60_TO, TALKERS, MOVING, PPM, WANDER, OFFSET, HABITS, TRAINING, BENCH, SCENES, OVERWRITE };
+enum { MICS = 'n', OUT = 0x100, SECONDS, SEED, SNR_FROM, SNR_TO, T60_FROM, T60_TO, TALKERS, MOVING, PPM, WANDER, OFFSET, HABITS, TRAINING, BENCH, WHOLE, SCENES, OVERWRITE };
 
 static const struct argp_option options[] = {
     {"mics", MICS, "N", 0, "How many microphones, 1 to 32 (default 4)", 0},
@@ -25,6 +25,7 @@ static const struct argp_option options[] = {
     {"training", TRAINING, 0, 0, "Of the recordings that the network learns from, instead of the held-out ones", 0},
     {"bench", BENCH, 0, 0, "Write nothing: merge scenes that are aligned by the truth, and print how good that is beside other methods; with -n only for so many "
                            "microphones, instead of 1, 2, 4 and 8", 0},
+    {"whole", WHOLE, 0, 0, "With --bench: merge recordings as they are, with their clocks, beginnings and losses, and print how good that is beside the best of them cleaned alone", 0},
     {"scenes", SCENES, "N", 0, "Of each number of microphones and SNR (default 5)", 0},
     {"overwrite", OVERWRITE, 0, 0, "Replace files in FOLDER", 0},
     {0},
@@ -35,7 +36,7 @@ typedef struct args {
     const char *recipe;
     uf_array_options o;
     uf_array_files f;
-    bool bench;
+    bool bench, whole;
     int scenes;
 } args;
 
@@ -73,11 +74,13 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case HABITS: a->o.habits = parse_habits(state, arg); return 0;
     case TRAINING: a->f.training = true; return 0;
     case BENCH: a->bench = true; return 0;
+    case WHOLE: a->whole = true; return 0;
     case SCENES: a->scenes = (int)uf_parse_number(state, "--scenes", arg, 1, 1000); return 0;
     case OVERWRITE: a->f.overwrite = true; return 0;
     case ARGP_KEY_ARG: return uf_parse_one(state, &a->recipe, arg, "recipe");
     case ARGP_KEY_END:
         if (!a->recipe) argp_error(state, "give a recipe");
+        if (a->whole && !a->bench) argp_error(state, "--whole goes with --bench");
         if (a->o.snr_from > a->o.snr_to) argp_error(state, "--snr-from is above --snr-to");
         if (a->o.t60_from > a->o.t60_to) argp_error(state, "--t60-from is above --t60-to");
         if (a->o.offset < 0) a->o.offset = a->o.seconds / 3 < 120 ? a->o.seconds / 3 : 120;
@@ -104,12 +107,13 @@ static void progress(void *user, const uf_train_progress *p) {
     uf_report_progress(user, "microphones", p->step, p->n_steps, p->samples_per_second, p->seconds, NULL);
 }
 
-/* Scenes of -5, 5 and 15 dB, or of what was asked for; clocks and offsets are the alignment's matter, not measured here. */
+/* Scenes of -5, 5 and 15 dB, or of what was asked for; where they are not merged as they are, clocks and offsets are the alignment's matter, not measured here. */
 static int bench(uf_app *app, const args *a) {
     uf_bench_options o = {.scene = a->o, .seconds = a->o.seconds, .scenes = a->scenes, .counts = {1, 2, 4, 8}, .n_counts = 4, .snrs = {-5, 5, 15}, .n_snrs = 3,
                           .training = a->f.training};
     if (a->o.n_mics) o.counts[0] = a->o.n_mics, o.n_counts = 1;
     if (a->o.snr_from == a->o.snr_to) o.snrs[0] = a->o.snr_from, o.n_snrs = 1;
+    if ((o.whole = a->whole)) return uf_array_bench(app, a->recipe, &o);
     o.scene.ppm = o.scene.offset = 0;
     o.scene.wander = false;
     o.scene.habits &= UF_HABIT_gain | UF_HABIT_curve | UF_HABIT_agc | UF_HABIT_clip | UF_HABIT_codec | UF_HABIT_invert;
