@@ -167,13 +167,18 @@ static void tell_scene(const bench *b, double snr, uint64_t seed, int best, int 
     uf_report_event(b->app, "scene", json_pack("{s:f,s:I,s:i,s:i,s:o,s:o}", "snr", snr, "seed", (json_int_t)seed, "best", best, "reference", reference, "si_sdr", all, "microphones", mics));
 }
 
-static int one_scene(bench *b, double snr, uint64_t seed, score *to) {
-    uf_array *a = NULL;
+static uf_array_options scene_of(const bench *b, double snr, uint64_t seed) {
     uf_array_options o = b->o->scene;
     o.n_mics = b->n_mics;
     o.seed = seed;
     o.snr_from = o.snr_to = snr;
     o.seconds = b->o->seconds;
+    return o;
+}
+
+static int one_scene(bench *b, double snr, uint64_t seed, score *to) {
+    uf_array *a = NULL;
+    uf_array_options o = scene_of(b, snr, seed);
     UF_TRY(uf_array_open(&a, b->ctx, &b->mixer, &o));
     int err = hear(b, a), best = 0, reference = 0;
     json_t *mics = habits_of(a, b->n_mics);
@@ -192,16 +197,19 @@ typedef struct cell {
     int n;
 } cell;
 
+static void add_gain(cell *c, double gain) {
+    c->gain += (gain - c->gain) / (c->n + 1);
+    c->worst = c->n ? fmin(c->worst, gain) : gain;
+    c->n++;
+}
+
 static void add(cell *c, const score *s) {
-    double gain = s[METHOD_ours].si_sdr - s[METHOD_enhanced].si_sdr;
     for (int i = 0; i < N_METHODS; i++) {
         c->mean[i].si_sdr += (s[i].si_sdr - c->mean[i].si_sdr) / (c->n + 1);
         c->mean[i].stoi += (s[i].stoi - c->mean[i].stoi) / (c->n + 1);
         c->mean[i].estoi += (s[i].estoi - c->mean[i].estoi) / (c->n + 1);
     }
-    c->gain += (gain - c->gain) / (c->n + 1);
-    c->worst = c->n ? fmin(c->worst, gain) : gain;
-    c->n++;
+    add_gain(c, s[METHOD_ours].si_sdr - s[METHOD_enhanced].si_sdr);
 }
 
 static void show(uf_app *app, int mics, const char *snr, const cell *c) {
@@ -257,19 +265,29 @@ static int run_cells(bench *b) {
     return UF_OK;
 }
 
+/* The recordings of one scene after another lie in the same memory. */
+static int run_aligned(bench *b) {
+    float *all = uf_alloc(b->ctx, (size_t)(2 * UF_MOST_MICS + 1) * (size_t)b->n, sizeof *all);
+    if (!all) return UF_ENOMEM;
+    for (int i = 0; i < UF_MOST_MICS; i++) {
+        b->x[i] = all + (size_t)(2 * i) * (size_t)b->n;
+        b->early[i] = all + (size_t)(2 * i + 1) * (size_t)b->n;
+    }
+    b->y = all + (size_t)(2 * UF_MOST_MICS) * (size_t)b->n;
+    head(b->app);
+    int err = run_cells(b);
+    free(all);
+    return err;
+}
+
 /* ---- whole merges ------------------------------------------------------------------------------------------------------------------- */
 
 static int whole_scene(const bench *b, double snr, uint64_t seed, cell *c) {
-    uf_array_options o = b->o->scene;
+    uf_array_options o = scene_of(b, snr, seed);
     uf_whole_score s;
-    o.n_mics = b->n_mics;
-    o.seed = seed;
-    o.snr_from = o.snr_to = snr;
     UF_TRY(uf_array_whole(b->ctx, &b->mixer, &o, &s));
     double gain = s.merged - s.alone;
-    c->gain += (gain - c->gain) / (c->n + 1);
-    c->worst = c->n ? fmin(c->worst, gain) : gain;
-    c->n++;
+    add_gain(c, gain);
     uf_report_event(b->app, "scene", json_pack("{s:f,s:I,s:i,s:i,s:i,s:f,s:f,s:f}", "snr", snr, "seed", (json_int_t)seed, "mics", b->n_mics, "used", s.n_used, "best", s.best, "alone", s.alone,
                                                "merged", s.merged, "seconds", s.seconds));
     if (!b->app->json) uf_report_line(b->app, "%4d %5g %6d %4d/%-4d %6.2f %6.2f %+6.2f %6.1f", b->n_mics, snr, (int)seed, s.n_used, b->n_mics, s.alone, s.merged, gain, b->o->seconds / s.seconds);
@@ -294,16 +312,7 @@ int uf_array_bench(uf_app *app, const char *recipe, const uf_bench_options *o) {
     bench b = {.app = app, .ctx = app->ctx, .o = o, .n = (int)(o->seconds * RATE)};
     uf_recipe *r = NULL;
     int err = uf_mixer_open_recipe(&b.mixer, b.ctx, recipe, o->training, &r);
-    float *all = err == UF_OK ? uf_alloc(b.ctx, (size_t)(2 * UF_MOST_MICS + 1) * (size_t)b.n, sizeof *all) : NULL;
-    if (err == UF_OK && !all) err = UF_ENOMEM;
-    for (int i = 0; all && i < UF_MOST_MICS; i++) {
-        b.x[i] = all + (size_t)(2 * i) * (size_t)b.n;
-        b.early[i] = all + (size_t)(2 * i + 1) * (size_t)b.n;
-    }
-    if (all) b.y = all + (size_t)(2 * UF_MOST_MICS) * (size_t)b.n;
-    if (err == UF_OK && !o->whole) head(app);
-    if (err == UF_OK) err = o->whole ? run_whole(&b) : run_cells(&b);
-    free(all);
+    if (err == UF_OK) err = o->whole ? run_whole(&b) : run_aligned(&b);
     uf_mixer_close(&b.mixer);
     uf_recipe_close(&r);
     return err;

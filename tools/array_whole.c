@@ -81,7 +81,8 @@ static int clock_of(uf_ctx *ctx, const json_t *lags, uf_clock *c) {
     size_t i, k;
     json_t *stretch, *knot;
     json_array_foreach(lags, i, stretch) c->n += (int)json_array_size(stretch);
-    if (c->n < 2 || !(c->knot = uf_alloc(ctx, (size_t)c->n, sizeof *c->knot))) return uf_fail(ctx, UF_ENOMEM, "the merge reported no clock of a recording that it used");
+    if (c->n < 2) return uf_fail(ctx, UF_EDATA, "the merge reported no clock of a recording that it used");
+    if (!(c->knot = uf_alloc(ctx, (size_t)c->n, sizeof *c->knot))) return UF_ENOMEM;
     c->n = 0;
     json_array_foreach(lags, i, stretch) json_array_foreach(stretch, k, knot) {
         double at = json_real_value(json_array_get(knot, 0)), late = json_real_value(json_array_get(knot, 1));
@@ -136,7 +137,7 @@ static double db(sums s) { return 10 * log10((s.voice + 1e-12) / (s.rest + 1e-12
 
 static bool is_there(const target *t, int at, int n) {
     int some = 0;
-    for (int i = at; t->there && i < at + n; i++) some += t->there[i] != 0;
+    for (int i = at; i < at + n; i++) some += t->there[i] != 0;
     return some > n * 95 / 100;
 }
 

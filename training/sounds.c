@@ -185,15 +185,12 @@ static int choose(uf_sounds *s, const uf_source *sources, int n) {
         if (s->sound[i].n > longest) longest = s->sound[i].n;
     bool *wanted = uf_alloc(s->ctx, (size_t)count, sizeof *wanted);
     double *level = uf_alloc(s->ctx, longest / (size_t)(s->rate * 32 / 1000) + 1, sizeof *level);
-    for (int64_t i = 0, first = 0, good = 0; wanted && level && i < count; i++) {
-        int from = uf_data_source(s->data, i);
+    int64_t at = 0;
+    for (int from = 0; wanted && level && from < n; from++) {
+        int64_t first = at, good = 0;
         double least = (double)sources[from].dynamic_range;
-        wanted[i] = least <= 0 || dynamic_range(&s->sound[i], s->rate, level) >= least;
-        good += wanted[i];
-        if (i + 1 < count && uf_data_source(s->data, i + 1) == from) continue;
-        if (least > 0) uf_log(s->ctx, UF_LOG_INFO, "%s: %lld of %lld recordings have a dynamic range of %.0f dB", sources[from].path, (long long)good, (long long)(i + 1 - first), least);
-        first = i + 1;
-        good = 0;
+        for (; at < count && uf_data_source(s->data, at) == from; at++) good += wanted[at] = least <= 0 || dynamic_range(&s->sound[at], s->rate, level) >= least;
+        if (least > 0) uf_log(s->ctx, UF_LOG_INFO, "%s: %lld of %lld recordings have a dynamic range of %.0f dB", sources[from].path, (long long)good, (long long)(at - first), least);
     }
     free(level);
     int err = wanted && level ? uf_data_keep(s->data, wanted) : UF_ENOMEM;
