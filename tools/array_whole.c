@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RATE = 16000, PIECE = 2 * RATE };
+enum { RATE = 16000, PIECE = RATE / 2 };
 
 typedef struct target { /* the voice, with the first 50 ms of the room, as one recording should have it */
     float *x;
@@ -121,16 +121,18 @@ typedef struct sums {
     double voice, rest;
 } sums;
 
-/* The part of y along s, and what is left: nothing known of the level. */
-static sums part(const float *s, const float *y, int n) {
-    double ss = 1e-12, sy = 0, yy = 0;
-    for (int i = 0; i < n; i++) {
-        ss += (double)s[i] * (double)s[i];
-        sy += (double)s[i] * (double)y[i];
-        yy += (double)y[i] * (double)y[i];
-    }
-    double along = sy * sy / ss;
-    return (sums){along, fmax(yy - along, 0)};
+static double dot(const float *a, const float *b, int n) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* The part of y along s, and what is left. How loud the voice is in y is free, from `least` up: who says nothing says nothing wrong, and would
+ * otherwise be right about a word that was lost. */
+static sums part(const float *s, const float *y, int n, double least) {
+    double ss = dot(s, s, n), sy = dot(s, y, n), a = sy / (ss + 1e-12);
+    if (fabs(a) < least) a = copysign(least, a);
+    return (sums){a * a * ss, fmax(dot(y, y, n) - 2 * a * sy + a * a * ss, 0)};
 }
 
 static double db(sums s) { return 10 * log10((s.voice + 1e-12) / (s.rest + 1e-12)); }
@@ -141,9 +143,43 @@ static bool is_there(const target *t, int at, int n) {
     return some > n * 95 / 100;
 }
 
-/* SI-SDR, dB, of pieces of 2 s, each against the recording's voice that it is nearest to; recording `within` is there in all of them. *n: pieces. */
+/* How loud recording i's voice is in the result, by what it has of `of`, who is clearest in it, and by how loud both are where both are there. */
+static double scale_of(const whole *w, int of, int i) {
+    double own = 0, his = 0, along = 0, all = 1e-12;
+    for (int at = 0; at + PIECE <= (int)w->merged.n; at += PIECE) {
+        const float *s = w->want[of].x + at, *x = w->want[i].x + at;
+        if (!is_there(&w->want[of], at, PIECE)) continue;
+        along += dot(s, w->merged.x + at, PIECE);
+        all += dot(s, s, PIECE);
+        if (!is_there(&w->want[i], at, PIECE)) continue;
+        his += dot(s, s, PIECE);
+        own += dot(x, x, PIECE);
+    }
+    return own > 0 ? fabs(along) / all * sqrt(his / own) : 0;
+}
+
+static int clearest(const whole *w) {
+    int best = 0;
+    double most = -1;
+    for (int i = 0; i < w->n_mics; i++) {
+        double along = 0, all = 1e-12;
+        for (int at = 0; at + PIECE <= (int)w->merged.n; at += PIECE) {
+            if (!is_there(&w->want[i], at, PIECE)) continue;
+            along += dot(w->want[i].x + at, w->merged.x + at, PIECE);
+            all += dot(w->want[i].x + at, w->want[i].x + at, PIECE);
+        }
+        if (along * along / all > most) most = along * along / all, best = i;
+    }
+    return best;
+}
+
+/* SDR, dB, of pieces of half a second, each against the recording's voice that it is nearest to, and as loud as that should be, or louder, or half as
+ * loud; recording `within` is there in all of them. *n: pieces. */
 static double nearness(const whole *w, int within, int *n) {
     sums all = {0, 0};
+    double scale[UF_MOST_MICS];
+    int of = clearest(w);
+    for (int i = 0; i < w->n_mics; i++) scale[i] = scale_of(w, of, i);
     *n = 0;
     for (int at = 0; at + PIECE <= (int)w->merged.n; at += PIECE) {
         sums best = {0, 0};
@@ -151,7 +187,7 @@ static double nearness(const whole *w, int within, int *n) {
         if (!is_there(&w->want[within], at, PIECE)) continue;
         for (int i = 0; i < w->n_mics; i++) {
             if (!is_there(&w->want[i], at, PIECE)) continue;
-            sums s = part(w->want[i].x + at, w->merged.x + at, PIECE);
+            sums s = part(w->want[i].x + at, w->merged.x + at, PIECE, .5 * scale[i]);
             if (!known || db(s) > db(best)) best = s;
             known = true;
         }
@@ -170,8 +206,10 @@ static int alone(whole *w, int i, double *is) {
     int err = in && out ? uf_sound_clean(w->ctx, in, out, &(uf_clean_options){.overwrite = true}, UNFADE_WEIGHTS_DIR) : UF_ENOMEM;
     if (err == UF_OK) err = read_at_rate(w->ctx, out, &y);
     if (err == UF_OK) err = uf_sound_at_rate(w->ctx, &w->early[i], RATE, &s);
-    for (size_t at = 0; err == UF_OK && at + PIECE <= y.n && at + PIECE <= s.n; at += PIECE) {
-        sums one = part(s.x + at, y.x + at, PIECE);
+    int n = (int)(y.n < s.n ? y.n : s.n);
+    double scale = err == UF_OK ? fabs(dot(s.x, y.x, n)) / (dot(s.x, s.x, n) + 1e-12) : 0;
+    for (int at = 0; err == UF_OK && at + PIECE <= n; at += PIECE) {
+        sums one = part(s.x + at, y.x + at, PIECE, .5 * scale);
         all.voice += one.voice;
         all.rest += one.rest;
     }
