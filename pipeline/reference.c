@@ -56,7 +56,7 @@ static double heard(const float *x, const float *made) {
     return voice > 1e-9 ? 10 * log10(ratio) : -INFINITY;
 }
 
-int uf_reference_hear(uf_reference *r, const float *const *x) {
+int uf_reference_hear(uf_reference *r, const float *const *x, const double *there) {
     double best = -INFINITY;
     UF_TRY(uf_voice_ears_hear(&r->ears, r->n_mics, UF_REFERENCE_STRETCH, x, r->voice));
     for (int m = 0; m < r->n_mics; m++) {
@@ -65,7 +65,10 @@ int uf_reference_hear(uf_reference *r, const float *const *x) {
     }
     if (best < voiceless) return UF_OK;
     r->n_heard++;
-    for (int m = 0; m < r->n_mics; m++) r->score[m] += x[m] ? fmax(r->db[m] - best, far) : away;
+    for (int m = 0; m < r->n_mics; m++) {
+        double share = !x[m] ? 0 : there ? there[m] : 1;
+        r->score[m] += (share > 0 ? share * fmax(r->db[m] - best, far) : 0) + (1 - share) * away;
+    }
     return UF_OK;
 }
 
@@ -80,14 +83,17 @@ int uf_reference_best(const uf_reference *r) {
 
 enum { MOST_STRETCHES = 8, SECONDS = UF_REFERENCE_STRETCH / UF_REFERENCE_RATE };
 
-/* The stretch of a recording from common time `at` on, new memory; NULL: it is not there all the time. Within 8 s a clock's drift is of no matter. */
-static int stretch_of(uf_ctx *ctx, const uf_take *t, double at, float **to) {
+/* The stretch of a recording from common time `at` on, new memory, and how much of it is no hole; NULL: it has begun later, or ended, or most of it is
+ * missing. Within 8 s a clock's drift is of no matter. */
+static int stretch_of(uf_ctx *ctx, const uf_take *t, double at, float **to, double *there) {
     bool here[2];
     double from = uf_clock_read(&t->clock, at, &here[0]), last = uf_clock_read(&t->clock, at + SECONDS, &here[1]);
     *to = NULL;
     if (!here[0] || !here[1] || from < 0 || last * t->rate > (double)t->n) return UF_OK;
-    for (int i = 0; i < t->quality.n_drops; i++)
-        if ((double)t->drop[i].from < last * t->rate && (double)t->drop[i].to > from * t->rate) return UF_OK;
+    double hole = 0;
+    for (int i = 0; i < t->quality.n_drops; i++) hole += fmax(fmin((double)t->drop[i].to, last * t->rate) - fmax((double)t->drop[i].from, from * t->rate), 0);
+    *there = 1 - hole / ((last - from) * t->rate);
+    if (!(*there > .5)) return UF_OK;
     float low[SECONDS * UF_MERGE_RATE];
     uf_sound in = {low, UF_LEN(low), UF_MERGE_RATE}, out = {0};
     UF_TRY(uf_take_read(t, ctx, (int64_t)(from * UF_MERGE_RATE), UF_LEN(low), low));
@@ -105,8 +111,9 @@ int uf_reference_of_takes(uf_ctx *ctx, const uf_take *const *take, int n, double
     for (int k = 0; k < stretches && err == UF_OK; k++) { /* each in the middle of its share */
         double at = from + seconds * (k + .5) / stretches - SECONDS / 2.;
         float *x[UF_MERGE_MOST] = {NULL};
-        for (int i = 0; i < n && err == UF_OK; i++) err = stretch_of(ctx, take[i], at, &x[i]);
-        if (err == UF_OK) err = uf_reference_hear(r, (const float *const *)x);
+        double there[UF_MERGE_MOST] = {0};
+        for (int i = 0; i < n && err == UF_OK; i++) err = stretch_of(ctx, take[i], at, &x[i], &there[i]);
+        if (err == UF_OK) err = uf_reference_hear(r, (const float *const *)x, there);
         for (int i = 0; i < n; i++) free(x[i]);
     }
     *best = uf_reference_best(r);

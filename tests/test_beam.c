@@ -457,7 +457,8 @@ static void test_room_without_noise(void **state) {
     uf_ctx_close(&ctx);
 }
 
-/* The microphone that hears the voice best over all decides, though it is not there all the time, and another hears it better for a while. */
+/* The microphone that hears the voice best over all decides, though it is not there all the time, has a hole in every stretch, and another hears it
+ * better for a while. */
 static void test_reference(void **state) {
     (void)state;
     enum { N = UF_REFERENCE_STRETCH };
@@ -471,17 +472,18 @@ static void test_reference(void **state) {
     assert_int_equal(uf_reference_best(r), -1);
     for (int k = 0; k < UF_LEN(noise); k++) {
         const float *in[3];
+        const double there[3] = {1, .9, 1};
         for (int m = 0; m < 3; m++) {
-            for (int i = 0; i < N; i++) x[m][i] = speak(i / 16000.) + noise[k][m] * uf_gaussian(2, (uint64_t)(3 * k + m), (uint64_t)i);
+            for (int i = 0; i < there[m] * N; i++) x[m][i] = speak(i / 16000.) + noise[k][m] * uf_gaussian(2, (uint64_t)(3 * k + m), (uint64_t)i);
             in[m] = noise[k][m] > 0 ? x[m] : NULL;
         }
-        assert_int_equal(uf_reference_hear(r, in), UF_OK);
+        assert_int_equal(uf_reference_hear(r, in, there), UF_OK);
     }
     assert_int_equal(uf_reference_best(r), 1);
     uf_reference_close(&r);
     assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false), UF_OK);
     for (int m = 0; m < 3; m++) memset(x[m], 0, N * sizeof *x[m]);
-    assert_int_equal(uf_reference_hear(r, (const float *const *)x), UF_OK);
+    assert_int_equal(uf_reference_hear(r, (const float *const *)x, NULL), UF_OK);
     assert_int_equal(uf_reference_best(r), -1); /* silence decides nothing */
     uf_reference_close(&r);
     for (int m = 0; m < 3; m++) free(x[m]);

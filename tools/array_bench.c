@@ -71,7 +71,7 @@ static int choose_home(const bench *b, int *home) {
     for (int at = 0; err == UF_OK && at + UF_REFERENCE_STRETCH <= b->n; at += UF_REFERENCE_STRETCH) {
         const float *x[UF_MOST_MICS];
         for (int i = 0; i < b->n_mics; i++) x[i] = b->x[i] + at;
-        err = uf_reference_hear(r, x);
+        err = uf_reference_hear(r, x, NULL);
     }
     *home = uf_reference_best(r);
     uf_reference_close(&r);
