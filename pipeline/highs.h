@@ -15,6 +15,7 @@ int uf_rolloff_open(uf_rolloff **out, uf_ctx *ctx, int rate, int channels);
 void uf_rolloff_close(uf_rolloff **r);
 int uf_rolloff_push(uf_rolloff *r, const float *const *x, int n); /* n samples of each channel */
 double uf_rolloff_hertz(const uf_rolloff *r); /* half the rate: there is no cliff below it */
+double uf_rolloff_below(const uf_rolloff *r, double share); /* Hz, below which this share of the energy lies; 0: silence */
 
 typedef struct uf_highs uf_highs;
 typedef struct uf_highs_options {

@@ -1,4 +1,5 @@
 /* The first pass over a recording: what it is worth, and the little that is kept of it. */
+#include "highs.h"
 #include "merge.h"
 #include "sound_reader.h"
 
@@ -7,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ROLL_FFT = 2048, BACK = 8192, STRIDE = 32, LEVELS = 240, PIECE = 4096 };
+enum { BACK = 8192, STRIDE = 32, LEVELS = 240, PIECE = 4096 };
 static const int repeats[] = { 128, 160, 192, 240, 256, 320, 441, 480, 512, 640, 882, 960, 1024, 1920, 2048, 4096 }; /* buffers of recorders, samples */
 static const uf_knot same_knots[] = { { 0, 0, true }, { 1, 1, false } };
 static const uf_clock same_clock = { .knot = (uf_knot *)(uintptr_t)same_knots, .n = 2 };
@@ -31,11 +32,7 @@ typedef struct listener {
     uf_span *repeat;
     int n_repeat, room_repeat, room_drop;
     /* what lies where */
-    uf_fft roll;
-    double power[ROLL_FFT / 2 + 1];
-    float roll_wait[ROLL_FFT];
-    int n_roll;
-    int64_t skip_roll;
+    uf_rolloff *rolloff;
     int64_t level[LEVELS];   /* half decibels */
     double frame_energy, all_energy, peak;
     int n_frame;
@@ -199,24 +196,6 @@ static int sum_up_drops(listener *l) {
 
 /* ---- levels ---------------------------------------------------------------------------------------------------------------- */
 
-/* A spectrum every quarter of a second. */
-static void look_for_rolloff(listener *l, const float *y, int n) {
-    for (int i = 0; i < n; i++) {
-        if (l->skip_roll > 0) {
-            l->skip_roll--;
-            continue;
-        }
-        l->roll_wait[l->n_roll++] = y[i];
-        if (l->n_roll < ROLL_FFT) continue;
-        for (int k = 0; k < ROLL_FFT; k++) l->roll.time[k] = l->roll_wait[k] * (float)(.5 - .5 * cos(2 * M_PI * k / ROLL_FFT));
-        uf_fft_forward(&l->roll);
-        for (int k = 0; k <= ROLL_FFT / 2; k++)
-            l->power[k] += (double)l->roll.bins[k][0] * (double)l->roll.bins[k][0] + (double)l->roll.bins[k][1] * (double)l->roll.bins[k][1];
-        l->n_roll = 0;
-        l->skip_roll = l->t->rate / 4 > ROLL_FFT ? l->t->rate / 4 - ROLL_FFT : 0;
-    }
-}
-
 static void look_at_level(listener *l, float y) {
     enum { FRAME = UF_MERGE_RATE / 20 };
     l->frame_energy += (double)y * (double)y;
@@ -231,7 +210,6 @@ static void look_at_level(listener *l, float y) {
 static void sum_up_levels(listener *l) {
     uf_quality *q = &l->t->quality;
     int64_t n = 0, quiet = 0;
-    double all = 0, below = 0;
     for (int i = 0; i < LEVELS; i++) n += l->level[i];
     q->floor = -LEVELS / 2.;
     for (int i = LEVELS - 1; i >= 0; i--)
@@ -241,10 +219,8 @@ static void sum_up_levels(listener *l) {
         }
     q->level = 10 * log10(l->all_energy / (double)(l->t->n_low ? l->t->n_low : 1) + 1e-12);
     q->peak = 20 * log10(l->peak + 1e-6);
-    for (int k = 1; k <= ROLL_FFT / 2; k++) all += l->power[k];
-    int k = 0;
-    while (k < ROLL_FFT / 2 && below < .95 * all) below += l->power[++k];
-    q->rolloff = (double)k * l->t->rate / ROLL_FFT;
+    q->rolloff = uf_rolloff_below(l->rolloff, .95);
+    q->band = uf_rolloff_hertz(l->rolloff);
 }
 
 /* ---- all of it ------------------------------------------------------------------------------------------------------------- */
@@ -285,7 +261,7 @@ static int take_piece(listener *l, float *const *x, int n) {
     judge_channels(l);
     uf_take_mono(l->t, x, n, l->mono);
     UF_TRY(look_for_drops(l, l->mono, n));
-    look_for_rolloff(l, l->mono, n);
+    UF_TRY(uf_rolloff_push(l->rolloff, (const float *const *)&l->mono, n));
     l->t->n += n;
     UF_TRY(uf_drift_push(l->down, (const float *const *)&l->mono, n));
     return drain(l);
@@ -310,7 +286,7 @@ static int listener_open(listener *l, const char *folder) {
     l->cross = uf_alloc(l->ctx, (size_t)t->channels, sizeof(double));
     t->gain = uf_alloc(l->ctx, (size_t)t->channels, sizeof(float));
     if (!l->energy || !l->cross || !t->gain) return UF_ENOMEM;
-    if (!uf_fft_open(&l->roll, ROLL_FFT)) return uf_fail(l->ctx, UF_ENOMEM, "out of memory for spectra");
+    UF_TRY(uf_rolloff_open(&l->rolloff, l->ctx, t->rate, 1));
     UF_TRY(uf_envelope_open(&l->envelope, l->ctx));
     if (!(t->low = uf_nameless_file(l->ctx, folder))) return UF_EIO;
     return uf_drift_open(&l->down, l->ctx, &(uf_drift_options){ .channels = 1, .from_rate = t->rate, .to_rate = UF_MERGE_RATE, .clock = &same_clock, .half = 16 });
@@ -364,7 +340,7 @@ int uf_take_listen(uf_take *t, uf_ctx *ctx, const char *folder, const uf_merge_w
     if (err == UF_OK) err = run(l, r, watch);
     uf_sound_reader_close(&r);
     uf_drift_close(&l->down);
-    uf_fft_close(&l->roll);
+    uf_rolloff_close(&l->rolloff);
     uf_envelope_close(&l->envelope);
     free(l->energy);
     free(l->cross);

@@ -26,6 +26,7 @@ typedef struct uf_span { int64_t from, to; } uf_span; /* samples of a recording;
 typedef struct uf_quality {
     double level, floor, peak; /* RMS of all; what a tenth of the time stays below; highest sample */
     double rolloff;            /* Hz, below which 95 % of the energy lies */
+    double band;               /* Hz, where a filter or codec has cut the sound off; half the rate: nowhere */
     int n_clipped;             /* runs of three samples and more at full scale, or at the recording's own highest value */
     double clipped_at;         /* that value, of full scale; 1 where nothing is clipped */
     int n_dead, n_flipped;     /* channels without sound; channels that are another's negative */

@@ -9,8 +9,8 @@ static double rounded(double x, double unit) { return isfinite(x) ? round(x / un
 
 static json_t *quality(const uf_take *t) {
     const uf_quality *q = &t->quality;
-    return json_pack("{s:f,s:f,s:f,s:f,s:i,s:i,s:i,s:i,s:f}", "level_db", rounded(q->level, .1), "noise_floor_db", rounded(q->floor, .1), "peak_db",
-                     rounded(q->peak, .1), "rolloff_hz", rounded(q->rolloff, 1), "clipped_runs", q->n_clipped, "dead_channels", q->n_dead, "inverted_channels",
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:i,s:i,s:i,s:i,s:f}", "level_db", rounded(q->level, .1), "noise_floor_db", rounded(q->floor, .1), "peak_db",
+                     rounded(q->peak, .1), "rolloff_hz", rounded(q->rolloff, 1), "band_hz", rounded(q->band, 1), "clipped_runs", q->n_clipped, "dead_channels", q->n_dead, "inverted_channels",
                      q->n_flipped, "dropouts", q->n_drops, "dropped_seconds", rounded(q->dropped, 1e-3));
 }
 

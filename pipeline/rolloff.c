@@ -85,3 +85,11 @@ double uf_rolloff_hertz(const uf_rolloff *r) {
         if (level(r, b - 1, b + 2) > below - DOWN) return fmin((b + 1) * bin, edge);
     return edge;
 }
+
+double uf_rolloff_below(const uf_rolloff *r, double share) {
+    double all = 0, below = 0;
+    int k = 0;
+    for (int i = 1; i <= r->n / 2; i++) all += r->power[i];
+    while (k < r->n / 2 && below < share * all) below += r->power[++k];
+    return (double)k * r->rate / r->n;
+}
