@@ -287,7 +287,7 @@ static int beam_open(uf_beam *b) {
     free(weights);
     UF_TRY(err);
     UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->ears,
-                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .keep_room = o->keep_room, .room = b->room.n ? &b->room : NULL,
+                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .band = o->band, .keep_room = o->keep_room, .room = b->room.n ? &b->room : NULL,
                                                         .least = o->most > 0 ? pow(10, -o->most / 20) : 0, .most = CHUNK + UNIT }));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->down, o->n_mics, o->rate, RATE, PRECISION));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->up, is_wide(b) ? o->n_mics + 1 : 1, RATE, o->rate, PRECISION));

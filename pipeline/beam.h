@@ -9,6 +9,7 @@ typedef struct uf_beam_options {
     const char *weights, *weights_dir; /* of `speech`; NULL as in voice.h */
     int n_mics, rate;                  /* rate: of all channels, Hz */
     int reference;                     /* microphone that decides timbre and level; -1: `home` does, but where another hears a voice far better */
+    const double *band;                /* Hz, up to where each microphone has sound (n_mics); NULL: all of them have it everywhere */
     int home;                          /* as of uf_reference_best(); -1: the first that hears a voice well */
     bool keep_room;                    /* no dereverberation; the network takes noise alone, if the weights have learnt that, else nothing */
     bool mix_only;                     /* music: match and mix, no masks */

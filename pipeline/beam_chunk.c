@@ -27,6 +27,7 @@ struct uf_beam_chunk {
     double *hop;       /* frames: scratch of compare() */
     double loud;       /* root mean square of the voice at `home`, when that last decided */
     float *share;      /* (frames, mics): how much of the result each has brought */
+    int band[64];      /* bins of each microphone */
     double gain;       /* of the result: when another reference takes over, the voice stays as loud as it was */
     int frames, reference, home; /* home: the reference unless something is wrong with it; -1: nobody yet */
 };
@@ -146,15 +147,27 @@ static void choose(uf_beam_chunk *c) {
         c->gain = fmin(fmax(c->loud / loud, .25), 4);
 }
 
+/* How much microphone m has to say about each bin: by how well it hears the voice, among those whose band reaches there. */
+static void say(const uf_beam_chunk *c, int m, float *share) {
+    for (int b = 0; b < BINS; b++) {
+        double all = 1e-30, able = 0;
+        for (int k = 0; k < c->o.n_mics; k++) {
+            all += c->quality[k];
+            able += b < c->band[k] ? c->quality[k] : 0;
+        }
+        share[b] = (float)(able <= 0 ? c->quality[m] / all : b < c->band[m] ? c->quality[m] / able : 0);
+    }
+}
+
 /* Power and share of the voice from what the network hears at each microphone, the better ones first; brought to the reference's level. */
 static void look(uf_beam_chunk *c) {
     size_t all = (size_t)BINS * (size_t)c->frames;
-    double loud[64], sum = 0, reference = 1e-12;
+    double loud[64], reference = 1e-12;
+    float share[BINS];
     memset(c->power, 0, all * sizeof(*c->power));
     memset(c->mask, 0, all * sizeof(*c->mask));
     for (int m = 0; m < c->o.n_mics; m++) {
         loud[m] = pow(level(voice_of(c, m), c->frames * HOP), 2) + 1e-18;
-        sum += c->quality[m];
     }
     reference = loud[c->reference];
     if (reference < 1e-15)
@@ -162,8 +175,9 @@ static void look(uf_beam_chunk *c) {
     for (int m = 0; m < c->o.n_mics; m++) {
         if (c->quality[m] <= 0) continue;
         analyse(c, voice_of(c, m), c->two, 2 * (size_t)c->frames);
+        say(c, m, share);
         uf_beam_look(c->spectrum + (size_t)(2 * m) * (size_t)c->frames, (size_t)(2 * c->o.n_mics) * (size_t)c->frames, c->two, c->frames,
-                     (float)(c->quality[m] / sum), (float)(reference / loud[m]), c->power, c->mask);
+                     share, (float)(reference / loud[m]), c->power, c->mask);
     }
     analyse(c, voice_of(c, c->reference), c->two, 2 * (size_t)c->frames);
 }
@@ -229,7 +243,8 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
     choose(c);
     look(c);
     uf_beam_filter_job job = {.spectrum = c->spectrum, .power = c->power, .mask = c->mask, .voice = c->two, .present = c->present, .quality = c->quality, .both = c->both, .frames = c->frames, .reference = c->reference, .from = from, .to = to};
-    float *beam = voice_of(c, c->o.n_mics);
+    float *beam = voice_of(c, c->o.n_mics), all[BINS];
+    for (int b = 0; b < BINS; b++) all[b] = 1;
     for (int round = 0; round < ROUNDS; round++) {
         job.learn = round == ROUNDS - 1;
         job.share = job.learn ? c->share : NULL;
@@ -240,7 +255,7 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
         analyse(c, y, c->two, 2 * (size_t)c->frames);
         memset(c->power, 0, (size_t)BINS * (size_t)c->frames * sizeof(float));
         memset(c->mask, 0, (size_t)BINS * (size_t)c->frames * sizeof(float));
-        uf_beam_look(c->one, 2 * (size_t)c->frames, c->two, c->frames, 1, 1, c->power, c->mask);
+        uf_beam_look(c->one, 2 * (size_t)c->frames, c->two, c->frames, all, 1, c->power, c->mask);
     }
     UF_TRY(end_room(c, x[c->reference], beam, y));
     for (int i = 0; i < n; i++) y[i] *= (float)c->gain;
@@ -272,9 +287,10 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_ears *ears, co
     c->hop = uf_alloc(ctx, frames, sizeof(double));
     c->share = uf_alloc(ctx, frames * mics, sizeof(float));
     c->gain = 1;
+    for (int m = 0; m < o->n_mics; m++) c->band[m] = o->band ? uf_beam_band(o->band[m]) : BINS;
     c->home = o->reference >= 0 ? o->reference : o->home;
     int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->both && c->hop && c->share
-                  ? uf_beam_filter_open(&c->filter, ctx, &(uf_beam_filter_options){.n_mics = o->n_mics, .frames = (int)frames, .keep_room = o->keep_room})
+                  ? uf_beam_filter_open(&c->filter, ctx, &(uf_beam_filter_options){.n_mics = o->n_mics, .frames = (int)frames, .keep_room = o->keep_room, .band = o->band})
                   : uf_fail(ctx, UF_ENOMEM, "out of memory for %d microphones; merge fewer", o->n_mics);
     if (err < 0) uf_beam_chunk_close(&c);
     else *out = c;

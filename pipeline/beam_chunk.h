@@ -8,6 +8,7 @@ enum { UF_BEAM_FFT = 1024, UF_BEAM_HOP = 256, UF_BEAM_BINS = UF_BEAM_FFT / 2 + 1
 
 typedef struct uf_beam_chunk_options {
     int n_mics, reference, home; /* as in uf_beam_options */
+    const double *band;          /* as there; needed until it is open */
     bool keep_room;
     uf_voice_ears *room;   /* keep_room: what takes noise alone; borrowed; NULL: noise that the filter leaves stays */
     double least;          /* amplitude that noise keeps */

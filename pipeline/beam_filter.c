@@ -43,16 +43,22 @@ struct uf_beam_filter {
     crew crew[2];
     bool *spare;                /* (frames): the spare crew takes over */
     float *share;               /* (TOLD, frames, mics) */
+    int band[64];               /* bins of each microphone */
 };
 
-void uf_beam_look(const float *heard, size_t step, const float *voice, int frames, float share, float level, float *power, float *mask) {
+int uf_beam_band(double hertz) {
+    const double whole = 7500; /* changes of the rate end a little below the half, codecs too: nobody misses that */
+    return hertz >= whole ? BINS : (int)(fmax(hertz, 0) * UF_BEAM_FFT / 16000) + 1;
+}
+
+void uf_beam_look(const float *heard, size_t step, const float *voice, int frames, const float *share, float level, float *power, float *mask) {
     for (int b = 0; b < BINS; b++) {
         const float *x = heard + (size_t)b * step, *s = voice + (size_t)(2 * b) * (size_t)frames;
         float *p = power + (size_t)b * (size_t)frames, *m = mask + (size_t)b * (size_t)frames;
         for (int t = 0; t < frames; t++) {
             float re = x[t] - s[t], im = x[frames + t] - s[frames + t], v = s[t] * s[t] + s[frames + t] * s[frames + t];
-            p[t] += share * level * v;
-            m[t] += share * v / (v + re * re + im * im + 1e-12f);
+            p[t] += share[b] * level * v;
+            m[t] += share[b] * v / (v + re * re + im * im + 1e-12f);
         }
     }
 }
@@ -153,7 +159,7 @@ static void dry(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s
     }
     memcpy(s->wet, s->x, all * sizeof(*s->wet));
     uf_wpe(&o, s->weight, re, im, s->wpe);
-    float share = share_of(j, s->wet + (size_t)(2 * j->reference) * row, s->x + (size_t)(2 * j->reference) * row, b);
+    float share = b >= f->band[j->reference] ? 0 : share_of(j, s->wet + (size_t)(2 * j->reference) * row, s->x + (size_t)(2 * j->reference) * row, b);
     for (size_t i = 0; i < all; i++) s->x[i] = share * s->x[i] + (1 - share) * s->wet[i];
 }
 
@@ -201,12 +207,37 @@ static bool same_crew(const uf_beam_filter *f, int k) {
     return a->n_there[k] == b->n_there[k] && !memcmp(a->there + row, b->there + row, (size_t)a->n_there[k] * sizeof(*a->there));
 }
 
-/* The filter of crew c for block k. */
-static void solve(const uf_beam_filter *f, const scratch *s, int c, int k, uf_complex *w) {
+/* Covariances with a reference that is away tell its voice only as far as both were heard together, and would make it too quiet: the best
+ * that is there stands in, as loud as the reference was. */
+static void stand_in(const uf_beam_filter *f, const uf_beam_filter_job *j, const int *there, int n_there, int *reference, double *gain) {
+    int best = -1;
+    *reference = j->reference;
+    *gain = 1;
+    for (int i = 0; i < n_there; i++) {
+        if (there[i] == j->reference) return;
+        if (best < 0 || j->quality[there[i]] > j->quality[best]) best = there[i];
+    }
+    if (best < 0) return;
+    *reference = best;
+    double here = j->both[best * f->o.n_mics + j->reference], wanted = j->both[j->reference * f->o.n_mics + best];
+    if (here > 0 && wanted > 0) *gain = fmin(fmax(sqrt(wanted / here), .25), 4);
+}
+
+/* The filter of crew c for bin b in block k. Whose band has ended below is as good as away: so what a telephone has cut off comes from another. */
+static void solve(const uf_beam_filter *f, const uf_beam_filter_job *j, const scratch *s, int c, int b, int k, uf_complex *w) {
     const crew *who = &f->crew[c];
-    int n = f->o.n_mics, size = n * n;
-    uf_mvdr(n, s->speech + k * size, s->noise + k * size, who->n_there[k], who->there + k * n, who->reference[k], 1e-4, s->solve, w);
-    for (int m = 0; m < n; m++) w[m] *= who->gain[k];
+    int n = f->o.n_mics, size = n * n, here[64], n_here = 0, reference = who->reference[k], n_there = who->n_there[k];
+    const int *there = who->there + k * n;
+    double gain = who->gain[k];
+    for (int i = 0; i < n_there; i++)
+        if (b < f->band[there[i]]) here[n_here++] = there[i];
+    if (n_here && n_here < n_there) {
+        there = here;
+        n_there = n_here;
+        stand_in(f, j, here, n_here, &reference, &gain);
+    }
+    uf_mvdr(n, s->speech + k * size, s->noise + k * size, n_there, there, reference, 1e-4, s->solve, w);
+    for (int m = 0; m < n; m++) w[m] *= gain;
 }
 
 static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b, float *y) {
@@ -221,30 +252,13 @@ static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, 
         for (int c = USUAL; c <= SPARE; c++) {
             uf_complex *w = s->w[c] + k * n;
             if (c == SPARE && same_crew(f, k)) memcpy(w, s->w[USUAL] + k * n, (size_t)n * sizeof(*w));
-            else solve(f, s, c, k, w);
+            else solve(f, j, s, c, b, k, w);
         }
     apply(f, j, s, y);
     if (j->share && b >= FIRST && b <= LAST) tell_shares(f, j, s, f->share + (size_t)(b - FIRST) * (size_t)(j->frames * n));
 }
 
 /* ---- all of them ------------------------------------------------------------------------------------------------------------------ */
-
-/* Covariances with a reference that is away tell its voice only as far as both were heard together, and would make it too quiet: the best
- * that is there stands in, as loud as the reference was. */
-static void stand_in(const uf_beam_filter *f, crew *c, const uf_beam_filter_job *j, int k) {
-    const int *there = c->there + k * f->o.n_mics;
-    int best = -1;
-    c->reference[k] = j->reference;
-    c->gain[k] = 1;
-    for (int i = 0; i < c->n_there[k]; i++) {
-        if (there[i] == j->reference) return;
-        if (best < 0 || j->quality[there[i]] > j->quality[best]) best = there[i];
-    }
-    if (best < 0) return;
-    c->reference[k] = best;
-    double here = j->both[best * f->o.n_mics + j->reference], wanted = j->both[j->reference * f->o.n_mics + best];
-    if (here > 0 && wanted > 0) c->gain[k] = fmin(fmax(sqrt(wanted / here), .25), 4);
-}
 
 /* Frames of block k in which microphone m is there. */
 static int frames_there(const uf_beam_filter_job *j, int m, int k) {
@@ -274,7 +288,7 @@ static void call_up(const uf_beam_filter *f, crew *c, const uf_beam_filter_job *
         if (frames >= (spare ? (to - from + 1) * BLOCK : BLOCK * 3 / 4)) c->there[k * n + c->n_there[k]++] = m;
     }
     if (!c->n_there[k]) make_do(f, c, j, k);
-    stand_in(f, c, j, k);
+    stand_in(f, j, c->there + k * n, c->n_there[k], &c->reference[k], &c->gain[k]);
 }
 
 /* Does frame t miss one whose sound the filter of block k takes? */
@@ -345,6 +359,7 @@ int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_
     f->ctx = ctx;
     f->o = *o;
     f->n_threads = uf_ctx_threads(ctx);
+    for (int m = 0; m < o->n_mics; m++) f->band[m] = o->band ? uf_beam_band(o->band[m]) : BINS;
     f->scratch = uf_alloc(ctx, (size_t)f->n_threads, sizeof(*f->scratch));
     f->speech = uf_alloc(ctx, BINS * n * n, sizeof(uf_complex));
     f->noise = uf_alloc(ctx, BINS * n * n, sizeof(uf_complex));

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* dB: below the best one of a stretch at worst; one that is not there; a voice under which there is none. */
-static const double far = -20, away = -6, voiceless = -25;
+/* dB: below the best one of a stretch at worst; one that is not there; a voice under which there is none; an octave that is missing. */
+static const double far = -20, away = -6, voiceless = -25, octave = -6;
 
 struct uf_reference {
     uf_ctx *ctx;
@@ -18,9 +18,17 @@ struct uf_reference {
     uf_voice_ears ears;
     float *out, **voice; /* n_mics stretches of the voice */
     double *score, *db; /* n_mics: sum over the stretches; of this one */
+    double *narrow;     /* n_mics: dB, for the band */
 };
 
-int uf_reference_open(uf_reference **out, uf_ctx *ctx, int n_mics, const char *weights, const char *weights_dir, bool float32) {
+/* Of what the network hears. */
+static void judge_bands(uf_reference *r, const double *band) {
+    double widest = 0;
+    for (int m = 0; m < r->n_mics; m++) widest = fmin(fmax(widest, band[m]), UF_REFERENCE_RATE / 2.);
+    for (int m = 0; m < r->n_mics; m++) r->narrow[m] = octave * log2(fmax(widest / fmax(band[m], 1), 1));
+}
+
+int uf_reference_open(uf_reference **out, uf_ctx *ctx, int n_mics, const char *weights, const char *weights_dir, bool float32, const double *band) {
     char *path = NULL;
     uf_reference *r = uf_alloc(ctx, 1, sizeof *r);
     if (!r) return UF_ENOMEM;
@@ -29,7 +37,9 @@ int uf_reference_open(uf_reference **out, uf_ctx *ctx, int n_mics, const char *w
     r->voice = uf_alloc(ctx, (size_t)n_mics, sizeof *r->voice);
     r->score = uf_alloc(ctx, (size_t)n_mics, sizeof *r->score);
     r->db = uf_alloc(ctx, (size_t)n_mics, sizeof *r->db);
-    int err = r->out && r->voice && r->score && r->db ? uf_weights_choose(ctx, weights, uf_model_speech.file, weights_dir, &path) : UF_ENOMEM;
+    r->narrow = uf_alloc(ctx, (size_t)n_mics, sizeof *r->narrow);
+    if (band && r->narrow) judge_bands(r, band);
+    int err = r->out && r->voice && r->score && r->db && r->narrow ? uf_weights_choose(ctx, weights, uf_model_speech.file, weights_dir, &path) : UF_ENOMEM;
     for (int m = 0; err == UF_OK && m < n_mics; m++) r->voice[m] = r->out + (size_t)m * UF_REFERENCE_STRETCH;
     if (err == UF_OK) err = uf_voice_ears_open(&r->ears, ctx, path, n_mics, float32, false);
     free(path);
@@ -46,6 +56,7 @@ void uf_reference_close(uf_reference **pr) {
     free(r->voice);
     free(r->score);
     free(r->db);
+    free(r->narrow);
     free(r);
     *pr = NULL;
 }
@@ -73,9 +84,12 @@ int uf_reference_hear(uf_reference *r, const float *const *x, const double *ther
 }
 
 int uf_reference_best(const uf_reference *r) {
-    int best = r->n_heard ? 0 : -1;
-    for (int m = 1; m < r->n_mics && best >= 0; m++)
-        if (r->score[m] > r->score[best]) best = m;
+    double most = -INFINITY;
+    int best = -1;
+    for (int m = 0; m < r->n_mics && r->n_heard; m++) {
+        double score = r->score[m] / r->n_heard + r->narrow[m];
+        if (score > most) most = score, best = m;
+    }
     return best;
 }
 
@@ -106,7 +120,9 @@ static int stretch_of(uf_ctx *ctx, const uf_take *t, double at, float **to, doub
 
 int uf_reference_of_takes(uf_ctx *ctx, const uf_take *const *take, int n, double from, double seconds, const uf_merge_options *o, const char *weights_dir, int *best) {
     uf_reference *r = NULL;
-    UF_TRY(uf_reference_open(&r, ctx, n, o->weights, weights_dir, o->float32));
+    double band[UF_MERGE_MOST];
+    for (int i = 0; i < n; i++) band[i] = take[i]->quality.band;
+    UF_TRY(uf_reference_open(&r, ctx, n, o->weights, weights_dir, o->float32, band));
     int stretches = (int)fmin(fmax(seconds / SECONDS, 1), MOST_STRETCHES), err = UF_OK;
     for (int k = 0; k < stretches && err == UF_OK; k++) { /* each in the middle of its share */
         double at = from + seconds * (k + .5) / stretches - SECONDS / 2.;

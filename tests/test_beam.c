@@ -1,9 +1,11 @@
 /* Beams: the algebra, the late room, and the stream: lengths, places, pieces, microphones that are silent, wild or gone. */
 #include "beam.h"
+#include "fft.h"
 #include "models.h"
 #include "mvdr.h"
 #include "reference.h"
 #include "sound_measure.h"
+#include "sound_reader.h"
 #include "voice.h"
 #include "voice_ears.h"
 
@@ -468,7 +470,7 @@ static void test_reference(void **state) {
     float *x[3];
     uf_reference *r = NULL;
     for (int m = 0; m < 3; m++) x[m] = sound(N);
-    assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false), UF_OK);
+    assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false, NULL), UF_OK);
     assert_int_equal(uf_reference_best(r), -1);
     for (int k = 0; k < UF_LEN(noise); k++) {
         const float *in[3];
@@ -481,12 +483,66 @@ static void test_reference(void **state) {
     }
     assert_int_equal(uf_reference_best(r), 1);
     uf_reference_close(&r);
-    assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false), UF_OK);
+    assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false, NULL), UF_OK);
     for (int m = 0; m < 3; m++) memset(x[m], 0, N * sizeof *x[m]);
     assert_int_equal(uf_reference_hear(r, (const float *const *)x, NULL), UF_OK);
     assert_int_equal(uf_reference_best(r), -1); /* silence decides nothing */
     uf_reference_close(&r);
+    for (int m = 0; m < 3; m++)
+        for (int i = 0; i < N; i++) x[m][i] = speak(i / 16000.) + .02f * (float)(m + 1) * uf_gaussian(2, (uint64_t)m, (uint64_t)i);
+    for (int narrow = 0; narrow < 2; narrow++) { /* a telephone's recording, though it hears the voice a little better */
+        assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false, narrow ? (double[]){3400, 20000, 8000} : NULL), UF_OK);
+        assert_int_equal(uf_reference_hear(r, (const float *const *)x, NULL), UF_OK);
+        assert_int_equal(uf_reference_best(r), narrow);
+        uf_reference_close(&r);
+    }
     for (int m = 0; m < 3; m++) free(x[m]);
+    uf_ctx_close(&ctx);
+}
+
+/* Energy from 2.2 to 3.3 kHz, at 16 kHz. */
+static double above_band(const float *x, int n) {
+    enum { SIZE = 1024 };
+    uf_fft f;
+    double sum = 0;
+    assert_true(uf_fft_open(&f, SIZE));
+    for (int at = 0; at + SIZE <= n; at += SIZE) {
+        for (int i = 0; i < SIZE; i++) f.time[i] = x[at + i] * (float)(.5 - .5 * cos(2 * M_PI * i / SIZE));
+        uf_fft_forward(&f);
+        for (int b = 2200 * SIZE / 16000; b < 3300 * SIZE / 16000; b++) sum += (double)f.bins[b][0] * (double)f.bins[b][0] + (double)f.bins[b][1] * (double)f.bins[b][1];
+    }
+    uf_fft_close(&f);
+    return sum;
+}
+
+/* The reference ends at 2 kHz: what is above comes from the other, as loud as if the reference had it. */
+static void test_band(void **state) {
+    (void)state;
+    enum { N = 80000 };
+    uf_ctx *ctx = open_ctx();
+    float *x[2] = {NULL, sound(N)}, *voice = sound(N), *y = sound(N);
+    uf_sound low = {0}, back = {0};
+    for (int i = 0; i < N; i++) {
+        voice[i] = speak(i / 16000.);
+        x[1][i] = .5f * voice[i] + .002f * uf_gaussian(5, 1, (uint64_t)i);
+    }
+    assert_int_equal(uf_sound_at_rate(ctx, &(uf_sound){voice, N, 16000}, 4000, &low), UF_OK);
+    assert_int_equal(uf_sound_at_rate(ctx, &low, 16000, &back), UF_OK);
+    x[0] = sound(N);
+    memcpy(x[0], back.x, (back.n < N ? back.n : N) * sizeof *back.x);
+    for (int i = 0; i < N; i++) x[0][i] += .0005f * uf_gaussian(5, 0, (uint64_t)i);
+    for (int told_so = 0; told_so < 2; told_so++) {
+        double want = above_band(voice, N), before = above_band(x[0], N);
+        beam(ctx, (uf_beam_options){.n_mics = 2, .rate = 16000, .reference = 0, .band = told_so ? (double[]){2000, 8000} : NULL}, 16000, x, y, N, NULL);
+        double is = 10 * log10(above_band(y, N) / want);
+        if (told_so ? !(is > -3 && is < 3) : !(is < -6)) fail_msg("%s its band: %.1f dB above it, %.1f in the reference", told_so ? "knowing" : "without", is, 10 * log10(before / want));
+    }
+    free(low.x);
+    free(back.x);
+    free(x[0]);
+    free(x[1]);
+    free(voice);
+    free(y);
     uf_ctx_close(&ctx);
 }
 
@@ -616,6 +672,7 @@ int main(void) {
         cmocka_unit_test(test_highs),
         cmocka_unit_test(test_reference),
         cmocka_unit_test(test_room_without_noise),
+        cmocka_unit_test(test_band),
         cmocka_unit_test(test_follows),
         cmocka_unit_test(test_reference_away),
         cmocka_unit_test(test_hole),

@@ -2,6 +2,7 @@
 #include "array_bench.h"
 
 #include "beam.h"
+#include "highs.h"
 #include "reference.h"
 #include "sound_measure.h"
 #include "sound_reader.h"
@@ -63,10 +64,19 @@ static int enhance(const bench *b, const float *x, float *y) {
     return err;
 }
 
+static int band_of(const bench *b, const float *x, double *hertz) {
+    uf_rolloff *r = NULL;
+    UF_TRY(uf_rolloff_open(&r, b->ctx, RATE, 1));
+    int err = uf_rolloff_push(r, &x, b->n);
+    *hertz = uf_rolloff_hertz(r);
+    uf_rolloff_close(&r);
+    return err;
+}
+
 /* As the first pass of a merge does, but of all stretches. */
-static int choose_home(const bench *b, int *home) {
+static int choose_home(const bench *b, const double *band, int *home) {
     uf_reference *r = NULL;
-    UF_TRY(uf_reference_open(&r, b->ctx, b->n_mics, NULL, UNFADE_WEIGHTS_DIR, false));
+    UF_TRY(uf_reference_open(&r, b->ctx, b->n_mics, NULL, UNFADE_WEIGHTS_DIR, false, band));
     int err = UF_OK;
     for (int at = 0; err == UF_OK && at + UF_REFERENCE_STRETCH <= b->n; at += UF_REFERENCE_STRETCH) {
         const float *x[UF_MOST_MICS];
@@ -81,11 +91,13 @@ static int choose_home(const bench *b, int *home) {
 static int merge(bench *b, float *y, int *reference) {
     uf_beam *m = NULL;
     float weight[UF_MOST_MICS];
+    double band[UF_MOST_MICS];
     const float *from[UF_MOST_MICS];
     double started = uf_now();
     int done = 0, home = -1;
-    UF_TRY(choose_home(b, &home));
-    int err = uf_beam_open(&m, b->ctx, &(uf_beam_options){.weights_dir = UNFADE_WEIGHTS_DIR, .n_mics = b->n_mics, .rate = RATE, .reference = -1, .home = home});
+    for (int i = 0; i < b->n_mics; i++) UF_TRY(band_of(b, b->x[i], &band[i]));
+    UF_TRY(choose_home(b, band, &home));
+    int err = uf_beam_open(&m, b->ctx, &(uf_beam_options){.weights_dir = UNFADE_WEIGHTS_DIR, .n_mics = b->n_mics, .rate = RATE, .reference = -1, .home = home, .band = band});
     for (int i = 0; i < b->n_mics; i++) weight[i] = 1;
     for (int at = 0; err == UF_OK && at <= b->n; at += BLOCK) {
         int some = b->n - at < BLOCK ? b->n - at : BLOCK;
