@@ -191,13 +191,13 @@ static void lead(uf_beam_chunk *c, int t, double alone) {
     for (int m = 0; sum > 0 && m < c->o.n_mics; m++) share[m] = (float)((1 - alone) * (double)share[m] + (m == c->reference ? alone : 0));
 }
 
-/* How much of the result is to be the reference alone, 0 to 1, by the network's ratios of voice to the rest in both. All of it, where the network thinks
- * less of the result: what comes out is never worse than that. Otherwise as much as two estimates of one voice with errors of their own are to be mixed
- * for the least error, if both keep a part of the noise, and the result is bent besides: where recorders change their levels, or codecs their
- * spectra, no filter of half a second fits. That counts where noise is little and microphones are few; at most the reference is one of n. */
+/* How much of the result is to be the reference alone, 0 to 1, by the network's ratios of voice to the rest in both. A little of it always: two
+ * estimates of one voice have errors of their own. All of it where the network thinks less of the result, as when another person begins to speak; but only
+ * as far as it hears a clear voice at the reference: of loud noise it takes much for voice, of that which is left in the result less. Found on merges of
+ * recordings that are held out. */
 static double share_of_one(double alone, double together, int n) {
-    double bent = .2 / n, error = 1 / together + bent; /* of the voice's power; found on whole merges of two and four */
-    return fmin(fmax(10 * log10(alone / together) + .5, error / (error + 1 / alone) / n), 1);
+    double clear = fmin(fmax(10 * log10(alone) / 3, 0), 1), less = fmin(fmax(10 * log10(alone / together) + .5, 0), 1);
+    return fmax(clear * less, .4 / n);
 }
 
 /* The reference alone takes a share of the result. Looked at over a second. */
