@@ -312,7 +312,7 @@ int uf_beam_open(uf_beam **out, uf_ctx *ctx, const uf_beam_options *o) {
     if (o->n_mics < 1 || o->n_mics > MOST || o->rate < 1000 || o->reference >= o->n_mics || o->home >= o->n_mics)
         err = uf_fail(ctx, UF_EUNSUPPORTED, "%d microphones with %d samples a second cannot be merged; up to %d can", o->n_mics, o->rate, MOST);
     else if (o->mix_only || (o->n_mics == 1 && o->keep_room)) /* alone and as it is: a mixture of one */
-        err = uf_beam_mix_open(&b->mix, ctx, o->n_mics, o->rate, o->reference, &b->share);
+        err = uf_beam_mix_open(&b->mix, ctx, o->n_mics, o->rate, o->reference, o->band, &b->share);
     else if (o->n_mics == 1)
         err = uf_voice_open(&b->voice, ctx, &(uf_voice_options){ .weights = o->weights, .weights_dir = o->weights_dir, .rate = o->rate, .channels = 1,
                                                                  .most = o->most, .wet = 1, .float32 = o->float32 });

@@ -24,6 +24,7 @@ struct uf_beam_mix {
     float *presence;                        /* (mics, FRAMES) */
     float *over;                            /* size: what is still added to */
     int64_t n_in, n_out, n_frames;
+    bool narrow[MOST];                      /* its band ends far below that of another */
     bool ended, begun;
 };
 
@@ -52,13 +53,15 @@ static void analyse(uf_beam_mix *x, int m, int t) {
     x->presence[m * FRAMES + t] = least;
 }
 
-/* The loudest that is there all the time: the nearest, as far as anybody can tell. */
+/* The loudest that is there all the time: the nearest, as far as anybody can tell. What a telephone has heard would cut off what the others have above
+ * its band. */
 static void choose(uf_beam_mix *x, int frames) {
     double most = -1;
     for (int m = 0; m < x->n_mics; m++) {
         double sum = 0;
         for (int t = 0; t < frames; t++)
             for (int b = 0; b < 2 * bins(x); b++) sum += (double)x->presence[m * FRAMES + t] * (double)frame_of(x, m, t)[b] * (double)frame_of(x, m, t)[b];
+        if (x->narrow[m]) sum *= 1e-3;
         if (sum > most) most = sum, x->reference = m;
     }
 }
@@ -216,7 +219,7 @@ int uf_beam_mix_pull(uf_beam_mix *x, float *y, int most) {
     return n;
 }
 
-int uf_beam_mix_open(uf_beam_mix **out, uf_ctx *ctx, int n_mics, int rate, int reference, uf_beam_share *share) {
+int uf_beam_mix_open(uf_beam_mix **out, uf_ctx *ctx, int n_mics, int rate, int reference, const double *band, uf_beam_share *share) {
     uf_beam_mix *x = uf_alloc(ctx, 1, sizeof *x);
     if (!x) return UF_ENOMEM;
     x->ctx = ctx;
@@ -224,6 +227,9 @@ int uf_beam_mix_open(uf_beam_mix **out, uf_ctx *ctx, int n_mics, int rate, int r
     x->rate = rate;
     x->share = share;
     x->fixed = reference >= 0;
+    double widest = 0;
+    for (int m = 0; band && m < n_mics; m++) widest = fmin(fmax(widest, band[m]), rate / 2.);
+    for (int m = 0; band && m < n_mics; m++) x->narrow[m] = band[m] < .75 * widest;
     x->reference = reference >= 0 ? reference : 0;
     x->hop = 16 * rate / 1000 / 2 * 2;
     if (x->hop < 16) x->hop = 16;

@@ -5,7 +5,8 @@
 #include "beam_share.h"
 
 typedef struct uf_beam_mix uf_beam_mix; /* as uf_beam, beam.h */
-int uf_beam_mix_open(uf_beam_mix **out, uf_ctx *ctx, int n_mics, int rate, int reference, uf_beam_share *share); /* share: borrowed */
+/* band: as in uf_beam_options; share: borrowed */
+int uf_beam_mix_open(uf_beam_mix **out, uf_ctx *ctx, int n_mics, int rate, int reference, const double *band, uf_beam_share *share);
 void uf_beam_mix_close(uf_beam_mix **x);
 int uf_beam_mix_push(uf_beam_mix *x, const float *const *in, const float *weight, int n);
 int uf_beam_mix_pull(uf_beam_mix *x, float *y, int most);

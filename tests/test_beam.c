@@ -591,6 +591,12 @@ static void test_mix(void **state) {
         all += want * want;
     }
     if (!(error[1] < .6 * error[0])) fail_msg("noise of %.1f dB became %.1f", 10 * log10(error[0] / all), 10 * log10(error[1] / all));
+    for (int telephone = 0; telephone < 2; telephone++) { /* the loudest decides; not a telephone, where others hear more */
+        for (int i = 0; i < N; i++) x[1][i] *= telephone ? 1 : 4;
+        uf_beam_options o = {.n_mics = 3, .rate = 48000, .reference = -1, .mix_only = true, .band = telephone ? (double[]){8000, 3500, 20000} : NULL};
+        int reference = beam(ctx, o, 4096, x, y, N, NULL);
+        assert_int_equal(reference == 1, !telephone);
+    }
     for (int m = 0; m < 3; m++) free(x[m]);
     free(y);
     uf_ctx_close(&ctx);
