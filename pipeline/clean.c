@@ -1,4 +1,5 @@
 /* Cleaning the sound of a recording or a film: read, network, write; everything else is copied. */
+#include "clipping.h"
 #include "declip.h"
 #include "highs.h"
 #include "sound_filter.h"
@@ -18,6 +19,7 @@ typedef struct job {
     uf_sound_filter *mend;
     uf_highs *highs;       /* behind it, or NULL */
     double rolloff;        /* of the recording, Hz; 0: not measured */
+    double *top;           /* a channel, where its peaks were cut off, of full scale; NULL: not measured */
     int rate;              /* of the result */
     uf_sound_filter *last; /* behind it: the meter of loudness in the first of two passes, a limiter in the second, or NULL */
     bool measuring;        /* nothing is written */
@@ -139,31 +141,56 @@ static int open_mend(job *j, int rate, int channels) {
     char list[64 * (HARMONICS + 2)];
     int at = 0;
     const uf_clean_options *o = j->o;
-    if (o->clips) UF_TRY(uf_declip_open(&j->declip, j->ctx, rate, channels, 1));
+    if (o->clips) UF_TRY(uf_declip_open(&j->declip, j->ctx, rate, channels, j->top));
     if (o->clicks) at += snprintf(list + at, sizeof(list) - (size_t)at, ",adeclick=m=s");
     for (int k = 1; o->hum > 0 && k <= HARMONICS && k * o->hum < .45 * rate; k++)
         at += snprintf(list + at, sizeof(list) - (size_t)at, ",bandreject=f=%g:t=h:w=%g", k * o->hum, 2. + .5 * k);
     return at ? uf_sound_filter_open(&j->mend, j->ctx, list + 1, rate, channels) : UF_OK;
 }
 
-/* Where the recording's band ends, at the rate of the result: a pass over it without the network. */
-static int measure_band(job *j) {
+static void tell_band(job *j, int rate, const uf_rolloff *r) {
+    j->rolloff = fmin(uf_rolloff_hertz(r), .97 * .5 * rate); /* changes of the rate end a little below the half */
+    bool adds = uf_highs_adds(&(uf_highs_options){ .rate_out = uf_highs_rate(rate), .rolloff = j->rolloff });
+    uf_log(j->ctx, UF_LOG_INFO, "the sound of '%s' goes up to %.1f kHz: %s", j->in, j->rolloff / 1000, adds ? "highs are added above" : "no highs are added");
+}
+
+/* A few runs of equal samples at the top are nothing that anybody hears. */
+static void tell_clipping(job *j, int channels, const uf_clipping *found) {
+    enum { FEW = 5 };
+    int most = 0;
+    double lowest = 1, at;
+    for (int c = 0; c < channels; c++) {
+        int n = uf_clipping_found(&found[c], &at);
+        j->top[c] = n > FEW ? at : 1;
+        lowest = fmin(lowest, j->top[c]);
+        most = n > most ? n : most;
+    }
+    if (lowest < 1) uf_log(j->ctx, UF_LOG_INFO, "peaks of '%s' were cut off, and made quieter after that: %.1f dB below full scale", j->in, -20 * log10(lowest));
+    else if (most <= FEW) uf_log(j->ctx, UF_LOG_INFO, "the peaks of '%s' were not cut off", j->in);
+}
+
+/* A pass over the recording without the network: where its band ends, and where its peaks were cut off. */
+static int look_over(job *j) {
     uf_rolloff *r = NULL;
+    uf_clipping *clipping = NULL;
     uf_sound_item item;
-    int err = uf_sound_reader_open(&j->reader, j->ctx, j->in);
-    if (err == UF_OK) err = uf_rolloff_open(&r, j->ctx, uf_sound_reader_rate(j->reader), uf_sound_reader_channels(j->reader));
+    UF_TRY(uf_sound_reader_open(&j->reader, j->ctx, j->in));
+    int rate = uf_sound_reader_rate(j->reader), channels = uf_sound_reader_channels(j->reader), err = uf_rolloff_open(&r, j->ctx, rate, channels);
+    clipping = uf_alloc(j->ctx, (size_t)channels, sizeof *clipping);
+    j->top = uf_alloc(j->ctx, (size_t)channels, sizeof *j->top);
+    if (!clipping || !j->top) err = UF_ENOMEM;
     while (err == UF_OK && (err = uf_sound_reader_next(j->reader, &item)) == UF_OK) {
         if (uf_ctx_cancelled(j->ctx)) err = uf_fail(j->ctx, UF_EINTR, "stopped; nothing was written");
         else if (!item.packet) err = uf_rolloff_push(r, (const float *const *)item.x, item.n);
+        for (int c = 0; err == UF_OK && !item.packet && c < channels; c++) uf_clipping_look(&clipping[c], item.x[c], item.n);
     }
     if (err == UF_EOF) {
-        int rate = uf_sound_reader_rate(j->reader);
-        j->rolloff = fmin(uf_rolloff_hertz(r), .97 * .5 * rate); /* changes of the rate end a little below the half */
-        bool adds = uf_highs_adds(&(uf_highs_options){ .rate_out = uf_highs_rate(rate), .rolloff = j->rolloff });
-        uf_log(j->ctx, UF_LOG_INFO, "the sound of '%s' goes up to %.1f kHz: %s", j->in, j->rolloff / 1000, adds ? "highs are added above" : "no highs are added");
+        if (j->o->highs) tell_band(j, rate, r);
+        if (j->o->clips) tell_clipping(j, channels, clipping);
         err = UF_OK;
     }
     uf_rolloff_close(&r);
+    free(clipping);
     uf_sound_reader_close(&j->reader);
     return err;
 }
@@ -231,7 +258,7 @@ static int start(job *j, const char *out, const char *weights_dir) {
         return uf_fail(j->ctx, UF_EINVAL, "wet is a share from 0 to 1, the attenuation a number of dB, hum a number of Hz, and loudness one of LUFS, "
                        "from -70 to 0");
     UF_TRY(uf_sound_writer_open(&j->writer, j->ctx, out, o->overwrite)); /* says at once what cannot be written */
-    if (o->highs) UF_TRY(measure_band(j));
+    if (o->highs || o->clips) UF_TRY(look_over(j));
     if (o->loudness < 0) UF_TRY(measure(j, weights_dir, &peak));
     close_sound(j);
     UF_TRY(open_sound(j, weights_dir));
@@ -247,6 +274,7 @@ int uf_sound_clean(uf_ctx *ctx, const char *in, const char *out, const uf_clean_
     int err = start(&j, out, weights_dir);
     if (err == UF_OK) err = run(&j);
     close_sound(&j);
+    free(j.top);
     uf_sound_writer_close(&j.writer);
     return err;
 }

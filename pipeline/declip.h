@@ -7,7 +7,7 @@
 /* libavfilter's adeclip (an autoregressive model of what is around: Janssen et al. 1986, doi:10.1109/TASSP.1986.1164824), held to what is known:
  * what was cut off lies farther out than where it was cut, and all else is as it is. Results may go beyond [-1,1]. */
 typedef struct uf_declip uf_declip;
-int uf_declip_open(uf_declip **out, uf_ctx *ctx, int rate, int channels, double top); /* top: where it was cut off, >0; full scale is 1 */
+int uf_declip_open(uf_declip **out, uf_ctx *ctx, int rate, int channels, const double *top); /* top: where each channel was cut off, >0; full scale is 1 */
 void uf_declip_close(uf_declip **d);
 /* n more samples of each channel; n 0: the sound has ended. */
 int uf_declip_push(uf_declip *d, const float *const *x, int n);

@@ -1,4 +1,5 @@
 /* The first pass over a recording: what it is worth, and the little that is kept of it. */
+#include "clipping.h"
 #include "highs.h"
 #include "merge.h"
 #include "sound_reader.h"
@@ -20,10 +21,7 @@ typedef struct listener {
     double *energy, *cross;  /* a channel; cross: with the first that sounds */
     float *mono;
     int room;
-    /* clipping, of the first channel; [1]: of what is below 0 */
-    float top[2], before;    /* farthest from 0 so far; the last sample */
-    int n_run, n_full, n_flat[2]; /* samples at the top in a row; such runs at full scale, and at the top as it is now */
-    bool leapt;              /* into the run */
+    uf_clipping clipping;    /* of the first channel */
     /* dropouts */
     int64_t silent;          /* samples of exact silence so far */
     float loudest;           /* of the mono sound so far */
@@ -81,37 +79,6 @@ static void measure_channels(listener *l, float *const *x, int n) {
         l->energy[c] += e;
         l->cross[c] += d;
     }
-}
-
-/* Three samples or more at full scale, or at whatever is farthest out in this recording: it was made quieter after it was cut off. A slow wave
- * is flat up there as well, but does not get there in a leap. */
-static void look_for_clipping(listener *l, const float *x, int n) {
-    for (int i = 0; i < n; i++) {
-        float v = isfinite(x[i]) ? x[i] : 0, size = fabsf(v);
-        int side = v < 0;
-        bool farther = size > 1.0001f * l->top[side];
-        if (farther) {
-            l->top[side] = size;
-            l->n_flat[side] = 0;
-        }
-        if (!(size >= .999f || (size > 0 && size >= .9999f * l->top[side]))) l->n_run = 0;
-        else if ((farther && size < .999f) || !l->n_run || l->before * v < 0) {
-            l->n_run = 1;
-            l->leapt = fabsf(v - l->before) > .01f * size + 2.5f / 32768; /* more than steps of 16 bit make */
-        } else if (++l->n_run == 3) {
-            l->n_full += size >= .999f;
-            l->n_flat[side] += l->leapt;
-        }
-        l->before = v;
-    }
-}
-
-static void sum_up_clipping(const listener *l) {
-    uf_quality *q = &l->t->quality;
-    int n_flat = l->n_flat[0] + l->n_flat[1];
-    double low = fmin((double)l->top[0], (double)l->top[1]), high = fmax((double)l->top[0], (double)l->top[1]);
-    q->n_clipped = n_flat > l->n_full ? n_flat : l->n_full;
-    q->clipped_at = n_flat <= l->n_full || high >= .999 ? 1 : low > .5 * high ? low : high;
 }
 
 void uf_take_mono(const uf_take *t, float *const *x, int n, float *y) {
@@ -257,7 +224,7 @@ static int take_piece(listener *l, float *const *x, int n) {
         l->room = n;
     }
     measure_channels(l, x, n);
-    look_for_clipping(l, x[0], n);
+    uf_clipping_look(&l->clipping, x[0], n);
     judge_channels(l);
     uf_take_mono(l->t, x, n, l->mono);
     UF_TRY(look_for_drops(l, l->mono, n));
@@ -321,7 +288,7 @@ static int run(listener *l, uf_sound_reader *r, const uf_merge_watch *watch) {
     l->t->start = uf_sound_reader_start(r);
     if (fflush(l->t->low) || hash_of(l->t) < 0) return uf_fail(l->ctx, UF_EIO, "no room for what is remembered of '%s' beside the result; make room there", l->t->path);
     sum_up_levels(l);
-    sum_up_clipping(l);
+    l->t->quality.n_clipped = uf_clipping_found(&l->clipping, &l->t->quality.clipped_at);
     UF_TRY(sum_up_drops(l));
     return uf_envelope_finish(l->envelope, &l->t->flux, &l->t->n_flux, &l->t->bands, &l->t->n_bands);
 }

@@ -25,6 +25,14 @@ struct uf_tracks {
     int64_t n_out;
 };
 
+static int open_declip(uf_tracks *all, track *k, const uf_take *t) {
+    double *top = uf_alloc(all->ctx, (size_t)t->channels, sizeof *top);
+    for (int c = 0; top && c < t->channels; c++) top[c] = t->quality.clipped_at;
+    int err = top ? uf_declip_open(&k->declip, all->ctx, t->rate, t->channels, top) : UF_ENOMEM;
+    free(top);
+    return err;
+}
+
 static int open_track(uf_tracks *all, track *k, const uf_take *t) {
     *k = (track){ .t = t, .channels = all->o.channels ? t->channels : 1 };
     size_t most = (size_t)all->o.most;
@@ -37,7 +45,7 @@ static int open_track(uf_tracks *all, track *k, const uf_take *t) {
     UF_TRY(uf_sound_reader_open(&k->reader, all->ctx, t->path));
     if (uf_sound_reader_rate(k->reader) != t->rate || uf_sound_reader_channels(k->reader) != t->channels)
         return uf_fail(all->ctx, UF_EDATA, "'%s' was changed meanwhile; let it rest and try again", t->path);
-    if (all->o.declip && uf_take_clips(t)) UF_TRY(uf_declip_open(&k->declip, all->ctx, t->rate, t->channels, t->quality.clipped_at));
+    if (all->o.declip && uf_take_clips(t)) UF_TRY(open_declip(all, k, t));
     return uf_drift_open(&k->drift, all->ctx, &(uf_drift_options){ .channels = k->channels, .from_rate = t->rate, .to_rate = all->o.rate,
                          .clock = &t->clock, .from = all->o.from });
 }

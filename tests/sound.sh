@@ -116,6 +116,12 @@ sdr() { "$unfade" score free.wav "$1" | awk 'NR == 2 {print $1}'; }
 ok "clipped peaks" "$(awk "BEGIN {print ($(sdr b.wav) > $(sdr cut.wav) + 3) ? \"anew\" : \"$(sdr cut.wav) $(sdr b.wav)\"}")" anew
 "$unfade" clean -q --overwrite --wet 0.001 --clips cut.wav c.wav 2>err
 ok "no room for them" "$(grep -c "samples were cut off; --loudness" err)" 1
+# The same made quieter by 8 dB after that, as the left channel of two; the right one was never cut off, and is as loud.
+make -i cut.wav -i free.wav -filter_complex "[0]volume=0.4[a];[a][1]join=channel_layout=stereo" -c:a pcm_f32le two.wav
+clean --wet 0.001 --clips two.wav b.wav
+for side in 0 1; do make -i b.wav -af "pan=mono|c0=c$side" -c:a pcm_f32le side$side.wav; done
+ok "clipped peaks, quieter" "$(awk "BEGIN {print ($(sdr side0.wav) > $(sdr cut.wav) + 3) ? \"anew\" : \"$(sdr cut.wav) $(sdr side0.wav)\"}")" anew
+ok "the other channel" "$(awk "BEGIN {print ($(sdr side1.wav) > 60) ? \"left alone\" : $(sdr side1.wav)}")" "left alone"
 
 # Highs where there are none, at a rate that holds them; a recording that has them stays to the bit.
 make -f lavfi -i "$voice:s=8000:d=3" phone.wav

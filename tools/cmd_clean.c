@@ -11,7 +11,7 @@ static const struct argp_option options[] = {
     {"wet", WET, "X", 0, "Share of the cleaned sound in the result, above 0 to 1; the rest is the recording (default 1)", 0},
     {"hum", HUM, "HZ", 0, "First take out the mains' hum: 50 or 60 Hz, and its harmonics", 0},
     {"clicks", CLICKS, 0, 0, "First bridge clicks and crackle, as of records", 0},
-    {"clips", CLIPS, 0, 0, "First mend peaks that were cut off", 0},
+    {"clips", CLIPS, 0, 0, "First mend peaks that were cut off, at full scale or, if it was made quieter after that, below", 0},
     {"highs", HIGHS, 0, 0, "Make up the highs that a telephone, a messenger or an old recorder has cut off; a recording of less than 32,000 samples a second "
      "becomes one of 48,000 (without cue points). Nothing happens where there are highs", 0},
     {"loudness", LOUDNESS, "LUFS", 0, "Bring the result to this loudness, -40 to -5, peaks under -1 dB: -16 is usual for podcasts, -23 for broadcasting (default: as it comes)", 0},
