@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* dB: below the best one of a stretch at worst; one that is not there; a voice under which there is none; an octave that is missing. */
-static const double far = -20, away = -6, voiceless = -25, octave = -6;
+static const double far = -20, away = -6, voiceless = -25, octave = -1;
 
 struct uf_reference {
     uf_ctx *ctx;
@@ -18,7 +18,7 @@ struct uf_reference {
     uf_voice_ears ears;
     float *out, **voice; /* n_mics stretches of the voice */
     double *score, *db; /* n_mics: sum over the stretches; of this one */
-    double *narrow;     /* n_mics: dB, for the band */
+    double *narrow;     /* n_mics: dB, for the band: little, as others give the highs */
 };
 
 /* Of what the network hears. */
