@@ -166,9 +166,7 @@ static void look(uf_beam_chunk *c) {
     float share[BINS];
     memset(c->power, 0, all * sizeof(*c->power));
     memset(c->mask, 0, all * sizeof(*c->mask));
-    for (int m = 0; m < c->o.n_mics; m++) {
-        loud[m] = pow(level(voice_of(c, m), c->frames * HOP), 2) + 1e-18;
-    }
+    for (int m = 0; m < c->o.n_mics; m++) loud[m] = pow(level(voice_of(c, m), c->frames * HOP), 2) + 1e-18;
     reference = loud[c->reference];
     if (reference < 1e-15)
         for (int m = 0; m < c->o.n_mics; m++) reference = fmax(reference, loud[m]);
@@ -242,7 +240,7 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
     compare(c);
     choose(c);
     look(c);
-    uf_beam_filter_job job = {.spectrum = c->spectrum, .power = c->power, .mask = c->mask, .voice = c->two, .present = c->present, .quality = c->quality, .both = c->both, .frames = c->frames, .reference = c->reference, .from = from, .to = to};
+    uf_beam_filter_job job = {.spectrum = c->spectrum, .power = c->power, .mask = c->mask, .voice = c->two, .present = c->present, .band = c->band, .quality = c->quality, .both = c->both, .frames = c->frames, .reference = c->reference, .from = from, .to = to};
     float *beam = voice_of(c, c->o.n_mics), all[BINS];
     for (int b = 0; b < BINS; b++) all[b] = 1;
     for (int round = 0; round < ROUNDS; round++) {
@@ -290,7 +288,7 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_ears *ears, co
     for (int m = 0; m < o->n_mics; m++) c->band[m] = o->band ? uf_beam_band(o->band[m]) : BINS;
     c->home = o->reference >= 0 ? o->reference : o->home;
     int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->both && c->hop && c->share
-                  ? uf_beam_filter_open(&c->filter, ctx, &(uf_beam_filter_options){.n_mics = o->n_mics, .frames = (int)frames, .keep_room = o->keep_room, .band = o->band})
+                  ? uf_beam_filter_open(&c->filter, ctx, &(uf_beam_filter_options){.n_mics = o->n_mics, .frames = (int)frames, .keep_room = o->keep_room})
                   : uf_fail(ctx, UF_ENOMEM, "out of memory for %d microphones; merge fewer", o->n_mics);
     if (err < 0) uf_beam_chunk_close(&c);
     else *out = c;

@@ -43,7 +43,6 @@ struct uf_beam_filter {
     crew crew[2];
     bool *spare;                /* (frames): the spare crew takes over */
     float *share;               /* (TOLD, frames, mics) */
-    int band[64];               /* bins of each microphone */
 };
 
 int uf_beam_band(double hertz) {
@@ -159,7 +158,7 @@ static void dry(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s
     }
     memcpy(s->wet, s->x, all * sizeof(*s->wet));
     uf_wpe(&o, s->weight, re, im, s->wpe);
-    float share = b >= f->band[j->reference] ? 0 : share_of(j, s->wet + (size_t)(2 * j->reference) * row, s->x + (size_t)(2 * j->reference) * row, b);
+    float share = b >= j->band[j->reference] ? 0 : share_of(j, s->wet + (size_t)(2 * j->reference) * row, s->x + (size_t)(2 * j->reference) * row, b);
     for (size_t i = 0; i < all; i++) s->x[i] = share * s->x[i] + (1 - share) * s->wet[i];
 }
 
@@ -230,7 +229,7 @@ static void solve(const uf_beam_filter *f, const uf_beam_filter_job *j, const sc
     const int *there = who->there + k * n;
     double gain = who->gain[k];
     for (int i = 0; i < n_there; i++)
-        if (b < f->band[there[i]]) here[n_here++] = there[i];
+        if (b < j->band[there[i]]) here[n_here++] = there[i];
     if (n_here && n_here < n_there) {
         there = here;
         n_there = n_here;
@@ -359,7 +358,6 @@ int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_
     f->ctx = ctx;
     f->o = *o;
     f->n_threads = uf_ctx_threads(ctx);
-    for (int m = 0; m < o->n_mics; m++) f->band[m] = o->band ? uf_beam_band(o->band[m]) : BINS;
     f->scratch = uf_alloc(ctx, (size_t)f->n_threads, sizeof(*f->scratch));
     f->speech = uf_alloc(ctx, BINS * n * n, sizeof(uf_complex));
     f->noise = uf_alloc(ctx, BINS * n * n, sizeof(uf_complex));

@@ -13,7 +13,6 @@ void uf_beam_look(const float *heard, size_t step, const float *voice, int frame
 typedef struct uf_beam_filter_options {
     int n_mics, frames; /* frames: at most */
     bool keep_room;
-    const double *band; /* as in uf_beam_options; needed until it is open */
 } uf_beam_filter_options;
 typedef struct uf_beam_filter uf_beam_filter;
 int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_options *o);
@@ -23,6 +22,7 @@ typedef struct uf_beam_filter_job {
     const float *power, *mask; /* (BINS, frames) */
     const float *voice;        /* (BINS, 2, frames): what the network takes for the voice at the reference */
     const bool *present;       /* (mics, frames) */
+    const int *band;           /* (mics): bins in which each has sound, of uf_beam_band() */
     const double *quality;     /* (mics): how well each hears the voice, power */
     const double *both;        /* (mics, mics): power of the voice at the first while the second was there too; 0: never yet */
     int frames, reference;     /* frames: a multiple of UF_BEAM_BLOCK. Where the reference is away, or its band has ended, the best of

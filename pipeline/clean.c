@@ -181,8 +181,8 @@ static int look_over(job *j) {
     if (!clipping || !j->top) err = UF_ENOMEM;
     while (err == UF_OK && (err = uf_sound_reader_next(j->reader, &item)) == UF_OK) {
         if (uf_ctx_cancelled(j->ctx)) err = uf_fail(j->ctx, UF_EINTR, "stopped; nothing was written");
-        else if (!item.packet) err = uf_rolloff_push(r, (const float *const *)item.x, item.n);
-        for (int c = 0; err == UF_OK && !item.packet && c < channels; c++) uf_clipping_look(&clipping[c], item.x[c], item.n);
+        else if (!item.packet && j->o->highs) err = uf_rolloff_push(r, (const float *const *)item.x, item.n);
+        for (int c = 0; err == UF_OK && !item.packet && j->o->clips && c < channels; c++) uf_clipping_look(&clipping[c], item.x[c], item.n);
     }
     if (err == UF_EOF) {
         if (j->o->highs) tell_band(j, rate, r);

@@ -306,9 +306,10 @@ static int run(job *j) {
 static int open_beam(job *j) {
     int reference = -1, home = -1;
     double band[UF_MERGE_MOST];
-    for (int i = 0; i < j->n_placed; i++) band[i] = j->placed[i]->quality.band;
-    for (int i = 0; i < j->n_placed; i++)
+    for (int i = 0; i < j->n_placed; i++) {
+        band[i] = j->placed[i]->quality.band;
         if (j->reference >= 0 && j->placed[i] == j->take + j->reference) reference = i;
+    }
     if (reference < 0 && !j->o->music)
         UF_TRY(uf_reference_of_takes(j->ctx, j->placed, j->n_placed, j->from, (double)j->length / j->rate, j->o, j->weights_dir, &home));
     UF_TRY(uf_beam_open(&j->beam, j->ctx, &(uf_beam_options){ .weights = j->o->weights, .weights_dir = j->weights_dir, .n_mics = j->n_placed, .rate = j->rate,
