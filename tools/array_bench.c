@@ -1,9 +1,7 @@
 /* The merge's benchmark: simulated scenes, aligned by the truth, through everybody's method; or as they are, through all of a merge. */
 #include "array_bench.h"
 
-#include "beam.h"
-#include "highs.h"
-#include "reference.h"
+#include "array_aligned.h"
 #include "sound_measure.h"
 #include "sound_reader.h"
 #include "voice.h"
@@ -11,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RATE = 16000, BLOCK = 16000 };
+enum { RATE = UF_ALIGNED_RATE };
 
 #define METHODS(X) X(best) X(enhanced) X(sum) X(blind) X(beamformit) X(ours)
 enum {
@@ -31,7 +29,8 @@ typedef struct bench {
     const uf_bench_options *o;
     uf_mixer mixer;
     int n, n_mics;
-    float *x[UF_MOST_MICS], *early[UF_MOST_MICS], *y;
+    uf_aligned scene; /* of one scene after another */
+    float *y;
     double seconds; /* that ours took */
 } bench;
 
@@ -64,102 +63,27 @@ static int enhance(const bench *b, const float *x, float *y) {
     return err;
 }
 
-static int band_of(const bench *b, const float *x, double *hertz) {
-    uf_rolloff *r = NULL;
-    UF_TRY(uf_rolloff_open(&r, b->ctx, RATE, 1));
-    int err = uf_rolloff_push(r, &x, b->n);
-    *hertz = uf_rolloff_hertz(r);
-    uf_rolloff_close(&r);
-    return err;
-}
-
-/* As the first pass of a merge does, but of all stretches. */
-static int choose_home(const bench *b, const double *band, int *home) {
-    uf_reference *r = NULL;
-    UF_TRY(uf_reference_open(&r, b->ctx, b->n_mics, NULL, UNFADE_WEIGHTS_DIR, false, band));
-    int err = UF_OK;
-    for (int at = 0; err == UF_OK && at + UF_REFERENCE_STRETCH <= b->n; at += UF_REFERENCE_STRETCH) {
-        const float *x[UF_MOST_MICS];
-        for (int i = 0; i < b->n_mics; i++) x[i] = b->x[i] + at;
-        err = uf_reference_hear(r, x, NULL);
-    }
-    *home = uf_reference_best(r);
-    uf_reference_close(&r);
-    return err;
-}
-
-static int merge(bench *b, float *y, int *reference) {
-    uf_beam *m = NULL;
-    float weight[UF_MOST_MICS];
-    double band[UF_MOST_MICS];
-    const float *from[UF_MOST_MICS];
-    double started = uf_now();
-    int done = 0, home = -1;
-    for (int i = 0; i < b->n_mics; i++) UF_TRY(band_of(b, b->x[i], &band[i]));
-    UF_TRY(choose_home(b, band, &home));
-    int err = uf_beam_open(&m, b->ctx, &(uf_beam_options){.weights_dir = UNFADE_WEIGHTS_DIR, .n_mics = b->n_mics, .rate = RATE, .reference = -1, .home = home, .band = band});
-    for (int i = 0; i < b->n_mics; i++) weight[i] = 1;
-    for (int at = 0; err == UF_OK && at <= b->n; at += BLOCK) {
-        int some = b->n - at < BLOCK ? b->n - at : BLOCK;
-        for (int i = 0; i < b->n_mics; i++) from[i] = b->x[i] + at;
-        if (some > 0) err = uf_beam_push(m, from, weight, some);
-        if (err == UF_OK && at + BLOCK > b->n) err = uf_beam_push(m, from, weight, 0);
-        int got;
-        while (err == UF_OK && (got = uf_beam_pull(m, y + done, b->n - done)) > 0) done += got;
-    }
-    b->seconds += uf_now() - started;
-    if (err == UF_OK) *reference = uf_beam_leader(m);
-    uf_beam_close(&m);
-    return err;
-}
-
 /* ---- one scene --------------------------------------------------------------------------------------------------------------------- */
-
-/* Every microphone hears the talker at the time at which the nearest does, and none upside down: what a perfect alignment gives. */
-static int hear(bench *b, uf_array *a) {
-    uf_array_scene s;
-    double d[UF_MOST_MICS], nearest = 1e9;
-    uf_array_describe(a, &s);
-    for (int i = 0; i < b->n_mics; i++) {
-        double sum = 0;
-        for (int k = 0; k < 3; k++) {
-            double place = s.source[0].moving ? .5 * (s.source[0].from[k] + s.source[0].to[k]) : s.source[0].from[k], t = uf_array_mic(a, i)->place[k] - place;
-            sum += t * t;
-        }
-        d[i] = sqrt(sum);
-        if (d[i] < nearest) nearest = d[i];
-    }
-    for (int i = 0; i < b->n_mics; i++) {
-        int late = (int)lround((d[i] - nearest) / 343 * RATE);
-        UF_TRY(uf_array_hear(a, i, b->x[i], NULL, b->early[i]));
-        UF_TRY(uf_array_device(a, i, b->x[i]));
-        if (uf_array_mic(a, i)->inverted)
-            for (int k = 0; k < b->n; k++) b->x[i][k] = -b->x[i][k];
-        float *both[2] = {b->x[i], b->early[i]};
-        for (int k = 0; k < 2; k++) {
-            memmove(both[k], both[k] + late, (size_t)(b->n - late) * sizeof(float));
-            memset(both[k] + b->n - late, 0, (size_t)late * sizeof(float));
-        }
-    }
-    return UF_OK;
-}
 
 /* Everybody on the scene that is in b: *best: the best of the microphones; *reference: that of our result. */
 static int through_all(bench *b, score *to, int *best, int *reference) {
+    const uf_aligned *a = &b->scene;
     *best = *reference = 0;
-    for (int i = 1; i < b->n_mics; i++)
-        if (uf_si_sdr(b->early[i], b->x[i], (size_t)b->n) > uf_si_sdr(b->early[*best], b->x[*best], (size_t)b->n)) *best = i;
-    UF_TRY(measure(b, b->early[*best], b->x[*best], &to[METHOD_best]));
-    UF_TRY(enhance(b, b->x[*best], b->y));
-    UF_TRY(measure(b, b->early[*best], b->y, &to[METHOD_enhanced]));
-    uf_peer_sum(b->n_mics, (const float *const *)b->x, b->n, b->y);
-    UF_TRY(measure(b, b->early[*best], b->y, &to[METHOD_sum]));
-    UF_TRY(uf_peer_blind(b->ctx, b->n_mics, (const float *const *)b->x, b->n, *best, b->y));
-    UF_TRY(measure(b, b->early[*best], b->y, &to[METHOD_blind]));
-    UF_TRY(uf_peer_beamformit(b->ctx, b->n_mics, (const float *const *)b->x, b->n, RATE, b->y, reference));
-    UF_TRY(measure(b, b->early[*reference], b->y, &to[METHOD_beamformit]));
-    UF_TRY(merge(b, b->y, reference));
-    return measure(b, b->early[*reference], b->y, &to[METHOD_ours]);
+    for (int i = 1; i < a->n_mics; i++)
+        if (uf_si_sdr(a->early[i], a->x[i], (size_t)a->n) > uf_si_sdr(a->early[*best], a->x[*best], (size_t)a->n)) *best = i;
+    UF_TRY(measure(b, a->early[*best], a->x[*best], &to[METHOD_best]));
+    UF_TRY(enhance(b, a->x[*best], b->y));
+    UF_TRY(measure(b, a->early[*best], b->y, &to[METHOD_enhanced]));
+    uf_peer_sum(a->n_mics, (const float *const *)a->x, a->n, b->y);
+    UF_TRY(measure(b, a->early[*best], b->y, &to[METHOD_sum]));
+    UF_TRY(uf_peer_blind(b->ctx, a->n_mics, (const float *const *)a->x, a->n, *best, b->y));
+    UF_TRY(measure(b, a->early[*best], b->y, &to[METHOD_blind]));
+    UF_TRY(uf_peer_beamformit(b->ctx, a->n_mics, (const float *const *)a->x, a->n, RATE, b->y, reference));
+    UF_TRY(measure(b, a->early[*reference], b->y, &to[METHOD_beamformit]));
+    double started = uf_now();
+    UF_TRY(uf_aligned_merge(a, NULL, b->y, reference, NULL, NULL));
+    b->seconds += uf_now() - started;
+    return measure(b, a->early[*reference], b->y, &to[METHOD_ours]);
 }
 
 /* What the devices of a scene do that no clock undoes. */
@@ -192,7 +116,8 @@ static int one_scene(bench *b, double snr, uint64_t seed, score *to) {
     uf_array *a = NULL;
     uf_array_options o = scene_of(b, snr, seed);
     UF_TRY(uf_array_open(&a, b->ctx, &b->mixer, &o));
-    int err = hear(b, a), best = 0, reference = 0;
+    b->scene.n_mics = b->n_mics;
+    int err = uf_aligned_hear(&b->scene, a, 0, 0, false), best = 0, reference = 0;
     json_t *mics = habits_of(a, b->n_mics);
     uf_array_close(&a);
     if (err == UF_OK) err = through_all(b, to, &best, &reference);
@@ -277,18 +202,13 @@ static int run_cells(bench *b) {
     return UF_OK;
 }
 
-/* The recordings of one scene after another lie in the same memory. */
 static int run_aligned(bench *b) {
-    float *all = uf_alloc(b->ctx, (size_t)(2 * UF_MOST_MICS + 1) * (size_t)b->n, sizeof *all);
-    if (!all) return UF_ENOMEM;
-    for (int i = 0; i < UF_MOST_MICS; i++) {
-        b->x[i] = all + (size_t)(2 * i) * (size_t)b->n;
-        b->early[i] = all + (size_t)(2 * i + 1) * (size_t)b->n;
-    }
-    b->y = all + (size_t)(2 * UF_MOST_MICS) * (size_t)b->n;
-    head(b->app);
-    int err = run_cells(b);
-    free(all);
+    int err = uf_aligned_open(&b->scene, b->ctx, UF_MOST_MICS, b->n);
+    if (err == UF_OK && !(b->y = uf_alloc(b->ctx, (size_t)b->n, sizeof *b->y))) err = UF_ENOMEM;
+    if (err == UF_OK) head(b->app);
+    if (err == UF_OK) err = run_cells(b);
+    free(b->y);
+    uf_aligned_close(&b->scene);
     return err;
 }
 
