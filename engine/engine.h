@@ -251,6 +251,7 @@ uf_dtype uf_plan_dtype(const uf_plan *p);
 bool uf_cpu_has_bf16(void);                       /* avx512_bf16 or AMX, and not masked by ONEDNN_MAX_CPU_ISA */
 bool uf_cpu_has_amx(void);                        /* matrix units for bf16; likewise */
 bool uf_cpu_has_avx512(void);                     /* likewise */
+bool uf_cpu_has_avx2(void);                       /* with fused multiplications; likewise */
 /* "AMD EPYC, AVX-512, bf16 dot products", written to buf and returned: for bench and messages. */
 const char *uf_cpu_name(char *buf, size_t n);
 

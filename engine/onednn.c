@@ -525,3 +525,4 @@ static bool has(dnnl_cpu_isa_t set) { return ((int)dnnl_get_effective_cpu_isa() 
 bool uf_cpu_has_bf16(void) { return has(dnnl_cpu_isa_avx512_core_bf16); }
 bool uf_cpu_has_amx(void) { return has(dnnl_cpu_isa_avx512_core_amx); }
 bool uf_cpu_has_avx512(void) { return has(dnnl_cpu_isa_avx512_core); }
+bool uf_cpu_has_avx2(void) { return has(dnnl_cpu_isa_avx2); }

@@ -25,10 +25,14 @@ static bool side_fits(int x, int y, int before) {
 }
 
 /* Where AMX multiplies bf16, the direct convolution has many times this processor's dot products. */
+const uf_wino_kernels *uf_wino_kernels_of(uf_dtype t) {
+    if (t == UF_BF16) return uf_cpu_has_bf16() && !uf_cpu_has_amx() ? &uf_wino_bf16 : NULL;
+    return uf_cpu_has_avx512() ? &uf_wino_f32_avx512 : uf_cpu_has_avx2() ? &uf_wino_f32_avx2 : NULL;
+}
+
 bool uf_wino_fits(const uf_wino_spec *s) {
-    const uf_wino_kernels *k = s->dtype == UF_BF16 ? &uf_wino_bf16 : &uf_wino_f32;
-    if (!uf_wino_cpu(s->dtype) || (s->dtype == UF_BF16 && uf_cpu_has_amx())) return false;
-    return s->x.c % k->multiple == 0 && s->y.c % 16 == 0 && side_fits(s->x.h, s->y.h, s->top) && side_fits(s->x.w, s->y.w, s->left);
+    const uf_wino_kernels *k = uf_wino_kernels_of(s->dtype);
+    return k && s->x.c % k->multiple == 0 && s->y.c % 16 == 0 && side_fits(s->x.h, s->y.h, s->top) && side_fits(s->x.w, s->y.w, s->left);
 }
 
 static int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -50,7 +54,7 @@ int uf_wino_open(uf_wino **out, uf_ctx *ctx, const uf_wino_spec *s) {
     uf_wino *w = uf_alloc(ctx, 1, sizeof *w);
     if (!w) return UF_ENOMEM;
     w->spec = *s;
-    w->k = s->dtype == UF_BF16 ? &uf_wino_bf16 : &uf_wino_f32;
+    w->k = uf_wino_kernels_of(s->dtype);
     w->tiles_y = ceil_div(s->y.h, 2);
     w->tiles_x = ceil_div(s->y.w, 2);
     w->n_tiles = s->x.n * w->tiles_y * w->tiles_x;

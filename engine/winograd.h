@@ -1,5 +1,5 @@
 /* 3x3 convolutions of stride 1 by Winograd's minimal filtering F(2x2,3x3): 16 products where the sum has 36 (Lavin & Gray,
- * arXiv:1509.09308). For processors whose AVX-512 multiplies, not its memory, is the limit; where matrix units (AMX) do
+ * arXiv:1509.09308). For processors whose vector units multiply, and whose memory is not the limit; where matrix units (AMX) do
  * bf16 the library's direct convolution is faster and these refuse. Internal to engine/. */
 #ifndef UF_WINOGRAD_H
 #define UF_WINOGRAD_H
@@ -37,7 +37,7 @@ size_t uf_wino_grad_scratch(const uf_wino_grad *w);
 /* dw (y.c, x.c, 3, 3) float32 += ...; the result does not depend on the number of threads. */
 void uf_wino_grad_run(const uf_wino_grad *w, const void *x, const void *dy, float *dw, void *scratch);
 
-/* The inner loops for one element type; winograd_avx512.c. A tile is 4x4 of x and 2x2 of y; its 16 points are kept `step`
+/* The inner loops for one element type and instruction set; winograd_avx512.c, winograd_avx2.c. A tile is 4x4 of x and 2x2 of y; its 16 points are kept `step`
  * elements apart. */
 enum { UF_WINO_POINTS = 16, UF_WINO_WIDE = 64 };
 
@@ -66,7 +66,7 @@ typedef struct uf_wino_kernels {
     void (*points)(const void *const x[2][UF_WINO_POINTS], int n_pixels, int c, void *v, size_t step);
     void (*product_t)(const uf_wino_product *a); /* v: groups of k, each a row; ldv: of one element of k */
 } uf_wino_kernels;
-extern const uf_wino_kernels uf_wino_f32, uf_wino_bf16;
-bool uf_wino_cpu(uf_dtype t); /* the processor can run them */
+extern const uf_wino_kernels uf_wino_f32_avx512, uf_wino_f32_avx2, uf_wino_bf16;
+const uf_wino_kernels *uf_wino_kernels_of(uf_dtype t); /* those that this processor runs best, or NULL */
 
 #endif

@@ -12,44 +12,15 @@
 
 enum { P = UF_WINO_POINTS, WIDE = UF_WINO_WIDE, ROW = 6 };
 
-bool uf_wino_cpu(uf_dtype t) { return t == UF_BF16 ? uf_cpu_has_bf16() : uf_cpu_has_avx512(); }
-
-/* B'dB of 16 lanes, in place. */
-static ALWAYS AVX512 void input_transform(__m512 d[P]) {
-    for (int j = 0; j < 4; j++) { /* columns */
-        __m512 a = d[j], b = d[4 + j], c = d[8 + j], e = d[12 + j];
-        d[j] = _mm512_sub_ps(a, c);
-        d[4 + j] = _mm512_add_ps(b, c);
-        d[8 + j] = _mm512_sub_ps(c, b);
-        d[12 + j] = _mm512_sub_ps(b, e);
-    }
-    for (int i = 0; i < P; i += 4) { /* rows */
-        __m512 a = d[i], b = d[i + 1], c = d[i + 2], e = d[i + 3];
-        d[i] = _mm512_sub_ps(a, c);
-        d[i + 1] = _mm512_add_ps(b, c);
-        d[i + 2] = _mm512_sub_ps(c, b);
-        d[i + 3] = _mm512_sub_ps(b, e);
-    }
-}
-
-/* A'mA of 16 channels: y, the 2x2 pixels. */
-static ALWAYS AVX512 void output_transform(const float *m, size_t step, __m512 y[4]) {
-    __m512 s[8];
-    for (int j = 0; j < 4; j++) {
-        __m512 a = _mm512_load_ps(m + (size_t)j * step), b = _mm512_load_ps(m + (size_t)(4 + j) * step);
-        __m512 c = _mm512_load_ps(m + (size_t)(8 + j) * step), d = _mm512_load_ps(m + (size_t)(12 + j) * step);
-        s[j] = _mm512_add_ps(_mm512_add_ps(a, b), c);
-        s[4 + j] = _mm512_sub_ps(_mm512_sub_ps(b, c), d);
-    }
-    for (int i = 0; i < 2; i++) {
-        y[2 * i] = _mm512_add_ps(_mm512_add_ps(s[4 * i], s[4 * i + 1]), s[4 * i + 2]);
-        y[2 * i + 1] = _mm512_sub_ps(_mm512_sub_ps(s[4 * i + 1], s[4 * i + 2]), s[4 * i + 3]);
-    }
-}
+#define LANES 16
+#define TARGET AVX512
+#define V __m512
+#define MAX _mm512_max_ps
+#include "winograd_tile.inc"
 
 /* m (rows, vectors x 16) = or += the sums over k of v by u, in registers: 24 of 32 at the most. */
-#define PRODUCT(NAME, TARGET, ELEMENT, STEP, LOAD, SPREAD, MULTIPLY)                                                  \
-    static ALWAYS TARGET void NAME##_rows(const int rows, const int vectors, int k_end, const ELEMENT *v, size_t ldv, \
+#define PRODUCT(NAME, TO, ELEMENT, STEP, LOAD, SPREAD, MULTIPLY)                                                  \
+    static ALWAYS TO void NAME##_rows(const int rows, const int vectors, int k_end, const ELEMENT *v, size_t ldv, \
                                           const ELEMENT *u, size_t ldu, float *m, size_t ldm, bool add) {             \
         __m512 sum[ROW][4];                                                                                           \
         for (int r = 0; r < rows; r++)                                                                                \
@@ -65,7 +36,7 @@ static ALWAYS AVX512 void output_transform(const float *m, size_t step, __m512 y
         for (int r = 0; r < rows; r++)                                                                                \
             for (int n = 0; n < vectors; n++) _mm512_store_ps(m + (size_t)r * ldm + 16 * n, sum[r][n]);               \
     }                                                                                                                 \
-    static ALWAYS TARGET void NAME##_wide(const int vectors, const uf_wino_product *a) {                              \
+    static ALWAYS TO void NAME##_wide(const int vectors, const uf_wino_product *a) {                              \
         const ELEMENT *v = a->v;                                                                                      \
         float *m = a->m;                                                                                              \
         int left = a->rows;                                                                                           \
@@ -79,7 +50,7 @@ static ALWAYS AVX512 void output_transform(const float *m, size_t step, __m512 y
         case 5: NAME##_rows(5, vectors, a->k, v, a->ldv, a->u, a->ldu, m, a->ldm, a->add); break;                     \
         }                                                                                                             \
     }                                                                                                                 \
-    static TARGET void NAME(const uf_wino_product *a) {                                                               \
+    static TO void NAME(const uf_wino_product *a) {                                                               \
         switch (a->n_vectors) {                                                                                       \
         case 1: NAME##_wide(1, a); break;                                                                             \
         case 2: NAME##_wide(2, a); break;                                                                             \
@@ -88,63 +59,7 @@ static ALWAYS AVX512 void output_transform(const float *m, size_t step, __m512 y
         }                                                                                                             \
     }
 
-/* A dy A' of 16 channels: the 2x2 gradients of a tile to its 16 points. */
-static ALWAYS AVX512 void gradient_transform(const __m512 y[4], __m512 q[P]) {
-    __m512 zero = _mm512_setzero_ps();
-    for (int j = 0; j < 2; j++) { /* columns, into places 0 and 1 of each row */
-        __m512 a = y[j], b = y[2 + j];
-        q[j] = a;
-        q[4 + j] = _mm512_add_ps(a, b);
-        q[8 + j] = _mm512_sub_ps(a, b);
-        q[12 + j] = _mm512_sub_ps(zero, b);
-    }
-    for (int i = 0; i < P; i += 4) {
-        __m512 a = q[i], b = q[i + 1];
-        q[i + 1] = _mm512_add_ps(a, b);
-        q[i + 2] = _mm512_sub_ps(a, b);
-        q[i + 3] = _mm512_sub_ps(zero, b);
-    }
-}
-
 /* ---- float32 --------------------------------------------------------------------------------------------------- */
-
-static int channel_f32(int position) { return position; }
-static void store_f32(int n, const float *u, void *to) { memcpy(to, u, (size_t)n * sizeof *u); }
-
-static AVX512 void in_f32(const void *const x[P], int c, void *v, size_t step) {
-    for (int k = 0; k < c; k += 16) {
-        __m512 d[P];
-        for (int i = 0; i < P; i++) d[i] = _mm512_loadu_ps((const float *)x[i] + k);
-        input_transform(d);
-        for (int i = 0; i < P; i++) _mm512_store_ps((float *)v + (size_t)i * step + k, d[i]);
-    }
-}
-
-static AVX512 void out_f32(const float *m, size_t step, int n_vectors, const float *bias, bool relu,
-                           const void *const residual[4], void *const y[4]) {
-    for (int k = 0; k < 16 * n_vectors; k += 16) {
-        __m512 t[4], b = bias ? _mm512_loadu_ps(bias + k) : _mm512_setzero_ps();
-        output_transform(m + k, step, t);
-        for (int i = 0; i < 4; i++) {
-            if (!y[i]) continue;
-            t[i] = _mm512_add_ps(t[i], b);
-            if (residual[i]) t[i] = _mm512_add_ps(t[i], _mm512_loadu_ps((const float *)residual[i] + k));
-            if (relu) t[i] = _mm512_max_ps(t[i], _mm512_setzero_ps());
-            _mm512_storeu_ps((float *)y[i] + k, t[i]);
-        }
-    }
-}
-
-/* Points of one tile: channels in their order. */
-static AVX512 void point_rows_f32(const void *const x[2][P], int n_pixels, int c, void *v, size_t step) {
-    for (int k = 0; k < c; k += 16) {
-        __m512 d[P], q[P];
-        for (int i = 0; i < n_pixels; i++) d[i] = _mm512_loadu_ps((const float *)x[0][i] + k);
-        if (n_pixels == P) input_transform(d);
-        else gradient_transform(d, q);
-        for (int i = 0; i < P; i++) _mm512_store_ps((float *)v + (size_t)i * step + k, n_pixels == P ? d[i] : q[i]);
-    }
-}
 
 #define LOAD_F32 __m512 w[4]; for (int n = 0; n < vectors; n++) w[n] = _mm512_load_ps(u + 16 * n);
 PRODUCT(product_f32, AVX512, float, 1, LOAD_F32, __m512 a = _mm512_set1_ps(v[(size_t)r * ldv + (size_t)k]);,
@@ -246,7 +161,7 @@ PRODUCT(product_t_bf16, BF16, uint16_t, 2, LOAD_BF16,
         int pair; memcpy(&pair, v + (size_t)k * ldv + (size_t)(2 * r), sizeof pair); __m512bh a = bh(_mm512_set1_epi32(pair));,
         _mm512_dpbf16_ps(sum[r][n], a, w[n]))
 
-const uf_wino_kernels uf_wino_f32 = {
+const uf_wino_kernels uf_wino_f32_avx512 = {
     .size = sizeof(float), .multiple = 16, .group = 1, .channel = channel_f32, .store = store_f32, .in = in_f32,
     .product = product_f32, .out = out_f32, .points = point_rows_f32, .product_t = product_t_f32};
 const uf_wino_kernels uf_wino_bf16 = {
@@ -254,9 +169,5 @@ const uf_wino_kernels uf_wino_bf16 = {
     .product = product_bf16, .out = out_bf16, .points = point_rows_bf16, .product_t = product_t_bf16};
 
 #else
-bool uf_wino_cpu(uf_dtype t) {
-    (void)t;
-    return false;
-}
-const uf_wino_kernels uf_wino_f32, uf_wino_bf16;
+const uf_wino_kernels uf_wino_f32_avx512, uf_wino_bf16;
 #endif

@@ -20,7 +20,7 @@ int uf_wino_grad_open(uf_wino_grad **out, uf_ctx *ctx, const uf_wino_spec *s) {
     uf_wino_grad *w = uf_alloc(ctx, 1, sizeof *w);
     if (!w) return UF_ENOMEM;
     w->spec = *s;
-    w->k = s->dtype == UF_BF16 ? &uf_wino_bf16 : &uf_wino_f32;
+    w->k = uf_wino_kernels_of(s->dtype);
     w->tiles_y = (s->y.h + 1) / 2;
     w->tiles_x = (s->y.w + 1) / 2;
     w->n_tiles = s->x.n * w->tiles_y * w->tiles_x;

@@ -143,34 +143,38 @@ static bool is_there(const target *t, int at, int n) {
     return some > n * 95 / 100;
 }
 
-/* How loud recording i's voice is in the result, by what it has of `of`, who is clearest in it, and by how loud both are where both are there. */
-static double scale_of(const whole *w, int of, int i) {
-    double own = 0, his = 0, along = 0, all = 1e-12;
+/* The result along recording i's voice, and that voice's own energy, while it is there. */
+static void project(const whole *w, int i, double *along, double *all) {
+    *along = 0;
+    *all = 1e-12;
     for (int at = 0; at + PIECE <= (int)w->merged.n; at += PIECE) {
-        const float *s = w->want[of].x + at, *x = w->want[i].x + at;
-        if (!is_there(&w->want[of], at, PIECE)) continue;
-        along += dot(s, w->merged.x + at, PIECE);
-        all += dot(s, s, PIECE);
         if (!is_there(&w->want[i], at, PIECE)) continue;
-        his += dot(s, s, PIECE);
-        own += dot(x, x, PIECE);
+        *along += dot(w->want[i].x + at, w->merged.x + at, PIECE);
+        *all += dot(w->want[i].x + at, w->want[i].x + at, PIECE);
     }
-    return own > 0 ? fabs(along) / all * sqrt(his / own) : 0;
 }
 
 static int clearest(const whole *w) {
     int best = 0;
     double most = -1;
     for (int i = 0; i < w->n_mics; i++) {
-        double along = 0, all = 1e-12;
-        for (int at = 0; at + PIECE <= (int)w->merged.n; at += PIECE) {
-            if (!is_there(&w->want[i], at, PIECE)) continue;
-            along += dot(w->want[i].x + at, w->merged.x + at, PIECE);
-            all += dot(w->want[i].x + at, w->want[i].x + at, PIECE);
-        }
+        double along, all;
+        project(w, i, &along, &all);
         if (along * along / all > most) most = along * along / all, best = i;
     }
     return best;
+}
+
+/* How loud recording i's voice is in the result, by what it has of `of`, who is clearest in it, and by how loud both are where both are there. */
+static double scale_of(const whole *w, int of, int i) {
+    double own = 0, his = 0, along, all;
+    project(w, of, &along, &all);
+    for (int at = 0; at + PIECE <= (int)w->merged.n; at += PIECE) {
+        if (!is_there(&w->want[of], at, PIECE) || !is_there(&w->want[i], at, PIECE)) continue;
+        his += dot(w->want[of].x + at, w->want[of].x + at, PIECE);
+        own += dot(w->want[i].x + at, w->want[i].x + at, PIECE);
+    }
+    return own > 0 ? fabs(along) / all * sqrt(his / own) : 0;
 }
 
 /* SDR, dB, of pieces of half a second, each against the recording's voice that it is nearest to, and as loud as that should be, or louder, or half as
