@@ -140,3 +140,16 @@ double uf_now(void) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static int by_float(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+void uf_sort(double *x, size_t n) { qsort(x, n, sizeof *x, by_value); }
+void uf_sort_floats(float *x, size_t n) { qsort(x, n, sizeof *x, by_float); }

@@ -55,5 +55,7 @@ uint64_t uf_hash(const void *data, size_t n);                      /* XXH3-64: n
 
 bool uf_ctx_threads_chosen(const uf_ctx *ctx); /* by uf_ctx_set_threads(): then it is to be kept to */
 double uf_now(void); /* monotonic seconds */
+void uf_sort(double *x, size_t n);       /* rising; no NaN among them */
+void uf_sort_floats(float *x, size_t n); /* likewise */
 
 #endif

@@ -72,14 +72,9 @@ static double tukey(double r, double scale) {
     return fabs(u) < 1 ? (1 - u * u) * (1 - u * u) : 0;
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static double median(double *x, int n) {
     if (!n) return 0;
-    qsort(x, (size_t)n, sizeof(*x), by_value);
+    uf_sort(x, (size_t)n);
     return n % 2 ? x[n / 2] : .5 * (x[n / 2 - 1] + x[n / 2]);
 }
 
@@ -208,7 +203,7 @@ static void find_levels(work *w) {
     while (w->n_levels < w->most_levels) {
         int most = 0, at = 0;
         memcpy(r, left, (size_t)n * sizeof(*r));
-        qsort(r, (size_t)n, sizeof(*r), by_value);
+        uf_sort(r, (size_t)n);
         for (int i = 0, j = 0; i < n; i++) { /* windows within half of the distance that keeps talkers apart */
             while (r[i] - r[j] > .5 * level_apart) j++;
             if (i - j + 1 > most) most = i - j + 1, at = j;

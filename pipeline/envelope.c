@@ -133,11 +133,6 @@ static void level(const float *x, int64_t n, int side, float *y) {
     for (int64_t i = 0; i < n && kept > 0; i++) y[i] *= unit;
 }
 
-static int by_value(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
 /* The band's usual power, noise or not: below it, or far below what it has at times, nothing is to be told. */
 static float usual(const uf_envelope *e, int band) {
     enum { SAMPLES = 4096 };
@@ -146,7 +141,7 @@ static float usual(const uf_envelope *e, int band) {
     int n = 0;
     for (int64_t i = 0; i < e->n_power && n < SAMPLES; i += step)
         if (e->power[i * BANDS + band] > 2 * LEAST) sum += some[n++] = e->power[i * BANDS + band];
-    qsort(some, (size_t)n, sizeof(*some), by_value);
+    uf_sort_floats(some, (size_t)n);
     return n ? fmaxf(some[n / 2], .01f * sum / (float)n) : 1;
 }
 

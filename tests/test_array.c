@@ -13,16 +13,10 @@
 
 #include <cmocka.h>
 
+#include "ctx.h"
 #include "folder.h"
 
 enum { RATE = 16000 };
-
-static uf_ctx *open_ctx(void) {
-    uf_ctx *ctx = NULL;
-    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
-    uf_ctx_set_threads(ctx, 2);
-    return ctx;
-}
 
 /* Something that comes and goes like a voice. */
 static void voice_file(uf_ctx *ctx) {

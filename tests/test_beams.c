@@ -13,16 +13,10 @@
 
 #include <cmocka.h>
 
+#include "ctx.h"
 #include "folder.h"
 
 enum { RATE = 16000 };
-
-static uf_ctx *open_ctx(void) {
-    uf_ctx *ctx = NULL;
-    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
-    uf_ctx_set_threads(ctx, 2);
-    return ctx;
-}
 
 /* Channel c is .1 * (c + 1), and the voice as it should be rises over it. */
 static void write_channels(const char *name, int channels, int n) {

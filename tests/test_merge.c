@@ -12,14 +12,8 @@
 
 #include <cmocka.h>
 
+#include "ctx.h"
 #include "folder.h"
-
-static uf_ctx *open_ctx(void) {
-    uf_ctx *ctx = NULL;
-    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
-    uf_ctx_set_threads(ctx, 2);
-    return ctx;
-}
 
 /* ---- an event and its recorders ------------------------------------------------------------------------------------------------- */
 
@@ -140,11 +134,6 @@ static void listen(uf_ctx *ctx, uf_take *t, const char *path) {
     if (uf_take_listen(t, ctx, folder, NULL) < 0) fail_msg("%s", uf_ctx_error(ctx));
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Of recording a against recording b: 95 % of the time it lies nearer than this to its place, s; *ppm: error of its clock. */
 static double off(const uf_take *a, const mic *ma, const uf_take *b, const mic *mb, double *ppm) {
     enum { MOST = 100000 };
@@ -162,7 +151,7 @@ static double off(const uf_take *a, const mic *ma, const uf_take *b, const mic *
     assert_true(n > 10);
     *ppm = 1e6 * (n * sxy - sx * sy) / (n * sxx - sx * sx);
     for (int i = 0; i < n; i++) e[i] = fabs(e[i]);
-    qsort(e, (size_t)n, sizeof *e, by_value);
+    uf_sort(e, (size_t)n);
     return e[(int)(.95 * n)];
 }
 

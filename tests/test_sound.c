@@ -16,14 +16,8 @@
 
 #include <cmocka.h>
 
+#include "ctx.h"
 #include "folder.h"
-
-static uf_ctx *open_ctx(void) {
-    uf_ctx *ctx = NULL;
-    assert_int_equal(uf_ctx_open(&ctx), UF_OK);
-    uf_ctx_set_threads(ctx, 2);
-    return ctx;
-}
 
 /* ---- measures ---------------------------------------------------------------------------------------------------------------- */
 

@@ -36,11 +36,6 @@ typedef struct blind {
 
 static float *bin(const blind *d, int m, int t, int b) { return d->x + 2 * (((size_t)m * (size_t)d->frames + (size_t)t) * BINS + (size_t)b); }
 
-static int by_size(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* Power of bin b in frame t at the median microphone is taken against its own tenth percentile over time: 10 dB above it is voice. */
 static void covariances(blind *d, int b) {
     float power[UF_MOST_MICS];
@@ -49,10 +44,10 @@ static void covariances(blind *d, int b) {
     float *kept = d->sorted + d->frames;
     for (int t = 0; t < d->frames; t++) {
         for (int m = 0; m < d->mics; m++) power[m] = bin(d, m, t, b)[0] * bin(d, m, t, b)[0] + bin(d, m, t, b)[1] * bin(d, m, t, b)[1];
-        qsort(power, (size_t)d->mics, sizeof *power, by_size);
+        uf_sort_floats(power, (size_t)d->mics);
         d->sorted[t] = kept[t] = power[d->mics / 2];
     }
-    qsort(d->sorted, (size_t)d->frames, sizeof *d->sorted, by_size);
+    uf_sort_floats(d->sorted, (size_t)d->frames);
     float floor_of = d->sorted[d->frames / 10];
     for (int t = 0; t < d->frames; t++) {
         uf_complex *to = kept[t] > 10 * floor_of ? d->speech : d->noise;

@@ -151,11 +151,6 @@ static void load(uf_sounds *s, int64_t i) {
     if (err < 0) uf_log(s->ctx, UF_LOG_WARN, "passed over '%s': no sound in it, or damaged", uf_data_name(s->data, i));
 }
 
-static int by_size(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* How far the quiet parts lie below the loud ones: of pieces of 32 ms the 8th and the 95th of a hundred, in dB, of differences between samples a
  * sixteenth of a ms apart, so that rumble hides nothing. `level` has room for n / (32 ms) values. 0: too short to tell. */
 static double dynamic_range(const sound *x, int rate, double *level) {
@@ -170,7 +165,7 @@ static double dynamic_range(const sound *x, int rate, double *level) {
         level[n++] = e / (double)size;
     }
     if (n < 10) return 0;
-    qsort(level, n, sizeof *level, by_size);
+    uf_sort(level, n);
     return 10 * log10((level[n * 95 / 100] + 1e-3) / (level[n * 8 / 100] + 1e-3));
 }
 

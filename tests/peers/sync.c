@@ -141,11 +141,6 @@ static float *cepstra(const float *x, int n_x, int *n) {
 
 /* ---- the comparison ---------------------------------------------------------------------------------------------------------------------- */
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 int main(int argc, char **argv) {
     enum { MOST = 1000, METHODS = 3 };
     static const char *const names[METHODS] = {"samples", "mfcc", "unfade"};
@@ -189,7 +184,7 @@ int main(int argc, char **argv) {
     for (int m = 0; m < METHODS; m++) {
         int failed = 0;
         for (int i = 0; i < n; i++) error[m][i] = fabs(error[m][i]), failed += error[m][i] > .05;
-        qsort(error[m], (size_t)n, sizeof(double), by_value);
+        uf_sort(error[m], (size_t)n);
         printf("%-8s %3d of %d failed (off by more than 50 ms); the others by %.6f s in the middle\n", names[m], failed, n, error[m][(n - failed) / 2]);
     }
     for (int k = 0; k < 2; k++) unlink(path[k]);
