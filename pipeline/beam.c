@@ -27,7 +27,7 @@ struct uf_beam {
     uf_beam_options o;
     uf_voice *voice;        /* one microphone: this, and nothing else */
     uf_beam_mix *mix;       /* mix_only: this, and nothing else */
-    uf_voice_ears ears, behind, room; /* behind: of our own weights, `speech-beam`; room: keep_room, for weights that can */
+    uf_voice_ears ears, room; /* room: keep_room, for weights that can */
     uf_beam_chunk *chunk;
     uf_beam_share share;
     mic mic[MOST];
@@ -277,16 +277,6 @@ static int open_room(uf_beam *b, const char *path) {
     return uf_voice_ears_open(&b->room, b->ctx, &uf_model_speech, path, 1, b->o.float32, true);
 }
 
-/* Weights of the user's own do all that `speech` does. */
-static int open_behind(uf_beam *b) {
-    char *path = NULL;
-    if (b->o.weights) return UF_OK;
-    UF_TRY(uf_weights_choose(b->ctx, NULL, uf_model_speech_beam.file, b->o.weights_dir, &path));
-    int err = uf_voice_ears_open(&b->behind, b->ctx, &uf_model_speech_beam, path, 1, b->o.float32, false);
-    free(path);
-    return err;
-}
-
 static int beam_open(uf_beam *b) {
     const uf_beam_options *o = &b->o;
     char *weights = NULL;
@@ -295,9 +285,8 @@ static int beam_open(uf_beam *b) {
     if (err == UF_OK && o->keep_room) err = open_room(b, weights);
     free(weights);
     UF_TRY(err);
-    UF_TRY(open_behind(b));
     UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->ears,
-                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .band = o->band, .keep_room = o->keep_room, .behind = b->behind.n ? &b->behind : NULL, .room = b->room.n ? &b->room : NULL,
+                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .band = o->band, .keep_room = o->keep_room, .room = b->room.n ? &b->room : NULL,
                                                         .least = o->most > 0 ? pow(10, -o->most / 20) : 0, .watch = o->watch, .user = o->user, .most = CHUNK + UNIT }));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->down, o->n_mics, o->rate, RATE, PRECISION));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->up, is_wide(b) ? o->n_mics + 1 : 1, RATE, o->rate, PRECISION));
@@ -340,7 +329,6 @@ void uf_beam_close(uf_beam **pb) {
     uf_beam_mix_close(&b->mix);
     uf_beam_chunk_close(&b->chunk);
     uf_voice_ears_close(&b->ears);
-    uf_voice_ears_close(&b->behind);
     uf_voice_ears_close(&b->room);
     uf_beam_share_close(&b->share);
     swr_free(&b->down);
