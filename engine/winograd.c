@@ -118,7 +118,7 @@ static void gather(const uf_wino *w, const float *weights, const float *scale, i
         int o = wide * WIDE + i;
         const float *f = weights + 9 * (s->to_data ? (size_t)c * (size_t)s->y.c + (size_t)o
                                                    : (size_t)o * (size_t)s->x.c + (size_t)c);
-        float factor = scale ? scale[o] : 1.f;
+        float factor = scale ? scale[s->to_data ? c : o] : 1.f;
         for (int t = 0; t < 9; t++) g[t][i] = factor * f[s->to_data ? 8 - t : t];
     }
 }

@@ -21,7 +21,7 @@ bool uf_wino_fits(const uf_wino_spec *s);
 int uf_wino_open(uf_wino **out, uf_ctx *ctx, const uf_wino_spec *s); /* the spec must fit */
 void uf_wino_close(uf_wino **w);
 size_t uf_wino_scratch(const uf_wino *w); /* bytes that uf_wino_run may use */
-/* w (out, in, 3, 3) float32 as the forward convolution has it; scale: a factor an output channel of y, or NULL. Copied. */
+/* w (out, in, 3, 3) float32 as the forward convolution has it; scale: a factor for each `out`, or NULL. Copied. */
 void uf_wino_pack(uf_wino *w, const float *weights, const float *scale);
 /* y = relu(conv(x) + bias + residual); bias (y.c) or NULL; residual like y, may be y itself, or NULL. The result does not
  * depend on the number of threads. */

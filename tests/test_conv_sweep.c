@@ -33,6 +33,7 @@ typedef struct conv_case {
     uf_shape x;
     uf_conv conv; /* all fields explicit, pad -1 for none */
     int threads;  /* the library shares weight gradients among them by shape */
+    bool folded;  /* frozen, with a fixed norm behind it that becomes a part of it: gradients go through to the data alone */
 } conv_case;
 
 enum { VALUE, TO_DATA, TO_WEIGHTS, TO_BIAS, N_RESULTS };
@@ -88,6 +89,13 @@ static conv_case roll_case(dice *d) {
         break;
     }
     c.threads = threads[roll(d, UF_LEN(threads))];
+    c.folded = roll(d, 4) == 0;
+    if (c.folded && c.conv.groups == 1 && roll(d, 4)) { /* as networks have them */
+        c.x.c = 16 * (1 + roll(d, 6));
+        c.conv.out = 16 * (1 + roll(d, 6));
+        c.conv.k = 3;
+        c.conv.stride = c.conv.dilation = 1;
+    }
     return c;
 }
 
@@ -106,9 +114,9 @@ static conv_case draw(int index) {
 
 static void describe(char *to, size_t n, int index, const conv_case *c) {
     const uf_conv *o = &c->conv;
-    snprintf(to, n, "%s %llu %d: %dx%dx%dx%d -> %d channels, kernel %d, stride %d, pad %d, dilation %d, %d groups%s, %d threads",
+    snprintf(to, n, "%s %llu %d: %dx%dx%dx%d -> %d channels, kernel %d, stride %d, pad %d, dilation %d, %d groups%s%s, %d threads",
              run.name, (unsigned long long)run.seed, index, c->x.n, c->x.c, c->x.h, c->x.w, o->out, o->k, o->stride,
-             pad_of(o), o->dilation, o->groups, o->no_bias ? ", no bias" : "", c->threads);
+             pad_of(o), o->dilation, o->groups, o->no_bias ? ", no bias" : "", c->folded ? ", folded norm" : "", c->threads);
 }
 
 /* Multiples of 1/64 in [-1, 1]: bf16 holds them exactly, so that its results differ by their own last rounding only. */
@@ -146,13 +154,19 @@ static void compute(const conv_case *c, const char *backend, uf_dtype dtype, res
     assert_int_equal(uf_graph_open(&g, ctx, params), UF_OK);
     uf_node *x = uf_input(g, "x", c->x);
     x->needs_grad = true;
-    uf_node *y = uf_output(uf_conv2d(x, "c", c->conv));
+    uf_graph_training(g, false);
+    uf_node *y = uf_conv2d(x, "c", c->conv);
+    y = uf_output(c->folded ? uf_batch_norm(y, "norm") : y);
     if (!y) fail_msg("%s", uf_ctx_error(ctx));
     uf_node *noise = uf_input(g, "noise", y->shape);
     uf_plan_options o = {.mode = UF_TRAIN, .backend = backend, .dtype = dtype,
                          .loss = uf_reduce(uf_binary(y, "mul", noise), "sum", 15)};
     for (int i = 0; i < uf_params_n(params); i++)
         fill(uf_params_at(params, i)->value, uf_count(uf_params_at(params, i)->shape), 1u << 20 | (unsigned)i);
+    uf_param *var = uf_params_find(params, "norm.var");
+    for (size_t i = 0; var && i < uf_count(var->shape); i++) var->value[i] = .5f + fabsf(var->value[i]);
+    assert_true(!c->folded || var);
+    if (c->folded) uf_params_freeze(params, "", true);
     if (uf_plan_open(&plan, ctx, g, &o) < 0) fail_msg("%s", uf_ctx_error(ctx));
     set_noise(plan, x, 2u << 20);
     set_noise(plan, noise, 3u << 20);
@@ -162,8 +176,10 @@ static void compute(const conv_case *c, const char *backend, uf_dtype dtype, res
     assert_int_equal(uf_plan_get(plan, y, r->at[VALUE]), UF_OK);
     assert_int_equal(uf_plan_backward(plan), UF_OK);
     assert_int_equal(uf_plan_get_grad(plan, x, r->at[TO_DATA]), UF_OK);
-    copy_gradient(r, TO_WEIGHTS, params, "c.w");
-    copy_gradient(r, TO_BIAS, params, "c.b");
+    if (!c->folded) {
+        copy_gradient(r, TO_WEIGHTS, params, "c.w");
+        copy_gradient(r, TO_BIAS, params, "c.b");
+    }
     uf_plan_close(&plan);
     uf_graph_close(&g);
     uf_params_close(&params);
