@@ -35,6 +35,5 @@ const uf_model uf_model_critic_sound = {
     .summary = "tells voices from cleaned ones while a speech network is finished; not shipped",
     .multiple = 4096,
     .rate = 16000,
-    .channels = 1,
     .build = build,
 };

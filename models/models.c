@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define MODELS(X) X(color) X(features) X(critic) X(critic_sound) X(speech) X(speech_wide) X(speech_live) X(speech_beam)
+#define MODELS(X) X(color) X(features) X(critic) X(critic_sound) X(speech) X(speech_wide) X(speech_live)
 
 #define DECLARE(name) extern const uf_model uf_model_##name;
 MODELS(DECLARE)
@@ -17,7 +17,7 @@ const uf_model *uf_model_find(const char *name) {
 }
 
 uf_shape uf_model_small(const uf_model *model) {
-    return model->rate ? (uf_shape){1, model->channels, 1, 16 * model->multiple} : (uf_shape){1, 1, 64, 64};
+    return model->rate ? (uf_shape){1, 1, 1, 16 * model->multiple} : (uf_shape){1, 1, 64, 64};
 }
 
 int uf_model_load(uf_ctx *ctx, const uf_model *model, uf_params *params, const char *path) {

@@ -20,7 +20,7 @@ typedef struct uf_state {
 
 /* Nodes of a built network that others hold on to. Unused ones are NULL. */
 typedef struct uf_built {
-    uf_node *sound;               /* speech: input (N,channels,1,T), about [-1,1] */
+    uf_node *sound;               /* speech: input (N,1,1,T), about [-1,1] */
     uf_node *luma;                /* input (N,1,H,W) [0,1] */
     uf_node *chroma;              /* features: input node or builder's argument (N,2,H/2,W/2) */
     uf_node *out;                 /* color: chroma (N,2,H/2,W/2) in about [-0.5,0.5]; features: logits (N,classes,1,1);
@@ -39,9 +39,8 @@ typedef struct uf_model {
     const char *file;   /* shipped weights, in models/weights/; NULL: none, it learns beside another network */
     int multiple;       /* sides, or T, must be multiples of this */
     int rate;           /* of the sound that it takes, Hz; 0: it takes pictures */
-    int channels;       /* ... side by side; out is one */
     bool rooms;         /* it can have the second output, `room`, by parameters of its own that weights may lack */
-    /* Adds the network to g for this (N,1,H,W) luma or (N,channels,1,T) sound shape; inputs are made when their fields of b are NULL on
+    /* Adds the network to g for this (N,1,H,W) luma or (N,1,1,T) sound shape; inputs are made when their fields of b are NULL on
      * entry and used when given. Returns uf_graph_status(g). */
     int (*build)(uf_graph *g, uf_shape in, uf_built *b);
     /* The same network, with the same parameters, for `frames` new frames at a time of n channels: its outputs are b->out and the states'
@@ -49,7 +48,7 @@ typedef struct uf_model {
     int (*stream)(uf_graph *g, int n, int frames, uf_built *b);
 } uf_model;
 extern const uf_model uf_model_color, uf_model_features, uf_model_critic, uf_model_critic_sound, uf_model_speech, uf_model_speech_wide,
-    uf_model_speech_live, uf_model_speech_beam;
+    uf_model_speech_live;
 extern const uf_model *const uf_models[]; /* NULL-ended */
 const uf_model *uf_model_find(const char *name);
 uf_shape uf_model_small(const uf_model *model); /* an input for those who build it for its parameters alone */
@@ -74,7 +73,7 @@ int uf_speech_need_room(uf_ctx *ctx, const char *path);
 /* Which of `speech` and `speech-wide` the file is for, if it is for one of them: reading it as that will tell. */
 int uf_speech_kind(uf_ctx *ctx, const char *path, const uf_model **m);
 /* A trained `speech` file's weights to go on from: a mask behind `room` that it lacks begins as that of the voice alone, and recurrent
- * blocks beyond its own, and recordings beside the first, begin as if they were not there; of `speech-wide` what hears above 8 kHz begins anew. UF_EDATA: not such a file, or of
+ * blocks beyond its own begin as if they were not there; of `speech-wide` what hears above 8 kHz begins anew. UF_EDATA: not such a file, or of
  * another width. */
 int uf_speech_init(uf_ctx *ctx, const uf_weights *w, uf_params *speech);
 /* The mask behind `room` begins as that of the voice alone. */

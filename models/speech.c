@@ -1,8 +1,7 @@
-/* `speech`, `speech-live` and `speech-beam`: a noisy recording in, the voice alone out, at 16 kHz. A complex mask on the compressed spectrum, 512/256 (the
+/* `speech` and `speech-live`: a noisy recording in, the voice alone out, at 16 kHz. A complex mask on the compressed spectrum, 512/256 (the
  * shape of FastEnhancer: dense convolutions that fold frequency by four, recurrent blocks over 16 bands); the blocks are dual-path,
  * recurrent in time and then across the bands (Le et al., DPCRN, arXiv:2107.05429). `speech` hears both ways in time; `speech-live` hears
- * nothing that comes later: its convolutions and its units in time look back alone, so that it can go on from frame to frame.
- * `speech-beam` is `speech` for what a merge's beam gives, with the beam's best microphone beside it, and what `speech` makes of that. */
+ * nothing that comes later: its convolutions and its units in time look back alone, so that it can go on from frame to frame. */
 #include "speech_net.h"
 
 #include <string.h>
@@ -80,22 +79,10 @@ uf_node *uf_speech_masked(const uf_speech_net *w, uf_node *spectrum, uf_node *x,
     return uf_compress(uf_rotate(spectrum, uf_concat(2, whole, 3)), 1.f / UF_SPEECH_POWER);
 }
 
-/* A compressed spectrum by its folds of four bins; its last bin is left out. */
-static uf_node *folds(uf_node *spectrum) { return uf_fold(uf_slice(spectrum, 3, 0, FFT / 2), 4); }
-
-/* The first layer; with other recordings beside, one more convolution is added before its norm. */
-static uf_node *first_layer(const uf_speech_net *w, uf_node *spectrum) {
-    if (!w->beside) return uf_speech_layer(w, folds(spectrum), "enc.in", w->d->wide, 3, true);
-    uf_conv o = {.out = w->d->wide, .k = 3, .no_bias = true};
-    uf_node *x = uf_speech_conv(w, folds(spectrum), "enc.in", o);
-    x = uf_binary(x, "add", uf_speech_conv(w, folds(uf_compress(w->beside, UF_SPEECH_POWER)), "enc.beside", o));
-    return uf_unary(uf_batch_norm(x, "enc.in.bn"), "relu");
-}
-
 uf_node *uf_speech_listen(const uf_speech_net *w, uf_node *spectrum) {
-    uf_node *x, **stage = w->b->stage;
     spectrum = uf_compress(spectrum, UF_SPEECH_POWER);
-    stage[0] = first_layer(w, spectrum);
+    uf_node *x = uf_fold(uf_slice(spectrum, 3, 0, FFT / 2), 4), **stage = w->b->stage;
+    stage[0] = uf_speech_layer(w, x, "enc.in", w->d->wide, 3, true);
     uf_node *skip = stage[1] = residual(w, stage[0], "enc.res");
     x = stage[2] = uf_speech_layer(w, uf_fold(skip, 4), "enc.down", w->d->deep, 1, true);
     for (int i = 0; i < w->d->blocks; i++) {
@@ -122,16 +109,6 @@ static int build(uf_graph *g, uf_shape sound, uf_built *b, const uf_speech_desig
 
 const uf_speech_design uf_speech_offline = {.wide = 48, .deep = 64, .blocks = 5};
 static const uf_speech_design live = {.wide = 32, .deep = 64, .blocks = 3, .causal = true};
-
-/* sound (N,3,1,T): a beam's result; its reference; what `speech` makes of the reference. */
-static int build_beam(uf_graph *g, uf_shape sound, uf_built *b) {
-    uf_node *spectrum[3];
-    if (!b->sound) b->sound = uf_input(g, "sound", sound);
-    for (int i = 0; i < UF_LEN(spectrum); i++) spectrum[i] = uf_transpose(uf_stft(uf_slice(b->sound, 1, i, i + 1), FFT, HOP), 0, 1, 3, 2);
-    uf_speech_listen(&(uf_speech_net){.d = &uf_speech_offline, .b = b, .beside = uf_concat(2, spectrum + 1, 1)}, spectrum[0]);
-    b->out = wave_of(b->out, sound.w);
-    return uf_graph_status(g);
-}
 
 static int build_offline(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &uf_speech_offline); }
 static int build_live(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &live); }
@@ -200,13 +177,6 @@ static bool starts_block(const uf_weights *w, uf_param *p) {
     return true;
 }
 
-/* Is the parameter the one that hears other recordings, which the file has not? It begins as zeros. */
-static bool starts_beside(const uf_weights *w, uf_param *p) {
-    if (strcmp(p->name, "enc.beside.w") || holds(w, p->name)) return false;
-    memset(p->value, 0, uf_count(p->shape) * sizeof *p->value);
-    return true;
-}
-
 /* Is the parameter one of those that hear above 8 kHz? They begin anew. */
 static bool starts_high(uf_param *p) {
     if (strncmp(p->name, "high.", 5)) return false;
@@ -216,18 +186,16 @@ static bool starts_high(uf_param *p) {
 }
 
 int uf_speech_init(uf_ctx *ctx, const uf_weights *w, uf_params *speech) {
-    int loaded = 0, started = 0, high = 0, beside = 0, n = uf_params_n(speech);
+    int loaded = 0, started = 0, high = 0, n = uf_params_n(speech);
     bool start_room = uf_params_find(speech, "head.room.w") && !uf_speech_has_room(w), start_high = !hears_high(w);
     UF_TRY(uf_weights_load(w, speech, false, &loaded));
     for (int i = 0; i < n; i++) {
         started += starts_block(w, uf_params_at(speech, i));
-        beside += starts_beside(w, uf_params_at(speech, i));
         if (start_high) high += starts_high(uf_params_at(speech, i));
     }
-    if (loaded + started + high + beside + 2 * start_room != n) return uf_weights_load(w, speech, true, NULL); /* which says what is missing */
+    if (loaded + started + high + 2 * start_room != n) return uf_weights_load(w, speech, true, NULL); /* which says what is missing */
     if (started) uf_log(ctx, UF_LOG_INFO, "the first weights are of fewer recurrent blocks: those that are new begin as if they were not there");
     if (high) uf_log(ctx, UF_LOG_INFO, "the first weights hear nothing above 8 kHz: that part begins anew");
-    if (beside) uf_log(ctx, UF_LOG_INFO, "the first weights hear one recording: that there are others beside it begins to count as the network learns");
     if (!start_room) return UF_OK;
     uf_speech_start_room(speech);
     uf_log(ctx, UF_LOG_INFO, "the first weights know the voice without its room: the output that keeps the room begins as that");
@@ -240,7 +208,6 @@ const uf_model uf_model_speech = {
     .file = "speech.safetensors",
     .multiple = HOP,
     .rate = 16000,
-    .channels = 1,
     .rooms = true,
     .build = build_offline,
 };
@@ -251,18 +218,7 @@ const uf_model uf_model_speech_live = {
     .file = "speech-live.safetensors",
     .multiple = HOP,
     .rate = 16000,
-    .channels = 1,
     .rooms = true,
     .build = build_live,
     .stream = stream_live,
-};
-
-const uf_model uf_model_speech_beam = {
-    .name = "speech-beam",
-    .summary = "the same for what a merge's beam gives, beside its best microphone and what speech makes of that",
-    .file = "speech-beam.safetensors",
-    .multiple = HOP,
-    .rate = 16000,
-    .channels = 3,
-    .build = build_beam,
 };

@@ -14,7 +14,6 @@ typedef struct uf_speech_net {
     const uf_speech_design *d;
     uf_built *b;
     bool streams; /* the past comes in and goes out as states of b */
-    uf_node *beside; /* (N,2k,frames,257): spectra of k recordings of the same, which tell more about that one; or NULL */
 } uf_speech_net;
 
 /* Loudness more than energy: spectra are compressed by this power, so that quiet and loud parts weigh alike. */

@@ -61,7 +61,6 @@ const uf_model uf_model_speech_wide = {
     .file = "speech-wide.safetensors",
     .multiple = HOP,
     .rate = UF_SPEECH_WIDER * 16000,
-    .channels = 1,
     .rooms = true,
     .build = build,
 };

@@ -1,5 +1,6 @@
 #include "beam.h"
 
+#include "beam_chunk.h"
 #include "beam_mix.h"
 #include "beam_share.h"
 #include "sound_fifo.h"
@@ -274,20 +275,20 @@ static int open_room(uf_beam *b, const char *path) {
         uf_log(b->ctx, UF_LOG_WARN, "the weights '%s' were not trained to keep the room: what the microphones together leave of the noise stays", path);
         return UF_OK;
     }
-    return uf_voice_ears_open(&b->room, b->ctx, &uf_model_speech, path, 1, b->o.float32, true);
+    return uf_voice_ears_open(&b->room, b->ctx, path, 1, b->o.float32, true);
 }
 
 static int beam_open(uf_beam *b) {
     const uf_beam_options *o = &b->o;
     char *weights = NULL;
     UF_TRY(uf_weights_choose(b->ctx, o->weights, uf_model_speech.file, o->weights_dir, &weights));
-    int err = uf_voice_ears_open(&b->ears, b->ctx, &uf_model_speech, weights, o->n_mics, o->float32, false);
+    int err = uf_voice_ears_open(&b->ears, b->ctx, weights, o->n_mics, o->float32, false);
     if (err == UF_OK && o->keep_room) err = open_room(b, weights);
     free(weights);
     UF_TRY(err);
     UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->ears,
                               &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .band = o->band, .keep_room = o->keep_room, .room = b->room.n ? &b->room : NULL,
-                                                        .least = o->most > 0 ? pow(10, -o->most / 20) : 0, .watch = o->watch, .user = o->user, .most = CHUNK + UNIT }));
+                                                        .least = o->most > 0 ? pow(10, -o->most / 20) : 0, .most = CHUNK + UNIT }));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->down, o->n_mics, o->rate, RATE, PRECISION));
     UF_TRY(uf_sound_rates_open(b->ctx, &b->up, is_wide(b) ? o->n_mics + 1 : 1, RATE, o->rate, PRECISION));
     b->block = uf_alloc(b->ctx, (size_t)(o->n_mics + 1) * (CHUNK + UNIT), sizeof(float));

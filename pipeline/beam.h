@@ -2,7 +2,6 @@
 #ifndef UF_BEAM_H
 #define UF_BEAM_H
 
-#include "beam_chunk.h"
 #include "pipeline.h"
 
 typedef struct uf_beam uf_beam;
@@ -16,8 +15,6 @@ typedef struct uf_beam_options {
     bool mix_only;                     /* music: match and mix, no masks */
     double most;                       /* dB, floor of the post-filter; 0: as far as the network says */
     bool float32;
-    uf_beam_watch_fn *watch;           /* as in uf_beam_chunk_options */
-    void *user;
 } uf_beam_options;
 int uf_beam_open(uf_beam **out, uf_ctx *ctx, const uf_beam_options *o);
 void uf_beam_close(uf_beam **b);

@@ -87,12 +87,7 @@ static bool any(const bool *there, int n) {
 }
 
 static int hear_by(const uf_beam_chunk *c, uf_voice_ears *ears, const float *x, float *y) { return uf_voice_ears_hear(ears, 1, c->frames * HOP, &x, &y); }
-
-/* The voice in the filter's result. */
-static int hear_beam(const uf_beam_chunk *c, const float *x, const float *beam, float *y) {
-    const float *in[] = {beam, x, voice_of(c, c->reference)};
-    return c->o.behind ? uf_voice_ears_hear(c->o.behind, 1, c->frames * HOP, in, &y) : hear_by(c, c->ears, beam, y);
-}
+static int hear(const uf_beam_chunk *c, const float *x, float *y) { return hear_by(c, c->ears, x, y); }
 
 static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there) {
     int n = c->frames * HOP;
@@ -239,12 +234,6 @@ static int end_room(uf_beam_chunk *c, const float *x, const float *beam, float *
     return UF_OK;
 }
 
-static int tell(const uf_beam_chunk *c, int round, float *const *x, const float *beam, int from, int to) {
-    size_t at = (size_t)from * BLOCK * HOP;
-    uf_beam_heard h = {.round = round, .reference = c->reference, .n = (to - from) * BLOCK * HOP, .beam = beam + at, .mic = x[c->reference] + at, .alone = voice_of(c, c->reference) + at};
-    return c->o.watch ? c->o.watch(c->o.user, &h) : UF_OK;
-}
-
 int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *there, int n, int from, int to, float *y) {
     c->frames = n / HOP;
     UF_TRY(hear_all(c, x, there));
@@ -259,8 +248,7 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
         job.share = job.learn ? c->share : NULL;
         uf_beam_filter_run(c->filter, &job, c->one);
         synthesise(c, c->one, beam);
-        UF_TRY(tell(c, round, x, beam, from, to));
-        UF_TRY(hear_beam(c, x[c->reference], beam, y));
+        UF_TRY(hear(c, beam, y));
         if (round == ROUNDS - 1) break;
         analyse(c, y, c->two, 2 * (size_t)c->frames);
         memset(c->power, 0, (size_t)BINS * (size_t)c->frames * sizeof(float));

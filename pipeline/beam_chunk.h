@@ -6,22 +6,12 @@
 
 enum { UF_BEAM_FFT = 1024, UF_BEAM_HOP = 256, UF_BEAM_BINS = UF_BEAM_FFT / 2 + 1, UF_BEAM_BLOCK = 32 }; /* BLOCK: frames that share a filter */
 
-/* A filter's result, and what there is to judge it by: n samples that follow those of the call before for the same round. All borrowed. */
-typedef struct uf_beam_heard {
-    int round, reference, n;
-    const float *beam, *mic, *alone; /* the result; the reference; what `speech` makes of the reference */
-} uf_beam_heard;
-typedef int uf_beam_watch_fn(void *user, const uf_beam_heard *h);
-
 typedef struct uf_beam_chunk_options {
     int n_mics, reference, home; /* as in uf_beam_options */
     const double *band;          /* as there; needed until it is open */
     bool keep_room;
-    uf_voice_ears *behind; /* `speech-beam`, for the result; borrowed; NULL: `speech` does that too */
     uf_voice_ears *room;   /* keep_room: what takes noise alone; borrowed; NULL: noise that the filter leaves stays */
     double least;          /* amplitude that noise keeps */
-    uf_beam_watch_fn *watch; /* asked about the blocks [from, to) of every round of every stretch, to learn from; NULL: nobody */
-    void *user;
     int most;              /* samples of the longest stretch, a multiple of HOP * BLOCK */
 } uf_beam_chunk_options;
 typedef struct uf_beam_chunk uf_beam_chunk;

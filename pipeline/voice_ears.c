@@ -25,10 +25,10 @@ static int start_of(const pieces *p, int i) { return p->n > 1 ? (int)((int64_t)i
 /* The middle of what piece i and the next one have in common; around it lies their seam. */
 static int seam_of(const pieces *p, int i) { return i < 0 ? -FADE : i + 1 >= p->n ? p->size + FADE : (start_of(p, i + 1) + start_of(p, i) + p->length) / 2; }
 
-int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const uf_model *model, const char *weights, int most, bool float32, bool keep_room) {
+int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int most, bool float32, bool keep_room) {
     int n = uf_ctx_threads(ctx), pieces_most = 4 * most; /* four pieces are half a minute */
     if (n > pieces_most) n = pieces_most;
-    *e = (uf_voice_ears){.ctx = ctx, .model = model};
+    *e = (uf_voice_ears){.ctx = ctx};
     e->net = uf_alloc(ctx, (size_t)n, sizeof *e->net);
     e->in = uf_alloc(ctx, (size_t)n, sizeof *e->in);
     e->out = uf_alloc(ctx, (size_t)n, sizeof *e->out);
@@ -36,10 +36,10 @@ int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const uf_model *model, con
     while (e->n < n) {
         char *own = uf_strdup(ctx, weights);
         int i = e->n++;
-        e->in[i] = uf_alloc(ctx, (size_t)model->channels * LONGEST, sizeof(float));
+        e->in[i] = uf_alloc(ctx, LONGEST, sizeof(float));
         e->out[i] = uf_alloc(ctx, LONGEST, sizeof(float));
         if (!own || !e->in[i] || !e->out[i]) return free(own), UF_ENOMEM;
-        UF_TRY(uf_voice_net_open(&e->net[i], ctx, own, &(uf_voice_net_options){.model = model, .float32 = float32, .keep_room = keep_room, .n_threads = 1}));
+        UF_TRY(uf_voice_net_open(&e->net[i], ctx, own, &(uf_voice_net_options){.model = &uf_model_speech, .float32 = float32, .keep_room = keep_room, .n_threads = 1}));
     }
     return UF_OK;
 }
@@ -58,9 +58,9 @@ void uf_voice_ears_close(uf_voice_ears *e) {
 }
 
 /* Piece i of x: what is its alone to y, its side of the seams before and behind it to edge (2 * FADE each). */
-static int hear_piece(uf_voice_ears *e, int me, const pieces *p, int i, const float *const *x, float *y, float *edge) {
+static int hear_piece(uf_voice_ears *e, int me, const pieces *p, int i, const float *x, float *y, float *edge) {
     int first = start_of(p, i), from = seam_of(p, i - 1) + FADE, to = seam_of(p, i) - FADE;
-    for (int c = 0; c < e->model->channels; c++) memcpy(e->in[me] + (size_t)c * (size_t)p->length, x[c] + first, (size_t)p->length * sizeof **x);
+    memcpy(e->in[me], x + first, (size_t)p->length * sizeof *x);
     UF_TRY(uf_voice_net_hear(&e->net[me], e->in[me], e->out[me]));
     memcpy(y + from, e->out[me] + (from - first), (size_t)(to - from) * sizeof *y);
     if (i > 0) memcpy(edge, e->out[me] + (from - first - 2 * FADE), 2 * FADE * sizeof *edge);
@@ -80,7 +80,7 @@ static void join(const pieces *p, const float *edge, float *y) {
 }
 
 int uf_voice_ears_hear(uf_voice_ears *e, int n, int size, const float *const *x, float *const *y) {
-    pieces p = divide(size, e->model->multiple);
+    pieces p = divide(size, uf_model_speech.multiple);
     size_t edges = 4 * FADE * (size_t)p.n, wanted = edges * (size_t)n;
     int failed = UF_OK;
     if (wanted > e->room) {
@@ -93,14 +93,13 @@ int uf_voice_ears_hear(uf_voice_ears *e, int n, int size, const float *const *x,
 #pragma omp parallel for schedule(dynamic) num_threads(e->n)
     for (int k = 0; k < n * p.n; k++) {
         int which = k / p.n, i = k % p.n;
-        const float *const *in = x + (size_t)which * (size_t)e->model->channels;
-        int err = *in ? hear_piece(e, omp_get_thread_num(), &p, i, in, y[which], e->edge + edges * (size_t)which + (size_t)(4 * FADE * i)) : UF_OK;
+        int err = x[which] ? hear_piece(e, omp_get_thread_num(), &p, i, x[which], y[which], e->edge + edges * (size_t)which + (size_t)(4 * FADE * i)) : UF_OK;
         if (err < 0) {
 #pragma omp critical
             failed = err;
         }
     }
     for (int i = 0; failed == UF_OK && i < n; i++)
-        if (x[i * e->model->channels]) join(&p, e->edge + edges * (size_t)i, y[i]);
+        if (x[i]) join(&p, e->edge + edges * (size_t)i, y[i]);
     return failed;
 }

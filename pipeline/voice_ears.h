@@ -1,4 +1,4 @@
-/* The network `speech`, or `speech-beam`, on several recordings at once: as many copies of it as there are threads, each with a thread of its own, on pieces of the
+/* The network `speech` on several recordings at once: as many copies of it as there are threads, each with a thread of its own, on pieces of the
  * recordings that its memory holds. Small networks gain more from that than from threads that share one piece. Internal to the pipeline room. */
 #ifndef UF_VOICE_EARS_H
 #define UF_VOICE_EARS_H
@@ -7,7 +7,6 @@
 
 typedef struct uf_voice_ears {
     uf_ctx *ctx;
-    const uf_model *model;
     uf_voice_net *net;    /* n */
     float **in, **out;    /* n pieces */
     float *edge;          /* `room` values: what two neighbours make of the seams between them */
@@ -15,10 +14,10 @@ typedef struct uf_voice_ears {
     size_t room;
 } uf_voice_ears;
 /* most: recordings at once, at most; weights: borrowed; keep_room: as in uf_voice_net_options. */
-int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const uf_model *model, const char *weights, int most, bool float32, bool keep_room);
+int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int most, bool float32, bool keep_room);
 void uf_voice_ears_close(uf_voice_ears *e);
-/* n recordings, the channels that the model takes of recording i at x[i * channels] and behind it, of `size` samples, a multiple of the model's -> y[i], what the network makes of them, as uf_voice_net_hear(), but with a
- * level of its own for each piece. First channel NULL: y[i] is left as it is. */
+/* n recordings x[i] of `size` samples, a multiple of the model's -> y[i], what the network makes of them, as uf_voice_net_hear(), but with a
+ * level of its own for each piece. x[i] NULL: y[i] is left as it is. */
 int uf_voice_ears_hear(uf_voice_ears *e, int n, int size, const float *const *x, float *const *y);
 
 #endif

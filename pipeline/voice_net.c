@@ -32,11 +32,11 @@ int uf_voice_net_resize(uf_voice_net *v, int size) {
     v->net = (uf_built){ .keep_room = v->o.keep_room };
     v->size = size;
     free(v->later);
-    v->later = v->o.twice ? uf_alloc(v->ctx, (size_t)(v->o.model->channels + 1) * (size_t)size, sizeof(*v->later)) : NULL;
+    v->later = v->o.twice ? uf_alloc(v->ctx, 2 * (size_t)size, sizeof(*v->later)) : NULL;
     if (v->o.twice && !v->later) return UF_ENOMEM;
     UF_TRY(uf_graph_open(&v->graph, v->ctx, v->params));
     uf_graph_training(v->graph, false);
-    UF_TRY(v->o.model->build(v->graph, (uf_shape){ 1, v->o.model->channels, 1, size }, &v->net));
+    UF_TRY(v->o.model->build(v->graph, (uf_shape){ 1, 1, 1, size }, &v->net));
     v->voice = uf_output(v->o.keep_room ? v->net.room : v->net.out); /* the other one is then not computed */
     if (first) UF_TRY(uf_model_load(v->ctx, v->o.model, v->params, v->weights));
     return uf_plan_open(&v->plan, v->ctx, v->graph, &plan);
@@ -51,13 +51,10 @@ static int pass(uf_voice_net *v, const float *in, float *out) {
 /* The frames of a second pass begin in the middles of the first one's: half of what either gets wrong is its own. The last half of a hop,
  * which that one does not hear, stays as it is. */
 static int pass_between(uf_voice_net *v, const float *in, float *out) {
-    int late = v->o.model->multiple / 2, n = v->size - late, channels = v->o.model->channels;
-    float *made = v->later + (size_t)channels * (size_t)v->size;
-    for (int c = 0; c < channels; c++) {
-        float *to = v->later + (size_t)c * (size_t)v->size;
-        memset(to, 0, (size_t)late * sizeof(*in));
-        memcpy(to + late, in + (size_t)c * (size_t)v->size, (size_t)n * sizeof(*in));
-    }
+    int late = v->o.model->multiple / 2, n = v->size - late;
+    float *made = v->later + v->size;
+    memset(v->later, 0, (size_t)late * sizeof(*in));
+    memcpy(v->later + late, in, (size_t)n * sizeof(*in));
     UF_TRY(pass(v, v->later, made));
     for (int i = 0; i < n; i++) out[i] = .5f * (out[i] + made[i + late]);
     return UF_OK;
@@ -71,12 +68,13 @@ int uf_voice_net_hear(uf_voice_net *v, float *in, float *out) {
     if (level < 1e-6) return UF_OK;
     if (level < .01) gain = .01 / level;
     if (level > .15) gain = .15 / level;
-    int heard = v->o.model->channels * v->size;
-    for (int i = 0; i < heard; i++) in[i] *= (float)gain;
+    for (int i = 0; i < v->size; i++) in[i] *= (float)gain;
     UF_TRY(pass(v, in, out));
     if (v->o.twice) UF_TRY(pass_between(v, in, out));
-    for (int i = 0; i < heard; i++) in[i] /= (float)gain;
-    for (int i = 0; i < v->size; i++) out[i] /= (float)gain;
+    for (int i = 0; i < v->size; i++) {
+        in[i] /= (float)gain;
+        out[i] /= (float)gain;
+    }
     return UF_OK;
 }
 

@@ -20,13 +20,13 @@ typedef struct uf_voice_net {
     uf_plan *plan;
     uf_built net;
     uf_node *voice; /* of net: what is wanted */
-    float *later;   /* twice: (channels + 1) * size, the sound half a hop later and what the network makes of it */
+    float *later;   /* twice: 2*size, the sound half a hop later and what the network makes of it */
 } uf_voice_net;
 /* weights: new memory, which the network then owns, even on failure. */
 int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, char *weights, const uf_voice_net_options *o);
 void uf_voice_net_close(uf_voice_net *v);
 int uf_voice_net_resize(uf_voice_net *v, int size); /* for stretches of this length from now on */
-/* What the network makes of `in`, (channels,v->size) samples, at a level as it has learnt, which that of the first channel tells; silence stays. `in` comes back but for rounding. */
+/* What the network makes of `in`, v->size samples, at a level as it has learnt; silence stays. `in` comes back but for rounding. */
 int uf_voice_net_hear(uf_voice_net *v, float *in, float *out);
 /* Power of n samples of the voice over that of what else was heard. *voice: sum of the voice's squares; may be NULL. */
 double uf_voice_ratio(const float *heard, const float *made, int n, double *voice);

@@ -191,22 +191,6 @@ import json, sys
 s = [json.loads(l) for l in sys.stdin]
 print(len(s), s[0]['used'], s[0]['merged'] > s[0]['alone'] - 3)")" "1 2 True"
     ok "what the benchmark leaves" "$(find /tmp -maxdepth 1 -name 'unfade-whole-*' | wc -l)" "$before"
-
-    # What speech-beam learns from, and a step of that.
-    "$unfade" array bench.yaml --beams -n 2 --scenes 2 --seconds 5 --seed 7 --out beams --json >out 2>err || cat err
-    ok "scenes through the beam" "$(ls beams | xargs), $(ffprobe -v error -show_entries stream=channels,duration_ts -of csv=p=0 beams/00007.wav)" "00007.wav 00008.wav, 5,80000"
-    cat >beam.yaml <<'END'
-model: speech-beam
-out: beam.safetensors
-train: [{path: beams}]
-valid: [{path: beams}]
-stages: [{size: 32768, batch: 1, steps: 2, rate: 0.001}]
-losses: {spectrum: 1}
-END
-    "$unfade" train -q beam.yaml --out run >out 2>err || cat err
-    ok "weights that came of it" "$("$unfade" info --json run/beam.safetensors 2>/dev/null | grep -c speech-beam)" "1"
-    "$unfade" mix beam.yaml -n 1 --out mixed 2>err
-    ok "mixtures of that recipe" "$?, $(grep -c 'speech-beam' err)" "64, 1"
 fi
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

@@ -59,8 +59,8 @@ static void test_same_scene(void **state) {
         for (int i = 0; i < o.n_mics; i++) {
             assert_int_equal(uf_array_hear(a, i, heard[0], voice, early[0]), UF_OK);
             assert_int_equal(uf_array_hear(b, i, heard[1], NULL, early[1]), UF_OK);
-            assert_int_equal(uf_array_device(a, i, heard[0], NULL), UF_OK);
-            assert_int_equal(uf_array_device(b, i, heard[1], NULL), UF_OK);
+            assert_int_equal(uf_array_device(a, i, heard[0]), UF_OK);
+            assert_int_equal(uf_array_device(b, i, heard[1]), UF_OK);
             assert_memory_equal(heard[0], heard[1], sizeof heard[0]);
             assert_memory_equal(early[0], early[1], sizeof early[0]);
             for (int k = 0; k < N; k++) assert_true(isfinite(heard[0][k]) && fabsf(heard[0][k]) <= 1);

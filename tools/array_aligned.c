@@ -1,6 +1,7 @@
 #include "array_aligned.h"
 
 #include "app.h"
+#include "beam.h"
 #include "highs.h"
 #include "reference.h"
 
@@ -36,24 +37,22 @@ static double distance(const uf_array *scene, const uf_array_scene *s, int mic) 
     return sqrt(sum);
 }
 
-/* x, n samples, comes `late` samples earlier; silence where nothing is known. */
+/* x, n samples, comes `late` samples earlier, with silence behind. */
 static void advance(float *x, int n, int late) {
-    int from = late > 0 ? late : 0, to = late < 0 ? -late : 0, size = n - from - to;
-    memmove(x + to, x + from, (size_t)size * sizeof *x);
-    memset(late > 0 ? x + size : x, 0, (size_t)(n - size) * sizeof *x);
+    memmove(x, x + late, (size_t)(n - late) * sizeof *x);
+    memset(x + n - late, 0, (size_t)late * sizeof *x);
 }
 
-int uf_aligned_hear(uf_aligned *a, uf_array *scene, uint64_t seed, double off, bool agc) {
+int uf_aligned_hear(uf_aligned *a, uf_array *scene) {
     uf_array_scene s;
     double nearest = INFINITY;
     uf_array_describe(scene, &s);
     for (int i = 0; i < a->n_mics; i++) nearest = fmin(nearest, distance(scene, &s, i));
     for (int i = 0; i < a->n_mics; i++) {
         float *x = a->x[i];
-        double wrong = off * (2 * (double)uf_uniform(seed, uf_hash("off", 3), (uint64_t)i) - 1);
-        int late = (int)lround(((distance(scene, &s, i) - nearest) / 343 + wrong) * RATE);
+        int late = (int)lround((distance(scene, &s, i) - nearest) / 343 * RATE);
         UF_TRY(uf_array_hear(scene, i, x, NULL, a->early[i]));
-        UF_TRY(uf_array_device(scene, i, x, agc ? a->early[i] : NULL));
+        UF_TRY(uf_array_device(scene, i, x));
         for (int k = 0; uf_array_mic(scene, i)->inverted && k < a->n; k++) x[k] = -x[k];
         advance(x, a->n, late);
         advance(a->early[i], a->n, late);
@@ -86,7 +85,7 @@ static int choose_home(const uf_aligned *a, const double *band, int *home) {
     return err;
 }
 
-int uf_aligned_merge(const uf_aligned *a, const char *weights, float *y, int *reference, uf_beam_watch_fn *watch, void *user) {
+int uf_aligned_merge(const uf_aligned *a, float *y, int *reference) {
     uf_beam *m = NULL;
     float weight[UF_MOST_MICS];
     double band[UF_MOST_MICS];
@@ -94,8 +93,7 @@ int uf_aligned_merge(const uf_aligned *a, const char *weights, float *y, int *re
     int done = 0, home = -1;
     for (int i = 0; i < a->n_mics; i++) UF_TRY(band_of(a, a->x[i], &band[i]));
     UF_TRY(choose_home(a, band, &home));
-    int err = uf_beam_open(&m, a->ctx, &(uf_beam_options){.weights = weights, .weights_dir = UNFADE_WEIGHTS_DIR, .n_mics = a->n_mics, .rate = RATE, .reference = -1, .home = home, .band = band,
-                                                          .watch = watch, .user = user});
+    int err = uf_beam_open(&m, a->ctx, &(uf_beam_options){.weights_dir = UNFADE_WEIGHTS_DIR, .n_mics = a->n_mics, .rate = RATE, .reference = -1, .home = home, .band = band});
     for (int i = 0; i < a->n_mics; i++) weight[i] = 1;
     for (int at = 0; err == UF_OK && at <= a->n; at += BLOCK) {
         int some = a->n - at < BLOCK ? a->n - at : BLOCK;

@@ -3,7 +3,6 @@
 #define UF_ARRAY_ALIGNED_H
 
 #include "array.h"
-#include "beam.h"
 
 enum { UF_ALIGNED_RATE = 16000 };
 
@@ -15,11 +14,10 @@ typedef struct uf_aligned {
 } uf_aligned;
 int uf_aligned_open(uf_aligned *a, uf_ctx *ctx, int n_mics, int n);
 void uf_aligned_close(uf_aligned *a);
-/* Every microphone hears the talker at the time at which the nearest does, give or take `off` s (another for each), and none upside down. `agc`: the
- * early voice gets louder and quieter as the recording does. */
-int uf_aligned_hear(uf_aligned *a, uf_array *scene, uint64_t seed, double off, bool agc);
+/* Every microphone hears the talker at the time at which the nearest does, and none upside down. */
+int uf_aligned_hear(uf_aligned *a, uf_array *scene);
 /* All of it through the beam, with the reference chosen as the first pass of a merge does, but from all stretches. y: n samples; *reference: whose
- * they are. weights, watch: as in uf_beam_options. */
-int uf_aligned_merge(const uf_aligned *a, const char *weights, float *y, int *reference, uf_beam_watch_fn *watch, void *user);
+ * they are. */
+int uf_aligned_merge(const uf_aligned *a, float *y, int *reference);
 
 #endif

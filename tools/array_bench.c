@@ -81,7 +81,7 @@ static int through_all(bench *b, score *to, int *best, int *reference) {
     UF_TRY(uf_peer_beamformit(b->ctx, a->n_mics, (const float *const *)a->x, a->n, RATE, b->y, reference));
     UF_TRY(measure(b, a->early[*reference], b->y, &to[METHOD_beamformit]));
     double started = uf_now();
-    UF_TRY(uf_aligned_merge(a, NULL, b->y, reference, NULL, NULL));
+    UF_TRY(uf_aligned_merge(a, b->y, reference));
     b->seconds += uf_now() - started;
     return measure(b, a->early[*reference], b->y, &to[METHOD_ours]);
 }
@@ -117,7 +117,7 @@ static int one_scene(bench *b, double snr, uint64_t seed, score *to) {
     uf_array_options o = scene_of(b, snr, seed);
     UF_TRY(uf_array_open(&a, b->ctx, &b->mixer, &o));
     b->scene.n_mics = b->n_mics;
-    int err = uf_aligned_hear(&b->scene, a, 0, 0, false), best = 0, reference = 0;
+    int err = uf_aligned_hear(&b->scene, a), best = 0, reference = 0;
     json_t *mics = habits_of(a, b->n_mics);
     uf_array_close(&a);
     if (err == UF_OK) err = through_all(b, to, &best, &reference);

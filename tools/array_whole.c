@@ -55,7 +55,7 @@ static int write_mic(whole *w, uf_array *a, int i) {
     float *both = uf_alloc(w->ctx, 2 * scene, sizeof *both), *y = NULL;
     char *path = file_of(w, "mic", i);
     int err = both && path ? uf_array_hear(a, i, both, NULL, both + scene) : UF_ENOMEM;
-    if (err == UF_OK) err = uf_array_device(a, i, both, NULL);
+    if (err == UF_OK) err = uf_array_device(a, i, both);
     if (err == UF_OK) err = uf_array_sample(a, i, both, &y, &n);
     if (err == UF_OK) err = uf_wave_write(w->ctx, path, y, n, rate, true);
     free(y);

@@ -1,11 +1,10 @@
 #include "app.h"
 #include "array.h"
-#include "array_beams.h"
 #include "array_bench.h"
 
 #include <string.h>
 
-enum { MICS = 'n', OUT = 0x100, SECONDS, SEED, SNR_FROM, SNR_TO, T60_FROM, T60_TO, TALKERS, MOVING, PPM, WANDER, OFFSET, HABITS, TRAINING, BEAMS, BENCH, WHOLE, SCENES, OVERWRITE };
+enum { MICS = 'n', OUT = 0x100, SECONDS, SEED, SNR_FROM, SNR_TO, T60_FROM, T60_TO, TALKERS, MOVING, PPM, WANDER, OFFSET, HABITS, TRAINING, BENCH, WHOLE, SCENES, OVERWRITE };
 
 static const struct argp_option options[] = {
     {"mics", MICS, "N", 0, "How many microphones, 1 to 32 (default 4)", 0},
@@ -24,12 +23,10 @@ static const struct argp_option options[] = {
     {"habits", HABITS, "LIST", 0, "What the devices do, with commas between: gain, curve, agc, clip, codec, dropout, loss, invert, rates, partial, unrelated; or "
                                   "none; or all (the default), which are those up to rates", 0},
     {"training", TRAINING, 0, 0, "Of the recordings that the network learns from, instead of the held-out ones", 0},
-    {"beams", BEAMS, 0, 0, "Write nothing of that, but for the network behind the merge's beam what it learns from: --scenes files SEED.wav of five channels each: the "
-                           "reference, that cleaned alone, the voice in it, and both results of the beam; with two to four microphones, or -n", 0},
     {"bench", BENCH, 0, 0, "Write nothing: merge scenes that are aligned by the truth, and print how good that is beside other methods; with -n only for so many "
                            "microphones, instead of 1, 2, 4 and 8", 0},
     {"whole", WHOLE, 0, 0, "With --bench: merge recordings as they are, with their clocks, beginnings and losses, and print how good that is beside the best of them cleaned alone", 0},
-    {"scenes", SCENES, "N", 0, "With --beams so many in all, else of each number of microphones and SNR (default 5)", 0},
+    {"scenes", SCENES, "N", 0, "Of each number of microphones and SNR (default 5)", 0},
     {"overwrite", OVERWRITE, 0, 0, "Replace files in FOLDER", 0},
     {0},
 };
@@ -39,7 +36,7 @@ typedef struct args {
     const char *recipe;
     uf_array_options o;
     uf_array_files f;
-    bool bench, whole, beams;
+    bool bench, whole;
     int scenes;
 } args;
 
@@ -76,7 +73,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OFFSET: a->o.offset = uf_parse_number(state, "--offset", arg, 0, 7000); return 0;
     case HABITS: a->o.habits = parse_habits(state, arg); return 0;
     case TRAINING: a->f.training = true; return 0;
-    case BEAMS: a->beams = true; return 0;
     case BENCH: a->bench = true; return 0;
     case WHOLE: a->whole = true; return 0;
     case SCENES: a->scenes = (int)uf_parse_number(state, "--scenes", arg, 1, 1000); return 0;
@@ -84,7 +80,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_ARG: return uf_parse_one(state, &a->recipe, arg, "recipe");
     case ARGP_KEY_END:
         if (!a->recipe) argp_error(state, "give a recipe");
-        if (a->beams && a->bench) argp_error(state, "--beams and --bench do not go together");
         if (a->whole && !a->bench) argp_error(state, "--whole goes with --bench");
         if (a->o.snr_from > a->o.snr_to) argp_error(state, "--snr-from is above --snr-to");
         if (a->o.t60_from > a->o.t60_to) argp_error(state, "--t60-from is above --t60-to");
@@ -112,23 +107,6 @@ static void progress(void *user, const uf_train_progress *p) {
     uf_report_progress(user, "microphones", p->step, p->n_steps, p->samples_per_second, p->seconds, NULL);
 }
 
-/* What the beam is given is aligned: no clocks, offsets or losses. */
-static void align(uf_array_options *o) {
-    o->ppm = o->offset = 0;
-    o->wander = false;
-    o->habits &= UF_HABIT_gain | UF_HABIT_curve | UF_HABIT_agc | UF_HABIT_clip | UF_HABIT_codec | UF_HABIT_invert;
-}
-
-static int beams(uf_app *app, const args *a) {
-    uf_beams_options o = {.scene = a->o, .dir = a->f.dir, .scenes = a->scenes, .training = a->f.training, .overwrite = a->f.overwrite, .progress = progress, .user = app};
-    align(&o.scene);
-    UF_TRY(uf_array_beams(app->ctx, a->recipe, &o));
-    uf_report_end(app);
-    uf_report_event(app, "done", json_pack("{s:s,s:s,s:i}", "recipe", a->recipe, "folder", o.dir, "scenes", o.scenes));
-    if (!app->json) uf_report_line(app, "%s: %d scenes, %.0f s each", o.dir, o.scenes, o.scene.seconds);
-    return UF_OK;
-}
-
 /* Scenes of -5, 5 and 15 dB, or of what was asked for; where they are not merged as they are, clocks and offsets are the alignment's matter, not measured here. */
 static int bench(uf_app *app, const args *a) {
     uf_bench_options o = {.scene = a->o, .seconds = a->o.seconds, .scenes = a->scenes, .counts = {1, 2, 4, 8}, .n_counts = 4, .snrs = {-5, 5, 15}, .n_snrs = 3,
@@ -136,7 +114,9 @@ static int bench(uf_app *app, const args *a) {
     if (a->o.n_mics) o.counts[0] = a->o.n_mics, o.n_counts = 1;
     if (a->o.snr_from == a->o.snr_to) o.snrs[0] = a->o.snr_from, o.n_snrs = 1;
     if ((o.whole = a->whole)) return uf_array_bench(app, a->recipe, &o);
-    align(&o.scene);
+    o.scene.ppm = o.scene.offset = 0;
+    o.scene.wander = false;
+    o.scene.habits &= UF_HABIT_gain | UF_HABIT_curve | UF_HABIT_agc | UF_HABIT_clip | UF_HABIT_codec | UF_HABIT_invert;
     return uf_array_bench(app, a->recipe, &o);
 }
 
@@ -148,7 +128,6 @@ static int run(uf_app *app, int argc, char **argv) {
               .f = {.dir = "array", .progress = progress, .user = app}};
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     if (a.bench) return bench(app, &a);
-    if (a.beams) return beams(app, &a);
     if (!a.o.n_mics) a.o.n_mics = 4;
     UF_TRY(uf_array_write(app->ctx, a.recipe, &a.o, &a.f));
     uf_report_end(app);

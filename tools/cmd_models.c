@@ -36,7 +36,7 @@ static int measure(uf_app *app, const uf_model *m, card *out) {
     uf_plan_options o = {.mode = UF_INFER, .backend = "ref"};
     int err = uf_params_open(&params, app->ctx, 0);
     if (err == UF_OK) err = uf_graph_open(&g, app->ctx, params);
-    uf_shape frame = {1, 1, UF_COLOR_SIZE, UF_COLOR_SIZE * 4 / 3}, sound = {1, m->channels, 1, SECONDS * m->rate}; /* what a 720x576 frame becomes */
+    uf_shape frame = {1, 1, UF_COLOR_SIZE, UF_COLOR_SIZE * 4 / 3}, sound = {1, 1, 1, SECONDS * m->rate}; /* what a 720x576 frame becomes */
     if (err == UF_OK) err = m->build(g, m->rate ? sound : frame, &b);
     if (err == UF_OK) uf_output(b.out);
     if (err == UF_OK) err = uf_plan_open(&plan, app->ctx, g, &o);

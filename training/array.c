@@ -314,7 +314,7 @@ void uf_array_close(uf_array **pa) {
 int64_t uf_array_n(const uf_array *a) { return a->n; }
 const uf_mic *uf_array_mic(const uf_array *a, int mic) { return &a->mic[mic]; }
 
-int uf_array_device(uf_array *a, int mic, float *heard, float *along) { return uf_device_pass(a->ctx, &a->mic[mic], a->m->rate, heard, along, a->n); }
+int uf_array_device(uf_array *a, int mic, float *heard) { return uf_device_pass(a->ctx, &a->mic[mic], a->m->rate, heard, a->n); }
 
 int uf_array_sample(uf_array *a, int mic, const float *x, float **y, size_t *n) {
     return uf_device_clock_sample(a->ctx, &a->mic[mic].clock, x, a->n, a->m->rate, y, n);

@@ -65,9 +65,8 @@ const uf_mic *uf_array_mic(const uf_array *a, int mic);
 /* What reaches microphone `mic` and goes through its curve and gain, uf_array_n() samples of the scene's time: everything; the voice with its
  * whole room; the voice with the first 50 ms of it. Any may be NULL. */
 int uf_array_hear(uf_array *a, int mic, float *heard, float *voice, float *early);
-/* What its electronics then make of `heard`, in place: AGC, clipping, codec, polarity, silence where it dropped out. `along`, or NULL, becomes
- * louder and quieter as its AGC makes `heard`, and is otherwise left alone. */
-int uf_array_device(uf_array *a, int mic, float *heard, float *along);
+/* What its electronics then make of `heard`, in place: AGC, clipping, codec, polarity, silence where it dropped out. */
+int uf_array_device(uf_array *a, int mic, float *heard);
 /* x, of the scene's time, as the clock of the device samples it: *n samples, new memory (free()). */
 int uf_array_sample(uf_array *a, int mic, const float *x, float **y, size_t *n);
 

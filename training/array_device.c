@@ -62,14 +62,12 @@ void uf_device_draw(const uf_array *a, const uf_array_options *o, int mic, uf_mi
 /* ---- electronics ------------------------------------------------------------------------------------------------------------------ */
 
 /* Loud is made quieter within 10 ms, quiet louder within a second, both half of the way in dB. */
-static void agc(float *x, float *along, int64_t n, int rate) {
+static void agc(float *x, int64_t n, int rate) {
     double up = 1 - exp(-1 / (.01 * rate)), down = 1 - exp(-1 / (1. * rate)), level = .03;
     for (int64_t i = 0; i < n; i++) {
         double now = fabs((double)x[i]);
         level += (now > level ? up : down) * (now - level);
-        float gain = (float)fmin(sqrt(.1 / fmax(level, 1e-4)), 8);
-        x[i] *= gain;
-        if (along) along[i] *= gain;
+        x[i] *= (float)fmin(sqrt(.1 / fmax(level, 1e-4)), 8);
     }
 }
 
@@ -86,9 +84,9 @@ static int codec(uf_ctx *ctx, int which, float *x, int64_t n, int rate) {
     return err;
 }
 
-int uf_device_pass(uf_ctx *ctx, const uf_mic *m, int rate, float *x, float *along, int64_t n) {
+int uf_device_pass(uf_ctx *ctx, const uf_mic *m, int rate, float *x, int64_t n) {
     double peak = 0;
-    if (m->agc) agc(x, along, n, rate);
+    if (m->agc) agc(x, n, rate);
     for (int64_t i = 0; i < n; i++) peak = fmax(peak, fabs((double)x[i]));
     float top = (float)fmin(1, m->clip > 0 ? m->clip * peak : 1), sign = m->inverted ? -1.f : 1.f;
     for (int64_t i = 0; i < n; i++) x[i] = sign * fminf(fmaxf(x[i], -top), top);

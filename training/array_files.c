@@ -60,7 +60,7 @@ static int write_mic(uf_array *a, uf_ctx *ctx, const uf_array_files *f, int mic,
     size_t n_file;
     char name[32];
     UF_TRY(uf_array_hear(a, mic, heard, alone ? NULL : voice, alone ? NULL : early));
-    UF_TRY(uf_array_device(a, mic, heard, NULL));
+    UF_TRY(uf_array_device(a, mic, heard));
     UF_TRY(write_one(a, ctx, f, mic, alone ? NULL : "mic", heard, &n_file));
     if (alone) return UF_OK;
     snprintf(name, sizeof name, "mic-%d.wav", mic);

@@ -332,7 +332,7 @@ int uf_data_read(const uf_data *d, int64_t i, const void **data, size_t *n, void
         *n = e->size;
         return UF_OK;
     }
-    char *path = uf_data_path(d, i);
+    char *path = uf_format(d->ctx, "%s/%s", s->path, e->name);
     FILE *f = path ? fopen(path, "rb") : NULL;
     free(path);
     if (!f) return UF_EIO; /* the caller counts: one lost picture is a warning, all of them an error */
@@ -365,12 +365,6 @@ int uf_data_decode(const uf_data *d, int64_t i, uf_decoder *to, int *w, int *h) 
 const char *uf_data_name(const uf_data *d, int64_t i) {
     const source *s;
     return find(d, i, &s)->name;
-}
-
-char *uf_data_path(const uf_data *d, int64_t i) {
-    const source *s;
-    const entry *e = find(d, i, &s);
-    return e->data ? NULL : uf_format(d->ctx, "%s/%s", s->path, e->name);
 }
 
 int uf_data_class(const uf_data *d, int64_t i) {

@@ -54,12 +54,12 @@ static int count_right(const uf_network *n, const uf_batch *b, const float *logi
     return right;
 }
 
-/* Mean of what the network adds to the SI-SDR of the recordings, or of the first of those that it hears side by side, dB. */
+/* Mean of what the network adds to the SI-SDR of the recordings, dB. */
 static double gain_of(const uf_network *n, const uf_batch *b, const float *out) {
     double sum = 0;
-    size_t length = (size_t)n->out->shape.w, heard = length * (size_t)n->noisy->shape.c;
+    size_t length = (size_t)n->out->shape.w;
     for (size_t i = 0; i < (size_t)n->out->shape.n; i++)
-        sum += uf_si_sdr(b->voice + i * length, out + i * length, length) - uf_si_sdr(b->voice + i * length, b->noisy + i * heard, length);
+        sum += uf_si_sdr(b->voice + i * length, out + i * length, length) - uf_si_sdr(b->voice + i * length, b->noisy + i * length, length);
     return sum / n->out->shape.n;
 }
 

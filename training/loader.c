@@ -171,16 +171,13 @@ static int make(uf_loader *l, uf_decoder *dec, int64_t number, uf_batch *b) {
     return UF_OK;
 }
 
-/* Of what the network hears. */
-static size_t channels_of(const uf_loader *l) { return l->o.mixer->beams ? UF_BEAMS_HEARD : 1; }
-
 static int make_sound(uf_loader *l, uf_mixing *w, int64_t number, uf_batch *b) {
     size_t n = (size_t)l->o.size;
     number = among_all(&l->o, number);
     for (int i = 0; i < l->o.batch; i++) {
         uint64_t index = (uint64_t)(l->o.first_sample + number * l->o.batch + i);
         size_t at = (size_t)i * n;
-        UF_TRY(uf_mix(w, l->o.seed + (l->o.plain ? 1000000 : 0), index, b->noisy + at * channels_of(l), b->voice + at, b->room + at));
+        UF_TRY(uf_mix(w, l->o.seed + (l->o.plain ? 1000000 : 0), index, b->noisy + at, b->voice + at, b->room + at));
     }
     return UF_OK;
 }
@@ -226,9 +223,9 @@ static void *work(void *arg) {
 static int slots_open(uf_loader *l) {
     size_t wave = (size_t)l->o.batch * (size_t)l->o.size;
     for (int i = 0; l->o.mixer && i < AHEAD + 1; i++) {
-        float *m = l->slot[i].memory = uf_alloc(l->ctx, (2 + channels_of(l)) * wave, sizeof *m);
+        float *m = l->slot[i].memory = uf_alloc(l->ctx, 3 * wave, sizeof *m);
         if (!m) return UF_ENOMEM;
-        l->slot[i].batch = (uf_batch){.voice = m, .room = m + wave, .noisy = m + 2 * wave};
+        l->slot[i].batch = (uf_batch){.noisy = m, .voice = m + wave, .room = m + 2 * wave};
     }
     if (l->o.mixer) return UF_OK;
     size_t n = (size_t)l->o.batch * (size_t)l->o.size * (size_t)l->o.size;

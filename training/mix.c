@@ -37,7 +37,6 @@ int uf_mixer_open(uf_mixer *m, uf_ctx *ctx, const uf_recipe *r, bool training) {
     m->codecs = (double)r->codecs;
     m->hiss = (double)r->hiss;
     m->quiet = (double)r->quiet;
-    if (uf_model_find(r->model)->channels > 1) return uf_beams_open(&m->beams, ctx, voices, (int)n_voices);
     UF_TRY(uf_sounds_open(&m->voice, ctx, voices, (int)n_voices, m->rate));
     return n_noises ? uf_sounds_open(&m->noise, ctx, noises, (int)n_noises, m->rate) : UF_OK;
 }
@@ -45,7 +44,6 @@ int uf_mixer_open(uf_mixer *m, uf_ctx *ctx, const uf_recipe *r, bool training) {
 void uf_mixer_close(uf_mixer *m) {
     uf_sounds_close(&m->voice);
     uf_sounds_close(&m->noise);
-    uf_beams_close(&m->beams);
 }
 
 int uf_mixing_open(uf_mixing **out, uf_ctx *ctx, const uf_mixer *m, int n) {
@@ -305,7 +303,6 @@ static int mix_one(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, fl
 
 int uf_mix(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice, float *room) {
     int err = UF_EDATA;
-    if (w->m->beams) return uf_beams_pick(w->m->beams, seed, index, w->n, noisy, voice);
     for (uint64_t t = 0; err == UF_EDATA && t < TRIES; t++) err = mix_one(w, seed + t, index, noisy, voice, room);
     return err == UF_EDATA ? uf_fail(w->ctx, UF_EDATA, "%d voices in a row were silent; check the recordings", TRIES) : err;
 }

@@ -54,8 +54,6 @@ static int write_all(uf_ctx *ctx, const uf_recipe *r, const uf_mixer *m, const u
 
 int uf_mixer_open_recipe(uf_mixer *m, uf_ctx *ctx, const char *recipe, bool training, uf_recipe **r) {
     UF_TRY(uf_recipe_open(r, ctx, recipe));
-    if (uf_model_find((*r)->model)->channels > 1)
-        return uf_fail(ctx, UF_EINVAL, "recipe '%s' is for model '%s', which learns from files of 'unfade array --beams' and mixes nothing; give one for speech", recipe, (*r)->model);
     if (!uf_model_find((*r)->model)->rate)
         return uf_fail(ctx, UF_EINVAL, "recipe '%s' is for model '%s', which makes pictures; give one for speech", recipe, (*r)->model);
     return uf_mixer_open(m, ctx, *r, training);

@@ -61,7 +61,7 @@ static int build_sound(uf_network *n, uf_ctx *ctx, const uf_network_options *o) 
     uf_built b = {.keep_room = share > 0};
     uf_graph_training(n->graph, !o->fixed);
     const uf_model *m = uf_model_find(o->r->model);
-    UF_TRY(m->build(n->graph, (uf_shape){o->batch, m->channels, 1, o->size}, &b));
+    UF_TRY(m->build(n->graph, wave, &b));
     uf_graph_training(n->graph, false);
     n->noisy = b.sound;
     n->voice = uf_input(n->graph, "voice", wave);

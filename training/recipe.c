@@ -198,15 +198,9 @@ static int check_finish(uf_ctx *ctx, const char *path, const uf_recipe *r, const
 static int check_sources(uf_ctx *ctx, const char *path, const uf_recipe *r, const uf_source *s, unsigned n) {
     for (unsigned i = 0; i < n; i++) {
         UF_TRY(range(ctx, path, "dynamic_range", (double)s[i].dynamic_range, 0, 90));
-        if (s[i].dynamic_range > 0 && uf_model_find(r->model)->channels != 1) return uf_fail(ctx, UF_EINVAL, "recipe '%s': 'dynamic_range' is for recordings of voices, model '%s' learns from others", path, r->model);
+        if (s[i].dynamic_range > 0 && !uf_recipe_sound(r)) return uf_fail(ctx, UF_EINVAL, "recipe '%s': 'dynamic_range' is for sound, model '%s' is of pictures", path, r->model);
     }
     return UF_OK;
-}
-
-/* What hears several recordings side by side takes them from files as they are. */
-static int check_mixing(uf_ctx *ctx, const char *path, const uf_recipe *r) {
-    bool mixes = r->noises_count || r->valid_noises_count || r->codecs > 0 || r->hiss > 0 || r->quiet > 0;
-    return mixes ? uf_fail(ctx, UF_EINVAL, "recipe '%s': model '%s' mixes nothing; leave out noises, valid_noises, codecs, hiss and quiet", path, r->model) : UF_OK;
 }
 
 static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
@@ -225,7 +219,6 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
         UF_TRY(range(ctx, path, "noise", (double)s->noise, 0, .3));
         UF_TRY(range(ctx, path, "smallest", (double)s->smallest, 0, 1));
     }
-    if (m->channels > 1) UF_TRY(check_mixing(ctx, path, r));
     UF_TRY(check_sources(ctx, path, r, r->train, r->train_count));
     UF_TRY(check_sources(ctx, path, r, r->valid, r->valid_count));
     UF_TRY(check_sources(ctx, path, r, r->noises, r->noises_count));

@@ -41,22 +41,10 @@ double uf_active_level(const float *x, int n, int rate);
 /* `path` as a wave file of float, n samples of one channel; mixtures.c. */
 int uf_wave_write(uf_ctx *ctx, const char *path, const float *x, size_t n, int rate, bool overwrite);
 
-/* ---- what a beam gives (beams.c) ------------------------------------------------------------------------------------------- */
-
-/* Channels of the files of `unfade array --beams`, at 16 kHz: the reference, what `speech` makes of it, the voice to be found, the beam's first result, its second. */
-enum { UF_BEAMS_MIC, UF_BEAMS_ALONE, UF_BEAMS_VOICE, UF_BEAMS_FIRST, UF_BEAMS_CHANNELS = UF_BEAMS_FIRST + 2, UF_BEAMS_HEARD = 3 };
-typedef struct uf_beams uf_beams;
-int uf_beams_open(uf_beams **out, uf_ctx *ctx, const uf_source *sources, int n);
-void uf_beams_close(uf_beams **b);
-/* Stretch number `index`, a pure function of it and the seed: n samples out of one file, louder or quieter by up to 10 dB. heard: (UF_BEAMS_HEARD,n), as
- * `speech-beam` takes it, of either round, in some with holes in what is beside the beam; voice: n. Silent ones give their place to others; UF_EDATA: many in a row, or a file that is none of these. */
-int uf_beams_pick(const uf_beams *b, uint64_t seed, uint64_t index, int n, float *heard, float *voice);
-
 /* ---- mixtures (mix.c) ------------------------------------------------------------------------------------------------------ */
 
 typedef struct uf_mixer {
     uf_sounds *voice, *noise; /* noise NULL: only what is made up */
-    uf_beams *beams;          /* models that take several channels: these, and no mixtures */
     int rate;
     double snr_from, snr_to;  /* dB; both 0: -5 to 20 */
     double codecs;            /* share of the mixtures that a codec has gone through */
@@ -73,8 +61,8 @@ void uf_mixer_close(uf_mixer *m);
 typedef struct uf_mixing uf_mixing; /* what a thread needs for mixtures of n samples */
 int uf_mixing_open(uf_mixing **out, uf_ctx *ctx, const uf_mixer *m, int n);
 void uf_mixing_close(uf_mixing **w);
-/* Mixture number `index`: noisy (as many channels as the model takes), the voice in it with the first 50 ms of its room, and the voice in the whole room: what is noisy but for the
- * noise, clipping and codecs; of beams that is left as it is. Silent draws give their place to others; UF_EDATA: many in a row. */
+/* Mixture number `index`: noisy, the voice in it with the first 50 ms of its room, and the voice in the whole room: what is noisy but for the
+ * noise, clipping and codecs. Silent draws give their place to others; UF_EDATA: many in a row. */
 int uf_mix(uf_mixing *w, uint64_t seed, uint64_t index, float *noisy, float *voice, float *room);
 
 #endif

@@ -122,7 +122,6 @@ int uf_data_read(const uf_data *d, int64_t i, const void **data, size_t *n, void
 /* Picture i decoded, in the decoder; its sides come back. UF_EDATA, with the picture's name: unreadable. */
 int uf_data_decode(const uf_data *d, int64_t i, uf_decoder *to, int *w, int *h);
 const char *uf_data_name(const uf_data *d, int64_t i);
-char *uf_data_path(const uf_data *d, int64_t i); /* where it lies, new memory; NULL: in an archive, or out of memory */
 int uf_data_class(const uf_data *d, int64_t i); /* -1: not labelled */
 
 typedef struct uf_batch { /* (N,...) float32, valid until the next uf_loader_next */
@@ -130,8 +129,7 @@ typedef struct uf_batch { /* (N,...) float32, valid until the next uf_loader_nex
     float *clean;         /* (N,1,S,S) before the noise */
     float *chroma;        /* (N,2,S/2,S/2); features: zero in grey samples */
     float *label;         /* (N,1,1,1) */
-    float *noisy;         /* of sound (N,channels,1,S), as of uf_mix(); then those above are NULL */
-    float *voice, *room;  /* (N,1,1,S) */
+    float *noisy, *voice, *room; /* (N,1,1,S): of sound, as of uf_mix(); then the others are NULL */
 } uf_batch;
 
 typedef struct uf_loader_options {
