@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FFT = UF_BEAM_FFT, HOP = UF_BEAM_HOP, BINS = UF_BEAM_BINS, BLOCK = UF_BEAM_BLOCK, BEFORE = (FFT - HOP) / 2, ROUNDS = 2 };
+enum { FFT = UF_BEAM_FFT, HOP = UF_BEAM_HOP, BINS = UF_BEAM_BINS, BLOCK = UF_BEAM_BLOCK, BEFORE = (FFT - HOP) / 2, ROUNDS = 3 };
 
 struct uf_beam_chunk {
     uf_ctx *ctx;

@@ -64,16 +64,21 @@ void uf_beam_look(const float *heard, size_t step, const float *voice, int frame
 
 /* ---- one frequency ---------------------------------------------------------------------------------------------------------------- */
 
-/* 1 / the power of the voice: what is quiet in it is noise and room, and decides (maximum likelihood of a voice that is Gaussian with this
- * power: Cho et al. 2019, arXiv:1905.03982; Nakatani & Kinoshita 2019, arXiv:1812.08400). The floor keeps pauses from deciding alone. */
-static void weigh(uf_beam_filter *f, const uf_beam_filter_job *j, int b, float *weight) {
+static double mean_power(uf_beam_filter *f, const uf_beam_filter_job *j, int b) {
     const float *p = j->power + (size_t)b * (size_t)j->frames;
     double mean = 0;
     for (int t = 0; t < j->frames; t++) mean += (double)p[t] / j->frames;
     mean = fmax(mean, .5 * f->loud[b]);
     if (j->learn) f->loud[b] = mean;
-    float least = (float)(.01 * mean) + 1e-12f;
-    for (int t = 0; t < j->frames; t++) weight[t] = 1.f / (p[t] + least);
+    return mean;
+}
+
+/* 1 / the power of the voice: what is quiet in it is noise and room, and decides (maximum likelihood of a voice that is Gaussian with this
+ * power: Cho et al. 2019, arXiv:1905.03982; Nakatani & Kinoshita 2019, arXiv:1812.08400). But the power is what a network guesses, and is most wrong
+ * where there is least of it: from `least` down all frames count alike. */
+static void weigh(const uf_beam_filter_job *j, int b, double least, float *weight) {
+    const float *p = j->power + (size_t)b * (size_t)j->frames;
+    for (int t = 0; t < j->frames; t++) weight[t] = 1.f / (p[t] + (float)least + 1e-12f);
 }
 
 /* Covariances of one block: of the voice, by its share; of all, by the weight. */
@@ -242,8 +247,10 @@ static void solve(const uf_beam_filter *f, const uf_beam_filter_job *j, const sc
 static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b, float *y) {
     int n = f->o.n_mics, size = n * n, blocks = j->frames / BLOCK;
     fetch(f, j, b, s->x);
-    weigh(f, j, b, s->weight);
+    double mean = mean_power(f, j, b);
+    weigh(j, b, mean, s->weight); /* less would let pauses decide what is late room: the voice loses more than that */
     if (!f->o.keep_room) dry(f, j, s, b);
+    weigh(j, b, .03 * mean, s->weight); /* more would be as good, but make the voice quieter, bin by bin */
     for (int k = 0; k < blocks; k++) measure(f, j, s, b, k);
     remember(s->speech, blocks, size, .95, f->speech + (size_t)b * (size_t)size, j, s->sums);
     remember(s->noise, blocks, size, .95, f->noise + (size_t)b * (size_t)size, j, s->sums);
