@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FFT = UF_BEAM_FFT, HOP = UF_BEAM_HOP, BINS = UF_BEAM_BINS, BLOCK = UF_BEAM_BLOCK, BEFORE = (FFT - HOP) / 2, ROUNDS = 3 };
+enum { FFT = UF_BEAM_FFT, HOP = UF_BEAM_HOP, BINS = UF_BEAM_BINS, BLOCK = UF_BEAM_BLOCK, BEFORE = (FFT - HOP) / 2 };
 
 struct uf_beam_chunk {
     uf_ctx *ctx;
@@ -243,13 +243,14 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
     uf_beam_filter_job job = {.spectrum = c->spectrum, .power = c->power, .mask = c->mask, .voice = c->two, .present = c->present, .band = c->band, .quality = c->quality, .both = c->both, .frames = c->frames, .reference = c->reference, .from = from, .to = to};
     float *beam = voice_of(c, c->o.n_mics), all[BINS];
     for (int b = 0; b < BINS; b++) all[b] = 1;
-    for (int round = 0; round < ROUNDS; round++) {
-        job.learn = round == ROUNDS - 1;
+    int rounds = c->o.n_mics <= UF_BEAM_FEW ? 3 : 2;
+    for (int round = 0; round < rounds; round++) {
+        job.learn = round == rounds - 1;
         job.share = job.learn ? c->share : NULL;
         uf_beam_filter_run(c->filter, &job, c->one);
         synthesise(c, c->one, beam);
         UF_TRY(hear(c, beam, y));
-        if (round == ROUNDS - 1) break;
+        if (job.learn) break;
         analyse(c, y, c->two, 2 * (size_t)c->frames);
         memset(c->power, 0, (size_t)BINS * (size_t)c->frames * sizeof(float));
         memset(c->mask, 0, (size_t)BINS * (size_t)c->frames * sizeof(float));

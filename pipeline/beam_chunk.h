@@ -4,7 +4,8 @@
 
 #include "voice_ears.h"
 
-enum { UF_BEAM_FFT = 1024, UF_BEAM_HOP = 256, UF_BEAM_BINS = UF_BEAM_FFT / 2 + 1, UF_BEAM_BLOCK = 32 }; /* BLOCK: frames that share a filter */
+/* BLOCK: frames that share a filter. FEW: up to so many microphones gain by a third round, and by other weights than more do. */
+enum { UF_BEAM_FFT = 1024, UF_BEAM_HOP = 256, UF_BEAM_BINS = UF_BEAM_FFT / 2 + 1, UF_BEAM_BLOCK = 32, UF_BEAM_FEW = 4 };
 
 typedef struct uf_beam_chunk_options {
     int n_mics, reference, home; /* as in uf_beam_options */

@@ -248,9 +248,10 @@ static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, 
     int n = f->o.n_mics, size = n * n, blocks = j->frames / BLOCK;
     fetch(f, j, b, s->x);
     double mean = mean_power(f, j, b);
-    weigh(j, b, mean, s->weight); /* less would let pauses decide what is late room: the voice loses more than that */
+    bool few = n <= UF_BEAM_FEW;
+    weigh(j, b, few ? mean : .01 * mean, s->weight); /* less would let pauses decide what is late room: of few microphones the voice loses more than that */
     if (!f->o.keep_room) dry(f, j, s, b);
-    weigh(j, b, .03 * mean, s->weight); /* more would be as good, but make the voice quieter, bin by bin */
+    weigh(j, b, few ? .03 * mean : .01 * mean, s->weight); /* more would be as good, but make the voice quieter, bin by bin */
     for (int k = 0; k < blocks; k++) measure(f, j, s, b, k);
     remember(s->speech, blocks, size, .95, f->speech + (size_t)b * (size_t)size, j, s->sums);
     remember(s->noise, blocks, size, .95, f->noise + (size_t)b * (size_t)size, j, s->sums);
