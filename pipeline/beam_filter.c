@@ -249,8 +249,10 @@ static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, 
     fetch(f, j, b, s->x);
     double mean = mean_power(f, j, b);
     bool few = n <= UF_BEAM_FEW;
-    weigh(j, b, few ? mean : .01 * mean, s->weight); /* less would let pauses decide what is late room: of few microphones the voice loses more than that */
-    if (!f->o.keep_room) dry(f, j, s, b);
+    if (!f->o.keep_room) {
+        weigh(j, b, few ? mean : .01 * mean, s->weight); /* less would let pauses decide what is late room: of few microphones the voice loses more than that */
+        dry(f, j, s, b);
+    }
     weigh(j, b, few ? .03 * mean : .01 * mean, s->weight); /* more would be as good, but make the voice quieter, bin by bin */
     for (int k = 0; k < blocks; k++) measure(f, j, s, b, k);
     remember(s->speech, blocks, size, .95, f->speech + (size_t)b * (size_t)size, j, s->sums);
