@@ -45,12 +45,12 @@ static void advance(float *x, int n, int late) {
 
 int uf_aligned_hear(uf_aligned *a, uf_array *scene) {
     uf_array_scene s;
-    double nearest = INFINITY;
+    double d[UF_MOST_MICS], nearest = INFINITY;
     uf_array_describe(scene, &s);
-    for (int i = 0; i < a->n_mics; i++) nearest = fmin(nearest, distance(scene, &s, i));
+    for (int i = 0; i < a->n_mics; i++) nearest = fmin(nearest, d[i] = distance(scene, &s, i));
     for (int i = 0; i < a->n_mics; i++) {
         float *x = a->x[i];
-        int late = (int)lround((distance(scene, &s, i) - nearest) / 343 * RATE);
+        int late = (int)lround((d[i] - nearest) / 343 * RATE);
         UF_TRY(uf_array_hear(scene, i, x, NULL, a->early[i]));
         UF_TRY(uf_array_device(scene, i, x));
         for (int k = 0; uf_array_mic(scene, i)->inverted && k < a->n; k++) x[k] = -x[k];

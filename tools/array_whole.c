@@ -154,36 +154,30 @@ static void project(const whole *w, int i, double *along, double *all) {
     }
 }
 
-static int clearest(const whole *w) {
-    int best = 0;
-    double most = -1;
+/* How loud each recording's voice is in the result, by what it has of the one that is clearest in it, and by how loud both are where both are there. */
+static void find_scales(const whole *w, double *scale) {
+    int of = 0;
+    double most = -1, level = 0;
     for (int i = 0; i < w->n_mics; i++) {
         double along, all;
         project(w, i, &along, &all);
-        if (along * along / all > most) most = along * along / all, best = i;
+        if (along * along / all > most) most = along * along / all, level = fabs(along) / all, of = i;
     }
-    return best;
-}
-
-/* How loud recording i's voice is in the result, by what it has of `of`, who is clearest in it, and by how loud both are where both are there. */
-static double scale_of(const whole *w, int of, int i) {
-    double own = 0, his = 0, along, all;
-    project(w, of, &along, &all);
-    for (int at = 0; at + PIECE <= (int)w->merged.n; at += PIECE) {
-        if (!is_there(&w->want[of], at, PIECE) || !is_there(&w->want[i], at, PIECE)) continue;
-        his += dot(w->want[of].x + at, w->want[of].x + at, PIECE);
-        own += dot(w->want[i].x + at, w->want[i].x + at, PIECE);
+    for (int i = 0; i < w->n_mics; i++) {
+        double own = 0, his = 0;
+        for (int at = 0; at + PIECE <= (int)w->merged.n; at += PIECE) {
+            if (!is_there(&w->want[of], at, PIECE) || !is_there(&w->want[i], at, PIECE)) continue;
+            his += dot(w->want[of].x + at, w->want[of].x + at, PIECE);
+            own += dot(w->want[i].x + at, w->want[i].x + at, PIECE);
+        }
+        scale[i] = own > 0 ? level * sqrt(his / own) : 0;
     }
-    return own > 0 ? fabs(along) / all * sqrt(his / own) : 0;
 }
 
 /* SDR, dB, of pieces of half a second, each against the recording's voice that it is nearest to, and as loud as that should be, or louder, or half as
- * loud; recording `within` is there in all of them. *n: pieces. */
-static double nearness(const whole *w, int within, int *n) {
+ * loud (scale: of each recording); recording `within` is there in all of them. *n: pieces. */
+static double nearness(const whole *w, const double *scale, int within, int *n) {
     sums all = {0, 0};
-    double scale[UF_MOST_MICS];
-    int of = clearest(w);
-    for (int i = 0; i < w->n_mics; i++) scale[i] = scale_of(w, of, i);
     *n = 0;
     for (int at = 0; at + PIECE <= (int)w->merged.n; at += PIECE) {
         sums best = {0, 0};
@@ -243,14 +237,16 @@ static int merge(whole *w) {
 }
 
 static int measure(whole *w, uf_whole_score *s) {
+    double scale[UF_MOST_MICS];
     s->alone = -INFINITY;
+    find_scales(w, scale);
     for (int i = 0; i < w->n_mics; i++) {
         double is;
         int n;
         UF_TRY(alone(w, i, &is));
         const json_t *input = json_array_get(json_object_get(w->found, "inputs"), (size_t)i);
         s->n_used += json_is_true(json_object_get(input, "used"));
-        double ours = nearness(w, i, &n);
+        double ours = nearness(w, scale, i, &n);
         if (!n || is <= s->alone) continue;
         s->alone = is;
         s->merged = ours;
