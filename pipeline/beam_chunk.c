@@ -1,21 +1,20 @@
 #include "beam_chunk.h"
 
 #include "beam_filter.h"
-#include "fft.h"
+#include "spectra.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { FFT = UF_BEAM_FFT, HOP = UF_BEAM_HOP, BINS = UF_BEAM_BINS, BLOCK = UF_BEAM_BLOCK, BEFORE = (FFT - HOP) / 2 };
+enum { FFT = UF_BEAM_FFT, HOP = UF_BEAM_HOP, BINS = UF_BEAM_BINS, BLOCK = UF_BEAM_BLOCK };
 
 struct uf_beam_chunk {
     uf_ctx *ctx;
     uf_voice_ears *ears; /* borrowed */
     uf_beam_chunk_options o;
-    uf_fft fft;
+    uf_spectra spectra;
     uf_beam_filter *filter;
-    float window[FFT];
     float *spectrum;   /* (BINS, mics, 2, frames) of the microphones */
     float *one, *two;  /* (BINS, 2, frames): of a result; of what the network makes of it */
     float *power, *mask; /* (BINS, frames): of the voice; its share */
@@ -36,39 +35,8 @@ int uf_beam_chunk_reference(const uf_beam_chunk *c) { return c->reference; }
 const float *uf_beam_chunk_share(const uf_beam_chunk *c) { return c->share; }
 double uf_beam_chunk_quality(const uf_beam_chunk *c, int mic) { return c->quality[mic]; }
 
-/* ---- spectra ---------------------------------------------------------------------------------------------------------------- */
-
-/* Frame t is around the samples [t*HOP, (t+1)*HOP); rows re and im of bin b at to + b*step. */
-static void analyse(uf_beam_chunk *c, const float *x, float *to, size_t step) {
-    int n = c->frames * HOP;
-    for (int t = 0; t < c->frames; t++) {
-        for (int i = 0; i < FFT; i++) {
-            int at = t * HOP - BEFORE + i;
-            c->fft.time[i] = at >= 0 && at < n ? x[at] * c->window[i] : 0.f;
-        }
-        uf_fft_forward(&c->fft);
-        for (int b = 0; b < BINS; b++) {
-            to[(size_t)b * step + (size_t)t] = c->fft.bins[b][0];
-            to[(size_t)b * step + (size_t)(c->frames + t)] = c->fft.bins[b][1];
-        }
-    }
-}
-
-static void synthesise(uf_beam_chunk *c, const float *from, float *y) {
-    int n = c->frames * HOP;
-    memset(y, 0, (size_t)n * sizeof(*y));
-    for (int t = 0; t < c->frames; t++) {
-        for (int b = 0; b < BINS; b++) {
-            c->fft.bins[b][0] = from[(size_t)(2 * b) * (size_t)c->frames + (size_t)t];
-            c->fft.bins[b][1] = b && b < BINS - 1 ? from[(size_t)(2 * b + 1) * (size_t)c->frames + (size_t)t] : 0.f;
-        }
-        uf_fft_inverse(&c->fft);
-        for (int i = 0; i < FFT; i++) {
-            int at = t * HOP - BEFORE + i;
-            if (at >= 0 && at < n) y[at] += c->fft.time[i] * c->window[i] / (2 * FFT); /* four windows' squares add to 2 */
-        }
-    }
-}
+static void analyse(uf_beam_chunk *c, const float *x, float *to, size_t step) { uf_spectra_analyse(&c->spectra, x, c->frames, to, step); }
+static void synthesise(uf_beam_chunk *c, const float *from, float *y) { uf_spectra_synthesise(&c->spectra, from, c->frames, y); }
 
 /* ---- the network on each microphone -------------------------------------------------------------------------------------------- */
 
@@ -270,9 +238,7 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_ears *ears, co
     c->ctx = ctx;
     c->ears = ears;
     c->o = *o;
-    uf_fft_window(FFT, c->window);
-    for (int i = 0; i < FFT; i++) c->window[i] = sqrtf(c->window[i]);
-    bool fft = uf_fft_open(&c->fft, FFT);
+    bool spectra = uf_spectra_open(&c->spectra, FFT);
     c->spectrum = uf_alloc(ctx, bins * mics * 2 * frames, sizeof(float));
     c->one = uf_alloc(ctx, bins * 2 * frames, sizeof(float));
     c->two = uf_alloc(ctx, bins * 2 * frames, sizeof(float));
@@ -288,7 +254,7 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_ears *ears, co
     c->gain = 1;
     for (int m = 0; m < o->n_mics; m++) c->band[m] = o->band ? uf_beam_band(o->band[m]) : BINS;
     c->home = o->reference >= 0 ? o->reference : o->home;
-    int err = fft && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->both && c->hop && c->share
+    int err = spectra && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->both && c->hop && c->share
                   ? uf_beam_filter_open(&c->filter, ctx, &(uf_beam_filter_options){.n_mics = o->n_mics, .frames = (int)frames, .keep_room = o->keep_room})
                   : uf_fail(ctx, UF_ENOMEM, "out of memory for %d microphones; merge fewer", o->n_mics);
     if (err < 0) uf_beam_chunk_close(&c);
@@ -300,7 +266,7 @@ void uf_beam_chunk_close(uf_beam_chunk **pc) {
     uf_beam_chunk *c = *pc;
     if (!c) return;
     uf_beam_filter_close(&c->filter);
-    uf_fft_close(&c->fft);
+    uf_spectra_close(&c->spectra);
     float *owned[] = {c->spectrum, c->one, c->two, c->power, c->mask, c->voice, c->in};
     for (int i = 0; i < UF_LEN(owned); i++) free(owned[i]);
     free(c->present);

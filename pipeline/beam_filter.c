@@ -139,19 +139,6 @@ static uf_wpe_options wpe_options(const uf_beam_filter_options *o, int frames) {
     return (uf_wpe_options){.mics = o->n_mics, .frames = frames, .taps = taps, .delay = 4, .rounds = 1, .ridge = .03};
 }
 
-/* How much of what was taken away is to stay away, 0 to 1: as much as brings the reference nearest to what the network takes for the voice. A
- * held vowel can be predicted as well as a room; in a dry one the prediction would eat it. */
-static float share_of(const uf_beam_filter_job *j, const float *x, const float *dry, int b) {
-    const float *voice = j->voice + (size_t)(2 * b) * (size_t)j->frames;
-    double dot = 0, size = 1e-20;
-    for (int t = 0; t < 2 * j->frames; t++) {
-        double away = (double)x[t] - (double)dry[t];
-        dot += ((double)x[t] - (double)voice[t]) * away;
-        size += away * away;
-    }
-    return (float)fmin(fmax(1 * dot / size, 0), 1);
-}
-
 static void dry(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, int b) {
     float *re[64], *im[64];
     uf_wpe_options o = wpe_options(&f->o, j->frames);
@@ -163,7 +150,7 @@ static void dry(const uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s
     }
     memcpy(s->wet, s->x, all * sizeof(*s->wet));
     uf_wpe(&o, s->weight, re, im, s->wpe);
-    float share = b >= j->band[j->reference] ? 0 : share_of(j, s->wet + (size_t)(2 * j->reference) * row, s->x + (size_t)(2 * j->reference) * row, b);
+    float share = b >= j->band[j->reference] ? 0 : uf_wpe_share(s->wet + (size_t)(2 * j->reference) * row, s->x + (size_t)(2 * j->reference) * row, j->voice + (size_t)(2 * b) * row, j->frames);
     for (size_t i = 0; i < all; i++) s->x[i] = share * s->x[i] + (1 - share) * s->wet[i];
 }
 

@@ -214,7 +214,7 @@ static int open_sound(job *j, const char *weights_dir) {
     UF_TRY(open_mend(j, uf_sound_reader_rate(j->reader), channels));
     return uf_voice_open(&j->voice, j->ctx, &(uf_voice_options){ .weights = o->weights, .weights_dir = weights_dir,
                          .rate = uf_sound_reader_rate(j->reader), .channels = channels, .most = o->most,
-                         .wet = o->wet > 0 ? o->wet : 1, .float32 = o->float32, .live = o->live, .twice = true,
+                         .wet = o->wet > 0 ? o->wet : 1, .float32 = o->float32, .live = o->live, .again = true,
                          .keep_room = o->keep_room });
 }
 

@@ -33,6 +33,9 @@ typedef struct uf_wpe_options {
 } uf_wpe_options;
 size_t uf_wpe_scratch(const uf_wpe_options *o); /* bytes */
 void uf_wpe(const uf_wpe_options *o, const float *weight, float *const *re, float *const *im, void *scratch);
+/* How much of what was taken away is to stay away, 0 to 1: as much as brings x nearest to what a network takes for the voice in it. A held vowel can be
+ * predicted as well as a room; in a dry one the prediction would eat it. x, left, voice: of one bin, 2*frames; left: without what was predicted. wpe.c */
+float uf_wpe_share(const float *x, const float *left, const float *voice, int frames);
 /* sum a conj(b) over n complex numbers: re and im of it to out. */
 void uf_correlate(const float *ar, const float *ai, const float *br, const float *bi, int n, float *out);
 

@@ -188,7 +188,7 @@ static int network_open(uf_voice *v) {
         UF_TRY(uf_sound_rates_open_quick(v->ctx, &v->down, o->channels, o->rate, v->l.rate));
         return uf_sound_rates_open_quick(v->ctx, &v->up, 2 * o->channels, v->l.rate, o->rate);
     }
-    UF_TRY(uf_voice_net_open(&v->net, v->ctx, weights, &(uf_voice_net_options){.model = m, .float32 = o->float32, .keep_room = o->keep_room, .twice = o->twice}));
+    UF_TRY(uf_voice_net_open(&v->net, v->ctx, weights, &(uf_voice_net_options){.model = m, .float32 = o->float32, .keep_room = o->keep_room, .again = o->again}));
     UF_TRY(uf_sound_rates_open(v->ctx, &v->down, o->channels, o->rate, v->l.rate, PRECISION));
     return uf_sound_rates_open(v->ctx, &v->up, 2 * o->channels, v->l.rate, o->rate, PRECISION);
 }

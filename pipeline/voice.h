@@ -12,7 +12,7 @@ typedef struct uf_voice_options {
     double most;                       /* dB: noise is made quieter by so much at most; 0: as far as the network says */
     double wet;                        /* share of the cleaned sound, 0 to 1; the rest is the recording */
     bool float32;
-    bool twice;                        /* the network hears all twice (voice_net.h): a little better, for twice the time; `live` does not */
+    bool again;                        /* the network hears all a second time (voice_net.h): better, for twice the time; `live` does not */
     bool keep_room;                    /* only what is no voice goes: `room` of the networks, for weights that have it */
     bool live;                         /* `speech-live`: samples come out uf_voice_latency() after they went in */
 } uf_voice_options;

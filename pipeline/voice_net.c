@@ -17,6 +17,7 @@ void uf_voice_net_close(uf_voice_net *v) {
     uf_plan_close(&v->plan);
     uf_graph_close(&v->graph);
     uf_params_close(&v->params);
+    uf_voice_dry_close(&v->dry);
     free(v->weights);
     free(v->later);
     v->weights = NULL;
@@ -32,8 +33,13 @@ int uf_voice_net_resize(uf_voice_net *v, int size) {
     v->net = (uf_built){ .keep_room = v->o.keep_room };
     v->size = size;
     free(v->later);
-    v->later = v->o.twice ? uf_alloc(v->ctx, 2 * (size_t)size, sizeof(*v->later)) : NULL;
-    if (v->o.twice && !v->later) return UF_ENOMEM;
+    v->later = NULL;
+    uf_voice_dry_close(&v->dry);
+    if (v->o.again) {
+        v->later = uf_alloc(v->ctx, (size_t)(2 * size + v->o.model->multiple), sizeof(*v->later));
+        if (!v->later) return UF_ENOMEM;
+        UF_TRY(uf_voice_dry_open(&v->dry, v->ctx, size, v->o.model->rate / uf_model_speech.rate, v->o.n_threads));
+    }
     UF_TRY(uf_graph_open(&v->graph, v->ctx, v->params));
     uf_graph_training(v->graph, false);
     UF_TRY(v->o.model->build(v->graph, (uf_shape){ 1, 1, 1, size }, &v->net));
@@ -48,15 +54,16 @@ static int pass(uf_voice_net *v, const float *in, float *out) {
     return uf_plan_get(v->plan, v->voice, out);
 }
 
-/* The frames of a second pass begin in the middles of the first one's: half of what either gets wrong is its own. The last half of a hop,
- * which that one does not hear, stays as it is. */
-static int pass_between(uf_voice_net *v, const float *in, float *out) {
+/* A second pass hears what is left when the first one's voice has told what the sound's past tells; its frames begin in the middles of the first one's, so that
+ * half of what either gets wrong is its own, and the second, which gets less wrong, counts for more. The last half of a hop, which it does not hear, stays as it is. */
+static int pass_again(uf_voice_net *v, const float *in, float *out) {
+    const float second = .75f;
     int late = v->o.model->multiple / 2, n = v->size - late;
-    float *made = v->later + v->size;
+    float *made = v->later + late + v->size;
     memset(v->later, 0, (size_t)late * sizeof(*in));
-    memcpy(v->later + late, in, (size_t)n * sizeof(*in));
+    uf_voice_dry_run(v->dry, in, out, v->later + late);
     UF_TRY(pass(v, v->later, made));
-    for (int i = 0; i < n; i++) out[i] = .5f * (out[i] + made[i + late]);
+    for (int i = 0; i < n; i++) out[i] += second * (made[i + late] - out[i]);
     return UF_OK;
 }
 
@@ -70,7 +77,7 @@ int uf_voice_net_hear(uf_voice_net *v, float *in, float *out) {
     if (level > .15) gain = .15 / level;
     for (int i = 0; i < v->size; i++) in[i] *= (float)gain;
     UF_TRY(pass(v, in, out));
-    if (v->o.twice) UF_TRY(pass_between(v, in, out));
+    if (v->o.again) UF_TRY(pass_again(v, in, out));
     for (int i = 0; i < v->size; i++) {
         in[i] /= (float)gain;
         out[i] /= (float)gain;

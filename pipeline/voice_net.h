@@ -3,11 +3,12 @@
 #define UF_VOICE_NET_H
 
 #include "models.h"
+#include "voice_dry.h"
 
 typedef struct uf_voice_net_options {
     const uf_model *model;
     bool float32, keep_room; /* keep_room: the weights have that output (uf_speech_need_room) */
-    bool twice;              /* the mean of what it makes of the frames and of those half a hop later: for twice the time */
+    bool again;              /* it hears what is left without what the sound's own past tells (voice_dry.h) a second time: better, for twice the time */
     int n_threads;           /* 0: the context's */
 } uf_voice_net_options;
 typedef struct uf_voice_net {
@@ -20,7 +21,8 @@ typedef struct uf_voice_net {
     uf_plan *plan;
     uf_built net;
     uf_node *voice; /* of net: what is wanted */
-    float *later;   /* twice: 2*size, the sound half a hop later and what the network makes of it */
+    uf_voice_dry *dry; /* again */
+    float *later;   /* again: what is heard then, half a hop later, and what the network makes of it */
 } uf_voice_net;
 /* weights: new memory, which the network then owns, even on failure. */
 int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, char *weights, const uf_voice_net_options *o);

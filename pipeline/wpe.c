@@ -128,3 +128,13 @@ void uf_wpe(const uf_wpe_options *o, const float *weight, float *const *re, floa
         }
     }
 }
+
+float uf_wpe_share(const float *x, const float *left, const float *voice, int frames) {
+    double dot = 0, size = 1e-20;
+    for (int t = 0; t < 2 * frames; t++) {
+        double away = (double)x[t] - (double)left[t];
+        dot += ((double)x[t] - (double)voice[t]) * away;
+        size += away * away;
+    }
+    return (float)fmin(fmax(dot / size, 0), 1);
+}
