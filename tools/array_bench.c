@@ -50,7 +50,7 @@ static int measure(const bench *b, const float *want, const float *y, score *s) 
 static int enhance(const bench *b, const float *x, float *y) {
     uf_voice *v = NULL;
     int done = 0;
-    UF_TRY(uf_voice_open(&v, b->ctx, &(uf_voice_options){.weights_dir = UNFADE_WEIGHTS_DIR, .rate = RATE, .channels = 1, .wet = 1}));
+    UF_TRY(uf_voice_open(&v, b->ctx, &(uf_voice_options){.weights_dir = UNFADE_WEIGHTS_DIR, .rate = RATE, .channels = 1, .wet = 1, .again = true}));
     int err = uf_voice_push(v, &x, b->n);
     if (err == UF_OK) err = uf_voice_push(v, NULL, 0);
     while (err == UF_OK && done < b->n) {
