@@ -8,8 +8,8 @@
 enum { UF_REFERENCE_RATE = 16000, UF_REFERENCE_STRETCH = 8 * UF_REFERENCE_RATE };
 
 typedef struct uf_reference uf_reference;
-/* Weights as in uf_beam_options. band: Hz, up to where each has sound (n_mics; NULL: all alike): of two that hear the voice as well the wider one
- * decides. Little is taken off for that: what a telephone has cut off comes from the others. */
+/* Weights as in uf_beam_options. band: Hz, up to where each has sound (n_mics; NULL: all alike): what another has above it is
+ * missing, and counts as noise does: much under little noise, little under much. */
 int uf_reference_open(uf_reference **out, uf_ctx *ctx, int n_mics, const char *weights, const char *weights_dir, bool float32, const double *band);
 void uf_reference_close(uf_reference **r);
 /* A stretch of UF_REFERENCE_STRETCH samples, of the same time, of each microphone; NULL: it is not there. there: how much of it is, 0 to 1, and the rest
