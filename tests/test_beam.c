@@ -398,7 +398,7 @@ static void test_reference_narrow(void **state) {
         float noise;
         const double *band;
         int best;
-    } cases[] = {{.02f, NULL, 0}, {.02f, bands, 1}, {.6f, bands, 0}};
+    } cases[] = {{.02f, NULL, 0}, {.02f, bands, 1}, {.2f, bands, 0}};
     uf_ctx *ctx = open_ctx();
     float *x[3];
     for (int m = 0; m < 3; m++) x[m] = sound(N);
