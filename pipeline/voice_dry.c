@@ -9,7 +9,7 @@
 
 /* At 16 kHz frames of 64 ms, from 48 ms before on to 0.22 s: what is nearer is the voice's own. Found on voices and noises that are held out
  * (docs/speech.md); shorter and longer frames, longer pasts and other weights change little. */
-enum { FRAME = 1024, DELAY = 3, TAPS = 12 };
+enum { FRAME = 1024, DELAY = 3, TAPS = 12, TAPS_ABOVE = 6 }; /* ABOVE: 8 kHz, where rooms echo less long */
 
 typedef struct scratch { /* of one thread */
     float *weight, *left; /* frames; (2, frames) */
@@ -41,7 +41,9 @@ static void run_bin(const uf_voice_dry *d, const scratch *s, int b) {
     const float *voice = d->voice + (size_t)(2 * b) * (size_t)frames;
     weigh(voice, frames, s->weight);
     memcpy(s->left, heard, (size_t)(2 * frames) * sizeof *heard);
-    uf_wpe(&d->o, s->weight, &re, &im, s->wpe);
+    uf_wpe_options o = d->o;
+    if (b > FRAME / 2) o.taps = TAPS_ABOVE;
+    uf_wpe(&o, s->weight, &re, &im, s->wpe);
     float share = uf_wpe_share(heard, s->left, voice, frames);
     for (int i = 0; i < 2 * frames; i++) heard[i] += share * (s->left[i] - heard[i]);
 }
