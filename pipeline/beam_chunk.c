@@ -35,8 +35,8 @@ int uf_beam_chunk_reference(const uf_beam_chunk *c) { return c->reference; }
 const float *uf_beam_chunk_share(const uf_beam_chunk *c) { return c->share; }
 double uf_beam_chunk_quality(const uf_beam_chunk *c, int mic) { return c->quality[mic]; }
 
-static void analyse(uf_beam_chunk *c, const float *x, float *to, size_t step) { uf_spectra_analyse(&c->spectra, x, c->frames, to, step); }
-static void synthesise(uf_beam_chunk *c, const float *from, float *y) { uf_spectra_synthesise(&c->spectra, from, c->frames, y); }
+static void analyse(uf_beam_chunk *c, const float *x, float *to, size_t step) { uf_spectra_analyse(&c->spectra, x, c->frames * HOP, c->frames, to, step); }
+static void synthesise(uf_beam_chunk *c, const float *from, float *y) { uf_spectra_synthesise(&c->spectra, from, c->frames, y, c->frames * HOP); }
 
 /* ---- the network on each microphone -------------------------------------------------------------------------------------------- */
 

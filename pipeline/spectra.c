@@ -20,8 +20,7 @@ void uf_spectra_close(uf_spectra *s) {
     s->window = NULL;
 }
 
-void uf_spectra_analyse(uf_spectra *s, const float *x, int frames, float *to, size_t step) {
-    int n = frames * s->hop;
+void uf_spectra_analyse(uf_spectra *s, const float *x, int n, int frames, float *to, size_t step) {
     for (int t = 0; t < frames; t++) {
         for (int i = 0; i < s->fft.n; i++) {
             int at = t * s->hop - before(s) + i;
@@ -35,8 +34,7 @@ void uf_spectra_analyse(uf_spectra *s, const float *x, int frames, float *to, si
     }
 }
 
-void uf_spectra_synthesise(uf_spectra *s, const float *from, int frames, float *y) {
-    int n = frames * s->hop;
+void uf_spectra_synthesise(uf_spectra *s, const float *from, int frames, float *y, int n) {
     memset(y, 0, (size_t)n * sizeof(*y));
     for (int t = 0; t < frames; t++) {
         for (int b = 0; b < s->bins; b++) {

@@ -20,7 +20,6 @@ struct uf_voice_dry {
     uf_spectra spectra;
     uf_wpe_options o;
     float *heard, *voice; /* (bins, 2, frames) */
-    float *padded;        /* frames * hop samples */
     scratch *scratch;
     int size, n_threads;
 };
@@ -51,15 +50,11 @@ static void run_bin(const uf_voice_dry *d, const scratch *s, int b) {
 void uf_voice_dry_run(uf_voice_dry *d, const float *x, const float *voice, float *y) {
     int frames = d->o.frames;
     size_t row = 2 * (size_t)frames;
-    memcpy(d->padded, x, (size_t)d->size * sizeof *x);
-    uf_spectra_analyse(&d->spectra, d->padded, frames, d->heard, row);
-    memcpy(d->padded, voice, (size_t)d->size * sizeof *x);
-    uf_spectra_analyse(&d->spectra, d->padded, frames, d->voice, row);
+    uf_spectra_analyse(&d->spectra, x, d->size, frames, d->heard, row);
+    uf_spectra_analyse(&d->spectra, voice, d->size, frames, d->voice, row);
 #pragma omp parallel for schedule(static) num_threads(d->n_threads)
     for (int b = 0; b < d->spectra.bins; b++) run_bin(d, &d->scratch[omp_get_thread_num()], b);
-    uf_spectra_synthesise(&d->spectra, d->heard, frames, d->padded);
-    memcpy(y, d->padded, (size_t)d->size * sizeof *y);
-    memset(d->padded, 0, (size_t)(frames * d->spectra.hop) * sizeof *y);
+    uf_spectra_synthesise(&d->spectra, d->heard, frames, y, d->size);
 }
 
 int uf_voice_dry_open(uf_voice_dry **out, uf_ctx *ctx, int size, int wider, int n_threads) {
@@ -72,9 +67,8 @@ int uf_voice_dry_open(uf_voice_dry **out, uf_ctx *ctx, int size, int wider, int 
     size_t frames = (size_t)d->o.frames;
     d->heard = uf_alloc(ctx, (size_t)d->spectra.bins * 2 * frames, sizeof(float));
     d->voice = uf_alloc(ctx, (size_t)d->spectra.bins * 2 * frames, sizeof(float));
-    d->padded = uf_alloc(ctx, frames * (size_t)d->spectra.hop, sizeof(float));
     d->scratch = uf_alloc(ctx, (size_t)d->n_threads, sizeof *d->scratch);
-    ok = ok && d->heard && d->voice && d->padded && d->scratch;
+    ok = ok && d->heard && d->voice && d->scratch;
     for (int i = 0; ok && i < d->n_threads; i++) {
         scratch *s = &d->scratch[i];
         s->weight = uf_alloc(ctx, frames, sizeof(float));
@@ -102,7 +96,6 @@ void uf_voice_dry_close(uf_voice_dry **pd) {
     free(d->scratch);
     free(d->heard);
     free(d->voice);
-    free(d->padded);
     free(d);
     *pd = NULL;
 }

@@ -384,6 +384,14 @@ static void test_reference(void **state) {
     assert_int_equal(uf_reference_hear(r, (const float *const *)x, NULL), UF_OK);
     assert_int_equal(uf_reference_best(r), -1); /* silence decides nothing */
     uf_reference_close(&r);
+    for (int m = 0; m < 3; m++)
+        for (int i = 0; i < N; i++) x[m][i] = speak(i / 16000.) + (.02f + .0005f * (float)m) * uf_gaussian(2, (uint64_t)m, (uint64_t)i);
+    for (int narrow = 0; narrow < 2; narrow++) { /* a telephone's recording, though it hears the voice a little better */
+        assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false, narrow ? (double[]){3400, 20000, 8000} : NULL), UF_OK);
+        assert_int_equal(uf_reference_hear(r, (const float *const *)x, NULL), UF_OK);
+        assert_int_equal(uf_reference_best(r), narrow);
+        uf_reference_close(&r);
+    }
     for (int m = 0; m < 3; m++) free(x[m]);
     uf_ctx_close(&ctx);
 }
