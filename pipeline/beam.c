@@ -275,14 +275,14 @@ static int open_room(uf_beam *b, const char *path) {
         uf_log(b->ctx, UF_LOG_WARN, "the weights '%s' were not trained to keep the room: what the microphones together leave of the noise stays", path);
         return UF_OK;
     }
-    return uf_voice_ears_open(&b->room, b->ctx, path, 1, b->o.float32, true);
+    return uf_voice_ears_open(&b->room, b->ctx, path, 1, b->o.float32, true, true);
 }
 
 static int beam_open(uf_beam *b) {
     const uf_beam_options *o = &b->o;
     char *weights = NULL;
     UF_TRY(uf_weights_choose(b->ctx, o->weights, uf_model_speech.file, o->weights_dir, &weights));
-    int err = uf_voice_ears_open(&b->ears, b->ctx, weights, o->n_mics, o->float32, false);
+    int err = uf_voice_ears_open(&b->ears, b->ctx, weights, o->n_mics, o->float32, false, true);
     if (err == UF_OK && o->keep_room) err = open_room(b, weights);
     free(weights);
     UF_TRY(err);
@@ -315,7 +315,7 @@ int uf_beam_open(uf_beam **out, uf_ctx *ctx, const uf_beam_options *o) {
         err = uf_beam_mix_open(&b->mix, ctx, o->n_mics, o->rate, o->reference, o->band, &b->share);
     else if (o->n_mics == 1)
         err = uf_voice_open(&b->voice, ctx, &(uf_voice_options){ .weights = o->weights, .weights_dir = o->weights_dir, .rate = o->rate, .channels = 1,
-                                                                 .most = o->most, .wet = 1, .float32 = o->float32 });
+                                                                 .most = o->most, .wet = 1, .float32 = o->float32, .again = true });
     else
         err = beam_open(b);
     if (err < 0) uf_beam_close(&b);

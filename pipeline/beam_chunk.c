@@ -19,7 +19,7 @@ struct uf_beam_chunk {
     float *one, *two;  /* (BINS, 2, frames): of a result; of what the network makes of it */
     float *power, *mask; /* (BINS, frames): of the voice; its share */
     float *voice;      /* (mics, n): what the network makes of each microphone */
-    float *in;         /* n: scratch of fall_back() */
+    float *spare[2];   /* n: scratch of end(); the first of fall_back() too */
     bool *present;     /* (mics, frames) */
     double *quality;   /* voice over the rest, power, of each microphone in this stretch */
     double *both;      /* (mics, mics): power of the voice at the first while the second was there too, when that was last so */
@@ -53,9 +53,6 @@ static bool any(const bool *there, int n) {
         if (there[i]) return true;
     return false;
 }
-
-static int hear_by(const uf_beam_chunk *c, uf_voice_ears *ears, const float *x, float *y) { return uf_voice_ears_hear(ears, 1, c->frames * HOP, &x, &y); }
-static int hear(const uf_beam_chunk *c, const float *x, float *y) { return hear_by(c, c->ears, x, y); }
 
 static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there) {
     int n = c->frames * HOP;
@@ -182,22 +179,25 @@ static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float
         for (int i = at; i < at + size; i++) {
             double s = before + (share - before) * fmin((i - at) / (.25 * size), 1), single = (double)voice[i] + c->o.least * ((double)x[i] - (double)voice[i]);
             if (i % HOP == HOP / 2) lead(c, i / HOP, s);
-            c->in[i] = (float)(s * (single - ((double)y[i] + c->o.least * ((double)beam[i] - (double)y[i]))));
+            c->spare[0][i] = (float)(s * (single - ((double)y[i] + c->o.least * ((double)beam[i] - (double)y[i]))));
         }
     }
-    for (int i = 0; i < n; i++) y[i] += (float)c->o.least * (beam[i] - y[i]) + c->in[i];
+    for (int i = 0; i < n; i++) y[i] += (float)c->o.least * (beam[i] - y[i]) + c->spare[0][i];
 }
 
-/* The filter's result as it leaves: y, the voice in it, or the same in its room. */
-static int end_room(uf_beam_chunk *c, const float *x, const float *beam, float *y) {
+/* The filter's result as it leaves: y, the voice in it, or the same in its room. It and the reference alone are heard a second time for that; the first hearing of
+ * the result's voice is that of the round before. */
+static int end(uf_beam_chunk *c, const float *x, const float *beam, float *y) {
+    int n = c->frames * HOP;
+    const float *in[] = {x, beam}, *before[] = {c->spare[0], c->spare[1]};
+    float *out[] = {voice_of(c, c->reference), y};
     if (c->o.keep_room && !c->o.room) {
-        memcpy(y, beam, (size_t)c->frames * HOP * sizeof(*y));
+        memcpy(y, beam, (size_t)n * sizeof(*y));
         return UF_OK;
     }
-    if (c->o.keep_room) {
-        UF_TRY(hear_by(c, c->o.room, x, voice_of(c, c->reference)));
-        UF_TRY(hear_by(c, c->o.room, beam, y));
-    }
+    if (c->o.keep_room) UF_TRY(uf_voice_ears_hear(c->o.room, 2, n, in, out));
+    for (int i = 0; i < 2; i++) memcpy(c->spare[i], out[i], (size_t)n * sizeof(*y));
+    UF_TRY(uf_voice_ears_hear_again(c->o.keep_room ? c->o.room : c->ears, 2, n, in, before, out));
     fall_back(c, x, beam, y);
     return UF_OK;
 }
@@ -217,14 +217,14 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
         job.share = job.learn ? c->share : NULL;
         uf_beam_filter_run(c->filter, &job, c->one);
         synthesise(c, c->one, beam);
-        UF_TRY(hear(c, beam, y));
         if (job.learn) break;
+        UF_TRY(uf_voice_ears_hear(c->ears, 1, n, (const float *[]){beam}, &y));
         analyse(c, y, c->two, 2 * (size_t)c->frames);
         memset(c->power, 0, (size_t)BINS * (size_t)c->frames * sizeof(float));
         memset(c->mask, 0, (size_t)BINS * (size_t)c->frames * sizeof(float));
         uf_beam_look(c->one, 2 * (size_t)c->frames, c->two, c->frames, all, 1, c->power, c->mask);
     }
-    UF_TRY(end_room(c, x[c->reference], beam, y));
+    UF_TRY(end(c, x[c->reference], beam, y));
     for (int i = 0; i < n; i++) y[i] *= (float)c->gain;
     return UF_OK;
 }
@@ -245,7 +245,7 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_ears *ears, co
     c->power = uf_alloc(ctx, bins * frames, sizeof(float));
     c->mask = uf_alloc(ctx, bins * frames, sizeof(float));
     c->voice = uf_alloc(ctx, (mics + 1) * (size_t)o->most, sizeof(float));
-    c->in = uf_alloc(ctx, (size_t)o->most, sizeof(float));
+    for (int i = 0; i < 2; i++) c->spare[i] = uf_alloc(ctx, (size_t)o->most, sizeof(float));
     c->present = uf_alloc(ctx, mics * frames, sizeof(bool));
     c->quality = uf_alloc(ctx, mics, sizeof(double));
     c->both = uf_alloc(ctx, mics * mics, sizeof(double));
@@ -254,7 +254,7 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_ears *ears, co
     c->gain = 1;
     for (int m = 0; m < o->n_mics; m++) c->band[m] = o->band ? uf_beam_band(o->band[m]) : BINS;
     c->home = o->reference >= 0 ? o->reference : o->home;
-    int err = spectra && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->in && c->present && c->quality && c->both && c->hop && c->share
+    int err = spectra && c->spectrum && c->one && c->two && c->power && c->mask && c->voice && c->spare[0] && c->spare[1] && c->present && c->quality && c->both && c->hop && c->share
                   ? uf_beam_filter_open(&c->filter, ctx, &(uf_beam_filter_options){.n_mics = o->n_mics, .frames = (int)frames, .keep_room = o->keep_room})
                   : uf_fail(ctx, UF_ENOMEM, "out of memory for %d microphones; merge fewer", o->n_mics);
     if (err < 0) uf_beam_chunk_close(&c);
@@ -267,7 +267,7 @@ void uf_beam_chunk_close(uf_beam_chunk **pc) {
     if (!c) return;
     uf_beam_filter_close(&c->filter);
     uf_spectra_close(&c->spectra);
-    float *owned[] = {c->spectrum, c->one, c->two, c->power, c->mask, c->voice, c->in};
+    float *owned[] = {c->spectrum, c->one, c->two, c->power, c->mask, c->voice, c->spare[0], c->spare[1]};
     for (int i = 0; i < UF_LEN(owned); i++) free(owned[i]);
     free(c->present);
     free(c->quality);

@@ -83,6 +83,7 @@ static int run_chunk(uf_voice *v, channel *c, int64_t first, int n, bool last) {
         v->in[i] = at >= 0 && at < (int64_t)f->n ? f->at[at] : 0.f;
     }
     UF_TRY(uf_voice_net_hear(&v->net, v->in, v->out));
+    if (v->net.o.again) UF_TRY(uf_voice_net_hear_again(&v->net, v->in, v->out));
     float *out = v->out + v->l.around, *in = v->in + v->l.around; /* of the sample `first` */
     int before = first ? v->l.fade : 0, end = last ? n : n - v->l.fade;
     for (int i = 0; i < 2 * before; i++) {

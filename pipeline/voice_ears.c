@@ -25,7 +25,7 @@ static int start_of(const pieces *p, int i) { return p->n > 1 ? (int)((int64_t)i
 /* The middle of what piece i and the next one have in common; around it lies their seam. */
 static int seam_of(const pieces *p, int i) { return i < 0 ? -FADE : i + 1 >= p->n ? p->size + FADE : (start_of(p, i + 1) + start_of(p, i) + p->length) / 2; }
 
-int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int most, bool float32, bool keep_room) {
+int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int most, bool float32, bool keep_room, bool again) {
     int n = uf_ctx_threads(ctx), pieces_most = 4 * most; /* four pieces are half a minute */
     if (n > pieces_most) n = pieces_most;
     *e = (uf_voice_ears){.ctx = ctx};
@@ -39,7 +39,7 @@ int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int m
         e->in[i] = uf_alloc(ctx, LONGEST, sizeof(float));
         e->out[i] = uf_alloc(ctx, LONGEST, sizeof(float));
         if (!own || !e->in[i] || !e->out[i]) return free(own), UF_ENOMEM;
-        UF_TRY(uf_voice_net_open(&e->net[i], ctx, own, &(uf_voice_net_options){.model = &uf_model_speech, .float32 = float32, .keep_room = keep_room, .n_threads = 1}));
+        UF_TRY(uf_voice_net_open(&e->net[i], ctx, own, &(uf_voice_net_options){.model = &uf_model_speech, .float32 = float32, .keep_room = keep_room, .again = again, .n_threads = 1}));
     }
     return UF_OK;
 }
@@ -57,11 +57,12 @@ void uf_voice_ears_close(uf_voice_ears *e) {
     *e = (uf_voice_ears){0};
 }
 
-/* Piece i of x: what is its alone to y, its side of the seams before and behind it to edge (2 * FADE each). */
-static int hear_piece(uf_voice_ears *e, int me, const pieces *p, int i, const float *x, float *y, float *edge) {
+/* Piece i of x: what is its alone to y, its side of the seams before and behind it to edge (2 * FADE each). before: NULL: this is the first hearing. */
+static int hear_piece(uf_voice_ears *e, int me, const pieces *p, int i, const float *x, const float *before, float *y, float *edge) {
     int first = start_of(p, i), from = seam_of(p, i - 1) + FADE, to = seam_of(p, i) - FADE;
     memcpy(e->in[me], x + first, (size_t)p->length * sizeof *x);
-    UF_TRY(uf_voice_net_hear(&e->net[me], e->in[me], e->out[me]));
+    if (before) memcpy(e->out[me], before + first, (size_t)p->length * sizeof *before);
+    UF_TRY((before ? uf_voice_net_hear_again : uf_voice_net_hear)(&e->net[me], e->in[me], e->out[me]));
     memcpy(y + from, e->out[me] + (from - first), (size_t)(to - from) * sizeof *y);
     if (i > 0) memcpy(edge, e->out[me] + (from - first - 2 * FADE), 2 * FADE * sizeof *edge);
     if (i + 1 < p->n) memcpy(edge + 2 * FADE, e->out[me] + (to - first), 2 * FADE * sizeof *edge);
@@ -79,7 +80,7 @@ static void join(const pieces *p, const float *edge, float *y) {
     }
 }
 
-int uf_voice_ears_hear(uf_voice_ears *e, int n, int size, const float *const *x, float *const *y) {
+static int hear(uf_voice_ears *e, int n, int size, const float *const *x, const float *const *before, float *const *y) {
     pieces p = divide(size, uf_model_speech.multiple);
     size_t edges = 4 * FADE * (size_t)p.n, wanted = edges * (size_t)n;
     int failed = UF_OK;
@@ -93,7 +94,7 @@ int uf_voice_ears_hear(uf_voice_ears *e, int n, int size, const float *const *x,
 #pragma omp parallel for schedule(dynamic) num_threads(e->n)
     for (int k = 0; k < n * p.n; k++) {
         int which = k / p.n, i = k % p.n;
-        int err = x[which] ? hear_piece(e, omp_get_thread_num(), &p, i, x[which], y[which], e->edge + edges * (size_t)which + (size_t)(4 * FADE * i)) : UF_OK;
+        int err = x[which] ? hear_piece(e, omp_get_thread_num(), &p, i, x[which], before ? before[which] : NULL, y[which], e->edge + edges * (size_t)which + (size_t)(4 * FADE * i)) : UF_OK;
         if (err < 0) {
 #pragma omp critical
             failed = err;
@@ -102,4 +103,10 @@ int uf_voice_ears_hear(uf_voice_ears *e, int n, int size, const float *const *x,
     for (int i = 0; failed == UF_OK && i < n; i++)
         if (x[i]) join(&p, e->edge + edges * (size_t)i, y[i]);
     return failed;
+}
+
+int uf_voice_ears_hear(uf_voice_ears *e, int n, int size, const float *const *x, float *const *y) { return hear(e, n, size, x, NULL, y); }
+
+int uf_voice_ears_hear_again(uf_voice_ears *e, int n, int size, const float *const *x, const float *const *before, float *const *y) {
+    return hear(e, n, size, x, before, y);
 }

@@ -54,34 +54,42 @@ static int pass(uf_voice_net *v, const float *in, float *out) {
     return uf_plan_get(v->plan, v->voice, out);
 }
 
-/* A second pass hears what is left when the first one's voice has told what the sound's past tells; its frames begin in the middles of the first one's, so that
- * half of what either gets wrong is its own, and the second, which gets less wrong, counts for more. The last half of a hop, which it does not hear, stays as it is. */
-static int pass_again(uf_voice_net *v, const float *in, float *out) {
-    const float second = .75f;
-    int late = v->o.model->multiple / 2, n = v->size - late;
-    float *made = v->later + late + v->size;
-    memset(v->later, 0, (size_t)late * sizeof(*in));
-    uf_voice_dry_run(v->dry, in, out, v->later + late);
-    UF_TRY(pass(v, v->later, made));
-    for (int i = 0; i < n; i++) out[i] += second * (made[i + late] - out[i]);
-    return UF_OK;
+/* By what sound takes a level as the network has learnt; 0: it is silence. */
+static double gain_of(const float *x, int n) {
+    double level = 0;
+    for (int i = 0; i < n; i++) level += (double)x[i] * (double)x[i];
+    level = sqrt(level / n);
+    return level < 1e-6 ? 0 : level < .01 ? .01 / level : level > .15 ? .15 / level : 1;
+}
+
+static void scale(float *x, int n, double gain) {
+    for (int i = 0; i < n; i++) x[i] *= (float)gain;
 }
 
 int uf_voice_net_hear(uf_voice_net *v, float *in, float *out) {
-    double level = 0, gain = 1;
-    for (int i = 0; i < v->size; i++) level += (double)in[i] * (double)in[i];
-    level = sqrt(level / v->size);
+    double gain = gain_of(in, v->size);
     memset(out, 0, (size_t)v->size * sizeof(*out));
-    if (level < 1e-6) return UF_OK;
-    if (level < .01) gain = .01 / level;
-    if (level > .15) gain = .15 / level;
-    for (int i = 0; i < v->size; i++) in[i] *= (float)gain;
+    if (gain <= 0) return UF_OK;
+    scale(in, v->size, gain);
     UF_TRY(pass(v, in, out));
-    if (v->o.again) UF_TRY(pass_again(v, in, out));
-    for (int i = 0; i < v->size; i++) {
-        in[i] /= (float)gain;
-        out[i] /= (float)gain;
-    }
+    scale(in, v->size, 1 / gain);
+    scale(out, v->size, 1 / gain);
+    return UF_OK;
+}
+
+/* Its frames begin in the middles of the first hearing's, so that half of what either gets wrong is its own, and the second, which gets less wrong, counts for
+ * more. The last half of a hop, which it does not hear, stays as it is. */
+int uf_voice_net_hear_again(uf_voice_net *v, float *in, float *out) {
+    const float second = .75f;
+    double gain = gain_of(in, v->size);
+    int late = v->o.model->multiple / 2, n = v->size - late;
+    float *made = v->later + late + v->size;
+    if (gain <= 0) return UF_OK;
+    memset(v->later, 0, (size_t)late * sizeof(*in));
+    uf_voice_dry_run(v->dry, in, out, v->later + late);
+    scale(v->later + late, v->size, gain);
+    UF_TRY(pass(v, v->later, made));
+    for (int i = 0; i < n; i++) out[i] += second * (made[i + late] / (float)gain - out[i]);
     return UF_OK;
 }
 

@@ -8,7 +8,7 @@
 typedef struct uf_voice_net_options {
     const uf_model *model;
     bool float32, keep_room; /* keep_room: the weights have that output (uf_speech_need_room) */
-    bool again;              /* it hears what is left without what the sound's own past tells (voice_dry.h) a second time: better, for twice the time */
+    bool again;              /* it can hear a second time */
     int n_threads;           /* 0: the context's */
 } uf_voice_net_options;
 typedef struct uf_voice_net {
@@ -30,6 +30,9 @@ void uf_voice_net_close(uf_voice_net *v);
 int uf_voice_net_resize(uf_voice_net *v, int size); /* for stretches of this length from now on */
 /* What the network makes of `in`, v->size samples, at a level as it has learnt; silence stays. `in` comes back but for rounding. */
 int uf_voice_net_hear(uf_voice_net *v, float *in, float *out);
+/* A second hearing, of what is left of `in` without what its own past tells (voice_dry.h); needs `again`. out: the voice as known so far, from
+ * a first hearing of this sound or of one like it -> a better one. */
+int uf_voice_net_hear_again(uf_voice_net *v, float *in, float *out);
 /* Power of n samples of the voice over that of what else was heard. *voice: sum of the voice's squares; may be NULL. */
 double uf_voice_ratio(const float *heard, const float *made, int n, double *voice);
 

@@ -562,28 +562,32 @@ static void test_ears(void **state) {
     uf_ctx *ctx = open_ctx();
     uf_voice_net net;
     uf_voice_ears ears;
-    float *x = sound(N), *whole = sound(N), *y[2] = {sound(N), sound(N)}, *none = sound(N);
+    float *x = sound(N), *whole = sound(N), *y[2] = {sound(N), sound(N)}, *again[2] = {sound(N), sound(N)}, *none = sound(N);
     for (int i = 0; i < N; i++) x[i] = speak(i / 16000.) + .02f * uf_gaussian(1, 11, (uint64_t)i);
     none[5] = 3;
     for (int t = 0; t < 2; t++) {
         uf_ctx_set_threads(ctx, t ? 3 : 1);
         const float *in[2] = {NULL, x};
         float *out[2] = {none, y[t]};
-        assert_int_equal(uf_voice_ears_open(&ears, ctx, path, 2, true, false), UF_OK);
+        assert_int_equal(uf_voice_ears_open(&ears, ctx, path, 2, true, false, true), UF_OK);
         assert_int_equal(uf_voice_ears_hear(&ears, 2, N, in, out), UF_OK);
         assert_int_equal(uf_voice_ears_hear(&ears, 1, 8192, in + 1, &whole), UF_OK); /* another length between */
         assert_int_equal(uf_voice_ears_hear(&ears, 2, N, in, out), UF_OK);
+        assert_int_equal(uf_voice_ears_hear_again(&ears, 1, N, in + 1, (const float *[]){y[t]}, &again[t]), UF_OK);
         uf_voice_ears_close(&ears);
     }
     assert_memory_equal(y[0], y[1], N * sizeof(float));
+    assert_memory_equal(again[0], again[1], N * sizeof(float));
     assert_true(none[5] == 3);
-    assert_int_equal(uf_voice_net_open(&net, ctx, strdup(path), &(uf_voice_net_options){.model = &uf_model_speech, .float32 = true}), UF_OK);
+    assert_int_equal(uf_voice_net_open(&net, ctx, strdup(path), &(uf_voice_net_options){.model = &uf_model_speech, .float32 = true, .again = true}), UF_OK);
     assert_int_equal(uf_voice_net_resize(&net, N), UF_OK);
     assert_int_equal(uf_voice_net_hear(&net, x, whole), UF_OK);
     double same = uf_si_sdr(whole, y[0], N);
-    if (!(same > 25)) fail_msg("in pieces it is another voice: %.1f dB", same);
+    assert_int_equal(uf_voice_net_hear_again(&net, x, whole), UF_OK);
+    double same_again = uf_si_sdr(whole, again[0], N), differ = uf_si_sdr(y[0], again[0], N);
+    if (!(same > 25 && same_again > 25 && differ < 40)) fail_msg("in pieces it is another voice: %.1f dB, heard again %.1f, the two hearings %.1f", same, same_again, differ);
     uf_voice_net_close(&net);
-    float *owned[] = {x, whole, y[0], y[1], none};
+    float *owned[] = {x, whole, y[0], y[1], again[0], again[1], none};
     for (int i = 0; i < UF_LEN(owned); i++) free(owned[i]);
     uf_ctx_close(&ctx);
 }

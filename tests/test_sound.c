@@ -214,6 +214,7 @@ static void test_again(void **state) {
     uf_voice_dry_run(dry, x, y[0], later + LATE);
     assert_int_equal(uf_voice_net_hear(&once, later, y[1]), UF_OK);
     assert_int_equal(uf_voice_net_hear(&again, x, y[2]), UF_OK);
+    assert_int_equal(uf_voice_net_hear_again(&again, x, y[2]), UF_OK);
     double differ = uf_si_sdr(y[0], y[2], N);
     for (int i = 0; i < N - LATE; i++) y[0][i] = .25f * y[0][i] + .75f * y[1][i + LATE];
     double same = uf_si_sdr(y[0], y[2], N);
