@@ -99,13 +99,12 @@ void uf_sinc_close(uf_sinc *s) {
 }
 
 UF_KERNEL static float convolve(const float *x, const float *a, const float *b, float share, int taps) {
-    float sum[16] = { 0 };
+    float sum[16] = { 0 }, four[4];
     for (int k = 0; k + 16 <= taps; k += 16)
         for (int i = 0; i < 16; i++) sum[i] += x[k + i] * (a[k + i] + share * (b[k + i] - a[k + i]));
     for (int k = taps & ~15; k < taps; k++) sum[0] += x[k] * (a[k] + share * (b[k] - a[k]));
-    float all = 0;
-    for (int i = 0; i < 16; i++) all += sum[i];
-    return all;
+    for (int i = 0; i < 4; i++) four[i] = (sum[i] + sum[i + 4]) + (sum[i + 8] + sum[i + 12]); /* one after the other takes longer than all the products */
+    return (four[0] + four[1]) + (four[2] + four[3]);
 }
 
 /* Around `base`, the sample at or before the place, `phase` of PHASES behind it. */
