@@ -275,7 +275,7 @@ static int open_room(uf_beam *b, const char *path) {
         uf_log(b->ctx, UF_LOG_WARN, "the weights '%s' were not trained to keep the room: what the microphones together leave of the noise stays", path);
         return UF_OK;
     }
-    return uf_voice_ears_open(&b->room, b->ctx, path, 1, b->o.float32, true, true);
+    return uf_voice_ears_open(&b->room, b->ctx, path, 2, b->o.float32, true, false);
 }
 
 static int beam_open(uf_beam *b) {

