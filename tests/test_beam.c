@@ -7,7 +7,6 @@
 #include "sound_measure.h"
 #include "sound_reader.h"
 #include "voice.h"
-#include "voice_ears.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -21,6 +20,7 @@
 
 #include "ctx.h"
 #include "folder.h"
+#include "voice_of_sorts.h"
 
 /* ---- the stream ---------------------------------------------------------------------------------------------------------------- */
 
@@ -78,19 +78,6 @@ static int beam(uf_ctx *ctx, uf_beam_options o, int block, float *const *x, floa
         for (int s = 0; s < n_told; s++) told[m * n_told + s] = uf_beam_weight(b, m, s);
     uf_beam_close(&b);
     return reference;
-}
-
-/* A voice of sorts: harmonics that glide, in syllables. */
-static float speak(double t) {
-    double phase = 2 * M_PI * (140 * t + 4 * sin(2 * M_PI * .7 * t)), sum = 0, syllable = fmax(sin(2 * M_PI * 2.3 * t), 0) * (fmod(t, 3) < 2.2);
-    for (int h = 1; h < 24; h++) sum += cos(h * phase + h * h) / h * (1 + 2 * exp(-pow((h * 140 - 600 - 300 * sin(2 * M_PI * 1.1 * t)) / 200, 2)));
-    return (float)(.05 * sum * syllable);
-}
-
-static float *sound(int n) {
-    float *x = calloc((size_t)n + 1, sizeof *x);
-    assert_non_null(x);
-    return x;
 }
 
 /* Clicks, one a thousandth of a second at the sixteenth sample of each, come out where they went in, at every rate and length. */
@@ -300,8 +287,8 @@ static void test_counts(void **state) {
     uf_ctx_close(&ctx);
 }
 
-/* One microphone by the voice, others that hear little but different noises: with the shipped network the merge is at least as good as that
- * network on the best microphone; with several that hear the voice it is better. */
+/* One microphone by the voice, others that hear little but different noises: with the shipped network the merge is at least as good as what `clean`
+ * makes of the best microphone; with several that hear the voice it is better. */
 static void test_never_worse(void **state) {
     (void)state;
     enum { N = 80000 };
@@ -317,7 +304,7 @@ static void test_never_worse(void **state) {
                 float hiss = .06f * uf_gaussian(1, (uint64_t)m, (uint64_t)i) * (bad && m ? 4.f : 1.f);
                 x[m][i] = (m && bad ? .02f : 1.f) * voice[i] + hiss;
             }
-        assert_int_equal(uf_voice_open(&v, ctx, &(uf_voice_options){.weights = path, .rate = 16000, .channels = 1, .wet = 1}), UF_OK);
+        assert_int_equal(uf_voice_open(&v, ctx, &(uf_voice_options){.weights = path, .rate = 16000, .channels = 1, .wet = 1, .again = true}), UF_OK);
         assert_int_equal(uf_voice_push(v, (const float *const *)x, N), UF_OK);
         assert_int_equal(uf_voice_push(v, NULL, 0), UF_OK);
         assert_int_equal(uf_voice_pull(v, &single, N), N);
@@ -352,74 +339,6 @@ static void test_room_without_noise(void **state) {
     free(x[1]);
     free(voice);
     free(y);
-    uf_ctx_close(&ctx);
-}
-
-/* The microphone that hears the voice best over all decides, though it is not there all the time, has a hole in every stretch, and another hears it
- * better for a while. */
-static void test_reference(void **state) {
-    (void)state;
-    enum { N = UF_REFERENCE_STRETCH };
-    static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
-    static const float noise[4][3] = {{.3f, .02f, .1f}, {.3f, 0, .1f}, {.3f, .3f, .1f}, {.3f, .02f, .1f}}; /* of a stretch, of a microphone; 0: away */
-    uf_ctx *ctx = open_ctx();
-    float *x[3];
-    uf_reference *r = NULL;
-    for (int m = 0; m < 3; m++) x[m] = sound(N);
-    assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false, NULL), UF_OK);
-    assert_int_equal(uf_reference_best(r), -1);
-    for (int k = 0; k < UF_LEN(noise); k++) {
-        const float *in[3];
-        const double there[3] = {1, .9, 1};
-        for (int m = 0; m < 3; m++) {
-            for (int i = 0; i < there[m] * N; i++) x[m][i] = speak(i / 16000.) + noise[k][m] * uf_gaussian(2, (uint64_t)(3 * k + m), (uint64_t)i);
-            in[m] = noise[k][m] > 0 ? x[m] : NULL;
-        }
-        assert_int_equal(uf_reference_hear(r, in, there), UF_OK);
-    }
-    assert_int_equal(uf_reference_best(r), 1);
-    uf_reference_close(&r);
-    assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false, NULL), UF_OK);
-    for (int m = 0; m < 3; m++) memset(x[m], 0, N * sizeof *x[m]);
-    assert_int_equal(uf_reference_hear(r, (const float *const *)x, NULL), UF_OK);
-    assert_int_equal(uf_reference_best(r), -1); /* silence decides nothing */
-    uf_reference_close(&r);
-    for (int m = 0; m < 3; m++)
-        for (int i = 0; i < N; i++) x[m][i] = speak(i / 16000.) + (.02f + .0005f * (float)m) * uf_gaussian(2, (uint64_t)m, (uint64_t)i);
-    for (int narrow = 0; narrow < 2; narrow++) { /* a telephone's recording, though it hears the voice a little better */
-        assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false, narrow ? (double[]){3400, 20000, 8000} : NULL), UF_OK);
-        assert_int_equal(uf_reference_hear(r, (const float *const *)x, NULL), UF_OK);
-        assert_int_equal(uf_reference_best(r), narrow);
-        uf_reference_close(&r);
-    }
-    for (int m = 0; m < 3; m++) free(x[m]);
-    uf_ctx_close(&ctx);
-}
-
-/* A telephone's recording that hears the voice 3 dB better than a wide one decides under loud noise alone. */
-static void test_reference_narrow(void **state) {
-    (void)state;
-    enum { N = UF_REFERENCE_STRETCH };
-    static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
-    static const double bands[] = {3400, 20000, 8000};
-    static const struct {
-        float noise;
-        const double *band;
-        int best;
-    } cases[] = {{.02f, NULL, 0}, {.02f, bands, 1}, {.2f, bands, 0}};
-    uf_ctx *ctx = open_ctx();
-    float *x[3];
-    for (int m = 0; m < 3; m++) x[m] = sound(N);
-    for (int k = 0; k < UF_LEN(cases); k++) {
-        uf_reference *r = NULL;
-        for (int m = 0; m < 3; m++)
-            for (int i = 0; i < N; i++) x[m][i] = speak(i / 16000.) + cases[k].noise * (m ? 1.4f + .1f * (float)m : 1.f) * uf_gaussian(2, (uint64_t)m, (uint64_t)i);
-        assert_int_equal(uf_reference_open(&r, ctx, 3, path, NULL, false, cases[k].band), UF_OK);
-        assert_int_equal(uf_reference_hear(r, (const float *const *)x, NULL), UF_OK);
-        assert_int_equal(uf_reference_best(r), cases[k].best);
-        uf_reference_close(&r);
-    }
-    for (int m = 0; m < 3; m++) free(x[m]);
     uf_ctx_close(&ctx);
 }
 
@@ -554,44 +473,6 @@ static void test_highs(void **state) {
     uf_ctx_close(&ctx);
 }
 
-/* Long recordings are heard in pieces: the same for any number of threads, and what the network makes of them in one. */
-static void test_ears(void **state) {
-    (void)state;
-    enum { N = 40 * 8192 };
-    static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
-    uf_ctx *ctx = open_ctx();
-    uf_voice_net net;
-    uf_voice_ears ears;
-    float *x = sound(N), *whole = sound(N), *y[2] = {sound(N), sound(N)}, *again[2] = {sound(N), sound(N)}, *none = sound(N);
-    for (int i = 0; i < N; i++) x[i] = speak(i / 16000.) + .02f * uf_gaussian(1, 11, (uint64_t)i);
-    none[5] = 3;
-    for (int t = 0; t < 2; t++) {
-        uf_ctx_set_threads(ctx, t ? 3 : 1);
-        const float *in[2] = {NULL, x};
-        float *out[2] = {none, y[t]};
-        assert_int_equal(uf_voice_ears_open(&ears, ctx, path, 2, true, false, true), UF_OK);
-        assert_int_equal(uf_voice_ears_hear(&ears, 2, N, in, out), UF_OK);
-        assert_int_equal(uf_voice_ears_hear(&ears, 1, 8192, in + 1, &whole), UF_OK); /* another length between */
-        assert_int_equal(uf_voice_ears_hear(&ears, 2, N, in, out), UF_OK);
-        assert_int_equal(uf_voice_ears_hear_again(&ears, 1, N, in + 1, (const float *[]){y[t]}, &again[t]), UF_OK);
-        uf_voice_ears_close(&ears);
-    }
-    assert_memory_equal(y[0], y[1], N * sizeof(float));
-    assert_memory_equal(again[0], again[1], N * sizeof(float));
-    assert_true(none[5] == 3);
-    assert_int_equal(uf_voice_net_open(&net, ctx, strdup(path), &(uf_voice_net_options){.model = &uf_model_speech, .float32 = true, .again = true}), UF_OK);
-    assert_int_equal(uf_voice_net_resize(&net, N), UF_OK);
-    assert_int_equal(uf_voice_net_hear(&net, x, whole), UF_OK);
-    double same = uf_si_sdr(whole, y[0], N);
-    assert_int_equal(uf_voice_net_hear_again(&net, x, whole), UF_OK);
-    double same_again = uf_si_sdr(whole, again[0], N), differ = uf_si_sdr(y[0], again[0], N);
-    if (!(same > 25 && same_again > 25 && differ < 40)) fail_msg("in pieces it is another voice: %.1f dB, heard again %.1f, the two hearings %.1f", same, same_again, differ);
-    uf_voice_net_close(&net);
-    float *owned[] = {x, whole, y[0], y[1], again[0], again[1], none};
-    for (int i = 0; i < UF_LEN(owned); i++) free(owned[i]);
-    uf_ctx_close(&ctx);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_places),
@@ -600,8 +481,6 @@ int main(void) {
         cmocka_unit_test(test_never_worse),
         cmocka_unit_test(test_mix),
         cmocka_unit_test(test_highs),
-        cmocka_unit_test(test_reference),
-        cmocka_unit_test(test_reference_narrow),
         cmocka_unit_test(test_room_without_noise),
         cmocka_unit_test(test_band),
         cmocka_unit_test(test_follows),
@@ -610,7 +489,6 @@ int main(void) {
         cmocka_unit_test(test_hole_alone),
         cmocka_unit_test(test_shares),
         cmocka_unit_test(test_late_reference),
-        cmocka_unit_test(test_ears),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
