@@ -186,7 +186,7 @@ static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float
 }
 
 /* The filter's result as it leaves: y, the voice in it, or the same in its room. For the voice it and the reference alone are heard a second time; the first
- * hearing of the result's voice is that of the round before. In its room a second hearing brings nothing (-0.03 dB). */
+ * hearing of the result's voice is that of the round before, if there were three. In its room a second hearing brings nothing (-0.03 dB). */
 static int end(uf_beam_chunk *c, const float *x, const float *beam, float *y) {
     int n = c->frames * HOP;
     const float *in[] = {x, beam}, *before[] = {c->spare[0], c->spare[1]};
@@ -214,14 +214,16 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
     uf_beam_filter_job job = {.spectrum = c->spectrum, .power = c->power, .mask = c->mask, .voice = c->two, .present = c->present, .band = c->band, .quality = c->quality, .both = c->both, .frames = c->frames, .reference = c->reference, .from = from, .to = to};
     float *beam = voice_of(c, c->o.n_mics), all[BINS];
     for (int b = 0; b < BINS; b++) all[b] = 1;
-    int rounds = c->o.n_mics <= UF_BEAM_FEW ? 3 : 2;
+    bool few = c->o.n_mics <= UF_BEAM_FEW;
+    int rounds = few ? 3 : 2;
     for (int round = 0; round < rounds; round++) {
         job.learn = round == rounds - 1;
         job.share = job.learn ? c->share : NULL;
         uf_beam_filter_run(c->filter, &job, c->one);
         synthesise(c, c->one, beam);
-        if (job.learn) break;
+        if (job.learn && (few || c->o.keep_room)) break; /* after one round of many the voice is not yet good enough to be a share of it */
         UF_TRY(uf_voice_ears_hear(c->ears, 1, n, (const float *[]){beam}, &y));
+        if (job.learn) break;
         analyse(c, y, c->two, 2 * (size_t)c->frames);
         memset(c->power, 0, (size_t)BINS * (size_t)c->frames * sizeof(float));
         memset(c->mask, 0, (size_t)BINS * (size_t)c->frames * sizeof(float));
