@@ -287,6 +287,16 @@ static void test_counts(void **state) {
     uf_ctx_close(&ctx);
 }
 
+/* One recording at 16 kHz as `clean` makes it. */
+static void clean(uf_ctx *ctx, const char *path, const float *x, int n, float *y) {
+    uf_voice *v = NULL;
+    assert_int_equal(uf_voice_open(&v, ctx, &(uf_voice_options){.weights = path, .rate = 16000, .channels = 1, .wet = 1, .again = true}), UF_OK);
+    assert_int_equal(uf_voice_push(v, &x, n), UF_OK);
+    assert_int_equal(uf_voice_push(v, NULL, 0), UF_OK);
+    assert_int_equal(uf_voice_pull(v, &y, n), n);
+    uf_voice_close(&v);
+}
+
 /* One microphone by the voice, others that hear little but different noises: with the shipped network the merge is at least as good as what `clean`
  * makes of the best microphone; with several that hear the voice it is better. */
 static void test_never_worse(void **state) {
@@ -298,23 +308,46 @@ static void test_never_worse(void **state) {
     for (int i = 0; i < N; i++) voice[i] = speak(i / 16000.);
     for (int m = 0; m < 3; m++) x[m] = sound(N);
     for (int bad = 0; bad < 2; bad++) {
-        uf_voice *v = NULL;
         for (int m = 0; m < 3; m++)
             for (int i = 0; i < N; i++) {
                 float hiss = .06f * uf_gaussian(1, (uint64_t)m, (uint64_t)i) * (bad && m ? 4.f : 1.f);
                 x[m][i] = (m && bad ? .02f : 1.f) * voice[i] + hiss;
             }
-        assert_int_equal(uf_voice_open(&v, ctx, &(uf_voice_options){.weights = path, .rate = 16000, .channels = 1, .wet = 1, .again = true}), UF_OK);
-        assert_int_equal(uf_voice_push(v, (const float *const *)x, N), UF_OK);
-        assert_int_equal(uf_voice_push(v, NULL, 0), UF_OK);
-        assert_int_equal(uf_voice_pull(v, &single, N), N);
-        uf_voice_close(&v);
+        clean(ctx, path, x[0], N, single);
         int reference = beam(ctx, (uf_beam_options){.weights = path, .n_mics = 3, .rate = 16000, .reference = -1, .home = -1}, 16000, x, merged, N, NULL);
         double one = uf_si_sdr(voice, single, N), all = uf_si_sdr(voice, merged, N);
         if (bad) assert_int_equal(reference, 0);
         if (!(all > one + (bad ? -.2 : 1))) fail_msg("%s others: %.2f dB instead of %.2f", bad ? "bad" : "good", all, one);
     }
     for (int m = 0; m < 3; m++) free(x[m]);
+    free(voice);
+    free(single);
+    free(merged);
+    uf_ctx_close(&ctx);
+}
+
+/* Six in a room with next to no noise: what they make of the voice together is far better than what is made of one. */
+static void test_many(void **state) {
+    (void)state;
+    enum { N = 80000, MANY = 6, ECHOES = 60 };
+    static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
+    uf_ctx *ctx = open_ctx();
+    float *x[MANY], *voice = sound(N), *single = sound(N), *merged = sound(N);
+    for (int i = 0; i < N; i++) voice[i] = speak(i / 16000.);
+    for (int m = 0; m < MANY; m++) {
+        x[m] = sound(N);
+        for (int i = 0; i < N; i++) x[m][i] = voice[i] + .003f * uf_gaussian(1, (uint64_t)m, (uint64_t)i);
+        for (int e = 0; e < ECHOES; e++) {
+            int late = 800 + (int)(6000 * uf_uniform(9, (uint64_t)m, (uint64_t)e));
+            float gain = .12f * expf(-(float)late / 2500) * uf_gaussian(8, (uint64_t)m, (uint64_t)e);
+            for (int i = late; i < N; i++) x[m][i] += gain * voice[i - late];
+        }
+    }
+    clean(ctx, path, x[0], N, single);
+    beam(ctx, (uf_beam_options){.weights = path, .n_mics = MANY, .rate = 16000, .reference = 0, .home = -1}, 16000, x, merged, N, NULL);
+    double one = uf_si_sdr(voice, single, N), all = uf_si_sdr(voice, merged, N);
+    if (!(all > one + 5)) fail_msg("%.1f dB, one alone %.1f", all, one);
+    for (int m = 0; m < MANY; m++) free(x[m]);
     free(voice);
     free(single);
     free(merged);
@@ -479,6 +512,7 @@ int main(void) {
         cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_never_worse),
+        cmocka_unit_test(test_many),
         cmocka_unit_test(test_mix),
         cmocka_unit_test(test_highs),
         cmocka_unit_test(test_room_without_noise),
