@@ -282,7 +282,7 @@ static int beam_open(uf_beam *b) {
     const uf_beam_options *o = &b->o;
     char *weights = NULL;
     UF_TRY(uf_weights_choose(b->ctx, o->weights, uf_model_speech.file, o->weights_dir, &weights));
-    int err = uf_voice_ears_open(&b->ears, b->ctx, weights, o->n_mics, o->float32, false, true);
+    int err = uf_voice_ears_open(&b->ears, b->ctx, weights, o->n_mics, o->float32, false, !o->keep_room);
     if (err == UF_OK && o->keep_room) err = open_room(b, weights);
     free(weights);
     UF_TRY(err);

@@ -16,11 +16,12 @@
 #include "ctx.h"
 #include "voice_of_sorts.h"
 
+static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
+
 /* Long recordings are heard in pieces: the same for any number of threads, and what the network makes of them in one. */
 static void test_ears(void **state) {
     (void)state;
     enum { N = 40 * 8192 };
-    static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
     uf_ctx *ctx = open_ctx();
     uf_voice_net net;
     uf_voice_ears ears;
@@ -59,7 +60,6 @@ static void test_ears(void **state) {
 static void test_reference(void **state) {
     (void)state;
     enum { N = UF_REFERENCE_STRETCH };
-    static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
     static const float noise[4][3] = {{.3f, .02f, .1f}, {.3f, 0, .1f}, {.3f, .3f, .1f}, {.3f, .02f, .1f}}; /* of a stretch, of a microphone; 0: away */
     uf_ctx *ctx = open_ctx();
     float *x[3];
@@ -99,7 +99,6 @@ static void test_reference(void **state) {
 static void test_reference_narrow(void **state) {
     (void)state;
     enum { N = UF_REFERENCE_STRETCH };
-    static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
     static const double bands[] = {3400, 20000, 8000};
     static const struct {
         float noise;
@@ -126,7 +125,6 @@ static void test_reference_narrow(void **state) {
 static void test_reference_later(void **state) {
     (void)state;
     enum { N = UF_REFERENCE_STRETCH, STRETCHES = 4 };
-    static const char path[] = UNFADE_SOURCE_DIR "/models/weights/speech.safetensors";
     static const struct {
         float noise; /* of the other: .05 */
         int away, best;
