@@ -32,7 +32,7 @@ const uf_wino_kernels *uf_wino_kernels_of(uf_dtype t) {
 
 bool uf_wino_fits(const uf_wino_spec *s) {
     const uf_wino_kernels *k = uf_wino_kernels_of(s->dtype);
-    return k && s->x.c % k->multiple == 0 && s->y.c % 16 == 0 && side_fits(s->x.h, s->y.h, s->top) && side_fits(s->x.w, s->y.w, s->left);
+    return k && s->x.c % 16 == 0 && s->y.c % 16 == 0 && side_fits(s->x.h, s->y.h, s->top) && side_fits(s->x.w, s->y.w, s->left);
 }
 
 static int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -130,7 +130,7 @@ void uf_wino_pack(uf_wino *w, const float *weights, const float *scale) {
         for (int position = 0; position < c; position++) {
             float g[9][WIDE], u[P][WIDE];
             int n = width_of(w, wide);
-            gather(w, weights, scale, wide, n, w->k->channel(position), g);
+            gather(w, weights, scale, wide, n, w->k->channel(position, c), g);
             transform_filters(n, g, u);
             for (int p = 0; p < P; p++) {
                 size_t at = (size_t)(wide * WIDE * P) * (size_t)c + (size_t)p * (size_t)c * (size_t)n +

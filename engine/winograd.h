@@ -53,9 +53,8 @@ typedef struct uf_wino_product {
 
 typedef struct uf_wino_kernels {
     size_t size;
-    int multiple;                       /* of the channels that are summed over */
     int group;                          /* elements of the sum that stand side by side: pairs for bf16 */
-    int (*channel)(int position);       /* the channel that stands at this place of a transformed tile */
+    int (*channel)(int position, int c); /* of c, the channel that stands at this place of a transformed tile */
     void (*store)(int n, const float *u, void *to); /* a packed row, every `group`th element */
     void (*in)(const void *const x[UF_WINO_POINTS], int c, void *v, size_t step);
     void (*product)(const uf_wino_product *a);   /* v: rows of k; ldv: a row */

@@ -52,7 +52,7 @@ static TARGET void product_f32(const uf_wino_product *a) { product(a, a->next_ro
 static TARGET void product_t_f32(const uf_wino_product *a) { product(a, a->next_row, a->ldv); }
 
 const uf_wino_kernels uf_wino_f32_avx2 = {
-    .size = sizeof(float), .multiple = 16, .group = 1, .channel = channel_f32, .store = store_f32, .in = in_f32,
+    .size = sizeof(float), .group = 1, .channel = channel_f32, .store = store_f32, .in = in_f32,
     .product = product_f32, .out = out_f32, .points = point_rows_f32, .product_t = product_t_f32};
 #else
 const uf_wino_kernels uf_wino_f32_avx2;

@@ -69,9 +69,10 @@ PRODUCT(product_t_f32, AVX512, float, 1, LOAD_F32, __m512 a = _mm512_set1_ps(v[(
 
 /* ---- bf16 ------------------------------------------------------------------------------------------------------ */
 
-/* Of 32 neighbouring channels the even ones come first, then the odd ones: a shift and a mask widen them. */
-static int channel_bf16(int position) {
+/* Of 32 neighbouring channels the even ones come first, then the odd ones: a shift and a mask widen them. 16 that are left keep their order. */
+static int channel_bf16(int position, int c) {
     int lane = position % 32;
+    if (position - lane + 32 > c) return position;
     return position - lane + (lane < 16 ? 2 * lane : 2 * (lane - 16) + 1);
 }
 
@@ -84,13 +85,21 @@ static BF16 void store_bf16(int n, const float *u, void *to) {
     }
 }
 
+static ALWAYS BF16 __m512 widen(const void *x) {
+    __m256i h;
+    memcpy(&h, x, sizeof h);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
 static BF16 void in_bf16(const void *const x[P], int c, void *v, size_t step) {
     const __m512i high = _mm512_set1_epi32((int)0xffff0000u);
     for (int k = 0; k < c; k += 16) {
         __m512 d[P];
         for (int i = 0; i < P; i++) {
-            __m512i pair = _mm512_loadu_si512((const uint16_t *)x[i] + (k & ~31));
-            d[i] = _mm512_castsi512_ps(k & 16 ? _mm512_and_si512(pair, high) : _mm512_slli_epi32(pair, 16));
+            const uint16_t *from = (const uint16_t *)x[i] + (k & ~31);
+            if ((k & ~31) + 32 > c) d[i] = widen(from);
+            else if (k & 16) d[i] = _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(from), high));
+            else d[i] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(from), 16));
         }
         input_transform(d);
         for (int i = 0; i < P; i++) {
@@ -98,12 +107,6 @@ static BF16 void in_bf16(const void *const x[P], int c, void *v, size_t step) {
             memcpy((uint16_t *)v + (size_t)i * step + k, &b, sizeof b);
         }
     }
-}
-
-static ALWAYS BF16 __m512 widen(const void *x) {
-    __m256i h;
-    memcpy(&h, x, sizeof h);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
 static BF16 void out_bf16(const float *m, size_t step, int n_vectors, const float *bias, bool relu,
@@ -162,10 +165,10 @@ PRODUCT(product_t_bf16, BF16, uint16_t, 2, LOAD_BF16,
         _mm512_dpbf16_ps(sum[r][n], a, w[n]))
 
 const uf_wino_kernels uf_wino_f32_avx512 = {
-    .size = sizeof(float), .multiple = 16, .group = 1, .channel = channel_f32, .store = store_f32, .in = in_f32,
+    .size = sizeof(float), .group = 1, .channel = channel_f32, .store = store_f32, .in = in_f32,
     .product = product_f32, .out = out_f32, .points = point_rows_f32, .product_t = product_t_f32};
 const uf_wino_kernels uf_wino_bf16 = {
-    .size = 2, .multiple = 32, .group = 2, .channel = channel_bf16, .store = store_bf16, .in = in_bf16,
+    .size = 2, .group = 2, .channel = channel_bf16, .store = store_bf16, .in = in_bf16,
     .product = product_bf16, .out = out_bf16, .points = point_rows_bf16, .product_t = product_t_bf16};
 
 #else

@@ -55,7 +55,7 @@ static int roll(dice *d, int n) {
 
 /* Half of them around the vector blocks of 16 and 64, where the library changes its ways. */
 static int roll_channels(dice *d) {
-    static const int edges[] = {1, 2, 3, 15, 16, 17, 32, 33, 63, 64, 65, 128, 130};
+    static const int edges[] = {1, 2, 3, 15, 16, 17, 32, 33, 48, 63, 64, 65, 128, 130};
     return roll(d, 2) ? edges[roll(d, UF_LEN(edges))] : 1 + roll(d, 130);
 }
 
