@@ -1,12 +1,16 @@
-/* Gated recurrent units on the cpu: what does not depend on the state is one matrix product over all places; the rest goes
- * step by step, for all sequences of a thread together. float32 inside whatever the plan's type. */
+/* Gated recurrent units on the cpu, step by step for a few sequences together, whose states stay in the nearest cache. The input's products are in the plan's
+ * type, as convolutions are; the state and all of the gradient are float32. */
 #include "onednn.h"
 #include "plan.h"
+#include "products.h"
 
+#include <omp.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { X, WX, WH, BX, BH, FIRST, Y, AUX, WORK, DY, DX, DWX, DWH, DBX, DBH, DFIRST, N_USE };
-enum { SHARES = 2 }; /* the sequences are cut into so many parts whatever the thread count, so that the same input gives the same bits */
+enum { SHARES = 2 }; /* backward the sequences are cut into so many parts whatever the thread count, so that the same input gives the same bits */
+enum { ROWS = 16 };  /* sequences together at most */
 
 typedef struct sizes {
     int places, sequences, steps, in, out;
@@ -28,35 +32,18 @@ static size_t place(const sizes *s, int q, int i) {
 }
 
 typedef struct work {
-    float *x, *gx, *y, *h, *gh, *dy, *dgh, *before; /* the last three: backward */
+    float *x, *gx, *y, *h, *gh, *dy, *dgh, *before;
 } work;
 
-static size_t work_carve(const sizes *s, bool back, float *from, work *w) {
+static size_t work_carve(const sizes *s, float *from, work *w) {
     size_t p = (size_t)s->places, o = (size_t)s->out, q = (size_t)s->sequences, at = 0;
-    size_t count[] = {p * (size_t)s->in, p * 3 * o, p * o, q * o, q * 3 * o, back ? p * o : 0, back ? p * 3 * o : 0, back ? p * o : 0};
+    size_t count[] = {p * (size_t)s->in, p * 3 * o, p * o, q * o, q * 3 * o, p * o, p * 3 * o, p * o};
     float **to[] = {&w->x, &w->gx, &w->y, &w->h, &w->gh, &w->dy, &w->dgh, &w->before};
     for (int i = 0; i < UF_LEN(count); i++) {
         if (from) *to[i] = from + at;
         at += (count[i] + 15) / 16 * 16;
     }
     return at;
-}
-
-static int forward_share(const sizes *s, const work *w, uf_plan *p, const uf_step *st, int from, int to) {
-    const float *wh = uf_use(p, st, WH), *bx = uf_use(p, st, BX), *bh = uf_use(p, st, BH);
-    float *aux = uf_use(p, st, AUX);
-    size_t o = (size_t)s->out;
-    if (from == to) return UF_OK;
-    for (int i = 0; i < s->steps; i++) {
-        UF_TRY(uf_sgemm_alone(false, true, to - from, 3 * s->out, s->out, 1.f, w->h + (size_t)from * o, s->out, wh, s->out, 0.f,
-                        w->gh + (size_t)from * 3 * o, 3 * s->out));
-        for (int q = from; q < to; q++) {
-            size_t at = place(s, q, i), k = (size_t)q;
-            uf_gru_step(o, w->gx + at * 3 * o, w->gh + k * 3 * o, bx, bh, w->h + k * o, aux ? aux + at * 4 * o : NULL);
-            memcpy(w->y + at * o, w->h + k * o, o * sizeof(float));
-        }
-    }
-    return UF_OK;
 }
 
 /* The states before the first step, a row a sequence: channels-last states lie as the sequences are counted. */
@@ -66,41 +53,129 @@ static void first_state(const sizes *s, uf_plan *p, uf_step *st, float *h) {
     else memset(h, 0, n * sizeof *h);
 }
 
+/* ---- forward ----------------------------------------------------------------------------------------------------- */
+
+typedef struct gru_keep {
+    uf_packed wx, wh;
+    bool constant; /* weights change only when the caller says so (uf_plan_stale) */
+} gru_keep;
+
+static void keep_close(void *priv) {
+    gru_keep *k = priv;
+    if (!k) return;
+    uf_packed_close(&k->wx);
+    uf_packed_close(&k->wh);
+    free(k);
+}
+
+static gru_keep *keep_open(uf_plan *p, const uf_node *n) {
+    sizes s = sizes_of(n);
+    gru_keep *k = uf_alloc(p->ctx, 1, sizeof *k);
+    if (!k) return NULL;
+    const uf_param *wx = n->in[1]->param, *wh = n->in[2]->param;
+    k->constant = wx && wh && (p->options.mode == UF_INFER || (wx->frozen && wh->frozen));
+    uf_dtype type = uf_packed_fits(p->dtype, s.in) ? p->dtype : UF_F32;
+    if (uf_packed_open(&k->wx, p->ctx, type, s.in, 3 * s.out) < 0 || uf_packed_open(&k->wh, p->ctx, UF_F32, s.out, 3 * s.out) < 0) {
+        keep_close(k);
+        return NULL;
+    }
+    return k;
+}
+
+/* Scratch of one thread, for `rows` sequences. */
+typedef struct lane {
+    float *gx, *gh, *h, *x; /* x: the input in float32, where the plan's type does not fit */
+} lane;
+
+static size_t lane_carve(const sizes *s, const gru_keep *k, float *from, lane *l) {
+    lane sizes_only;
+    if (!l) l = &sizes_only;
+    size_t wide = (size_t)k->wx.wide, count[] = {ROWS * wide, ROWS * wide, ROWS * (size_t)s->out, ROWS * (size_t)s->in}, at = 0;
+    float **to[] = {&l->gx, &l->gh, &l->h, &l->x};
+    for (int i = 0; i < UF_LEN(count); i++) {
+        if (from) *to[i] = from + at;
+        at += (count[i] + 15) / 16 * 16;
+    }
+    return at;
+}
+
+/* All steps of `rows` sequences that lie side by side, from `from` on. */
+static void run_rows(uf_plan *p, uf_step *st, const sizes *s, int from, int rows, const lane *l) {
+    const gru_keep *k = st->priv;
+    const float *bx = uf_use(p, st, BX), *bh = uf_use(p, st, BH);
+    const char *x = uf_use(p, st, X), *first = uf_use(p, st, FIRST);
+    char *y = uf_use(p, st, Y);
+    float *aux = uf_use(p, st, AUX);
+    size_t in = (size_t)s->in, o = (size_t)s->out, wide = (size_t)k->wx.wide, apart = s->rows ? 1 : s->w, size = p->kernels->size;
+    if (first) p->kernels->widen_alone((size_t)rows * o, first + (size_t)from * o * size, l->h);
+    else memset(l->h, 0, (size_t)rows * o * sizeof *l->h);
+    for (int i = 0; i < s->steps; i++) {
+        size_t at = place(s, from, i);
+        const void *v = x + at * in * size;
+        size_t ldv = apart * in;
+        if (k->wx.dtype != p->dtype) {
+            for (size_t r = 0; r < (size_t)rows; r++) p->kernels->widen_alone(in, x + (at + r * apart) * in * size, l->x + r * in);
+            v = l->x;
+            ldv = in;
+        }
+        uf_packed_multiply(&k->wx, rows, v, ldv, l->gx);
+        uf_packed_multiply(&k->wh, rows, l->h, o, l->gh);
+        for (size_t r = 0; r < (size_t)rows; r++) {
+            size_t here = at + r * apart;
+            uf_gru_step(o, l->gx + r * wide, l->gh + r * wide, bx, bh, l->h + r * o, aux ? aux + here * 4 * o : NULL);
+            p->kernels->narrow_alone(o, l->h + r * o, y + here * o * size);
+        }
+    }
+}
+
 static int run_forward(uf_plan *p, uf_step *st) {
+    gru_keep *k = st->priv;
     sizes s = sizes_of(st->node);
-    work w;
-    work_carve(&s, false, uf_use(p, st, WORK), &w);
-    size_t n_x = (size_t)s.places * (size_t)s.in, n_y = (size_t)s.places * (size_t)s.out;
-    first_state(&s, p, st, w.h);
-    p->kernels->widen(n_x, uf_use(p, st, X), w.x);
-    UF_TRY(uf_sgemm(false, true, s.places, 3 * s.out, s.in, 1.f, w.x, s.in, uf_use(p, st, WX), s.in, 0.f, w.gx, 3 * s.out));
-    int err[SHARES];
+    if (!k->constant || p->stale) {
+        uf_packed_set(&k->wx, uf_use(p, st, WX));
+        uf_packed_set(&k->wh, uf_use(p, st, WH));
+    }
+    float *scratch = uf_use(p, st, WORK);
+    size_t each = lane_carve(&s, k, NULL, NULL);
+    int across = s.rows ? (int)s.w : s.sequences; /* neighbours among which places are equally far apart */
+    int share = (s.sequences + p->n_threads - 1) / p->n_threads, rows = share < ROWS ? share : ROWS, parts = (across + rows - 1) / rows;
 #pragma omp parallel for
-    for (int i = 0; i < SHARES; i++)
-        err[i] = forward_share(&s, &w, p, st, s.sequences * i / SHARES, s.sequences * (i + 1) / SHARES);
-    p->kernels->narrow(n_y, w.y, uf_use(p, st, Y));
-    return err[0] < 0 ? err[0] : err[1];
+    for (int i = 0; i < s.sequences / across * parts; i++) {
+        int from = i % parts * rows, n = across - from < rows ? across - from : rows;
+        lane mine = {0};
+        lane_carve(&s, k, scratch + (size_t)omp_get_thread_num() * each, &mine);
+        run_rows(p, st, &s, i / parts * across + from, n, &mine);
+    }
+    return UF_OK;
 }
 
 int uf_gru_forward(uf_plan *p, const uf_node *n) {
     sizes s = sizes_of(n);
-    work w;
     int use[N_USE];
+    gru_keep *k = keep_open(p, n);
+    if (!k) return UF_ENOMEM;
     use[X] = uf_value(p, n->in[0], UF_NATIVE);
     for (int i = WX; i <= BH; i++) use[i] = uf_value(p, n->in[i], UF_PLAIN);
     use[FIRST] = n->n_in > 5 ? uf_value(p, n->in[5], UF_NATIVE) : UF_NO_BUF;
     use[Y] = uf_value_new(p, n, UF_NATIVE);
     use[AUX] = p->options.loss ? uf_plan_buf(p, uf_count(n->shape) * 4 * sizeof(float)) : UF_NO_BUF;
-    use[WORK] = uf_plan_buf(p, work_carve(&s, false, NULL, &w) * sizeof(float));
+    use[WORK] = uf_plan_buf(p, lane_carve(&s, k, NULL, NULL) * (size_t)p->n_threads * sizeof(float));
     uf_tensor_of(p, n)->aux = use[AUX];
     uf_step *st = uf_plan_step(p, n, run_forward);
-    if (!st) return UF_ENOMEM;
+    if (!st) {
+        keep_close(k);
+        return UF_ENOMEM;
+    }
+    st->priv = k;
+    st->close = keep_close;
     for (int i = 0; i <= WORK; i++) {
         if (use[i] < 0 && i != AUX && (i != FIRST || n->n_in > 5)) return use[i];
         uf_step_use(p, st, use[i]);
     }
     return UF_OK;
 }
+
+/* ---- gradients ---------------------------------------------------------------------------------------------------- */
 
 static int backward_share(const sizes *s, const work *w, uf_plan *p, const uf_step *st, int from, int to) {
     const float *wh = uf_use(p, st, WH), *aux = uf_use(p, st, AUX);
@@ -140,7 +215,7 @@ static void add_columns(int rows, int n, const float *x, float *sum) {
 static int run_backward(uf_plan *p, uf_step *st) {
     sizes s = sizes_of(st->node);
     work w;
-    work_carve(&s, true, uf_use(p, st, WORK), &w);
+    work_carve(&s, uf_use(p, st, WORK), &w);
     int o3 = 3 * s.out, err[SHARES];
     size_t n_x = (size_t)s.places * (size_t)s.in, n_y = (size_t)s.places * (size_t)s.out;
     p->kernels->widen(n_x, uf_use(p, st, X), w.x);
@@ -177,7 +252,7 @@ int uf_gru_backward(uf_plan *p, const uf_node *n) {
     }
     use[Y] = uf_value(p, n, UF_NATIVE);
     use[AUX] = uf_tensor_of(p, n)->aux;
-    use[WORK] = uf_plan_buf(p, work_carve(&s, true, NULL, &w) * sizeof(float));
+    use[WORK] = uf_plan_buf(p, work_carve(&s, NULL, &w) * sizeof(float));
     use[DY] = uf_grad(p, n, UF_NATIVE);
     use[DX] = uf_wants_grad(p, n->in[0]) ? uf_plan_buf(p, uf_bytes(p, n->in[0]->shape, UF_NATIVE)) : UF_NO_BUF;
     bool first = n->n_in > 5;

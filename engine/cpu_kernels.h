@@ -15,6 +15,8 @@ typedef struct uf_kernels {
     void (*to_plain)(uf_shape s, const void *nhwc, float *nchw);
     void (*widen)(size_t n, const void *x, float *y);
     void (*narrow)(size_t n, const float *x, void *y);
+    void (*widen_alone)(size_t n, const void *x, float *y); /* in one thread */
+    void (*narrow_alone)(size_t n, const float *x, void *y);
     /* y = act(a[c]*x + b[c] + residual); a, residual may be NULL */
     void (*affine)(size_t rows, int c, const void *x, const float *a, const float *b, const void *residual, bool relu,
                    void *y);

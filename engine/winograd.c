@@ -24,15 +24,14 @@ static bool side_fits(int x, int y, int before) {
     return before >= 0 && before <= 2 && after >= 0 && after <= 2;
 }
 
-/* Where AMX multiplies bf16, the direct convolution has many times this processor's dot products. */
-const uf_wino_kernels *uf_wino_kernels_of(uf_dtype t) {
-    if (t == UF_BF16) return uf_cpu_has_bf16() && !uf_cpu_has_amx() ? &uf_wino_bf16 : NULL;
+const uf_wino_kernels *uf_product_kernels_of(uf_dtype t) {
+    if (t == UF_BF16) return uf_cpu_has_bf16() ? &uf_wino_bf16 : NULL;
     return uf_cpu_has_avx512() ? &uf_wino_f32_avx512 : uf_cpu_has_avx2() ? &uf_wino_f32_avx2 : NULL;
 }
 
 bool uf_wino_fits(const uf_wino_spec *s) {
-    const uf_wino_kernels *k = uf_wino_kernels_of(s->dtype);
-    return k && s->x.c % 16 == 0 && s->y.c % 16 == 0 && side_fits(s->x.h, s->y.h, s->top) && side_fits(s->x.w, s->y.w, s->left);
+    if (s->dtype == UF_BF16 && uf_cpu_has_amx()) return false; /* the direct convolution has many times this processor's dot products */
+    return uf_product_kernels_of(s->dtype) && s->x.c % 16 == 0 && s->y.c % 16 == 0 && side_fits(s->x.h, s->y.h, s->top) && side_fits(s->x.w, s->y.w, s->left);
 }
 
 static int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -54,7 +53,7 @@ int uf_wino_open(uf_wino **out, uf_ctx *ctx, const uf_wino_spec *s) {
     uf_wino *w = uf_alloc(ctx, 1, sizeof *w);
     if (!w) return UF_ENOMEM;
     w->spec = *s;
-    w->k = uf_wino_kernels_of(s->dtype);
+    w->k = uf_product_kernels_of(s->dtype);
     w->tiles_y = ceil_div(s->y.h, 2);
     w->tiles_x = ceil_div(s->y.w, 2);
     w->n_tiles = s->x.n * w->tiles_y * w->tiles_x;
@@ -195,7 +194,7 @@ void uf_wino_run(const uf_wino *w, const void *x, const float *bias, const void 
                 int width = width_of(w, wide);
                 for (int p = 0; p < P; p++) {
                     size_t u = (size_t)(wide * WIDE * P) * c + (size_t)p * c * (size_t)width;
-                    uf_wino_product a = {.rows = n, .n_vectors = width / 16, .k = (int)c, .v = v + (size_t)p * v_step * size,
+                    uf_product a = {.rows = n, .n_vectors = width / 16, .k = (int)c, .v = v + (size_t)p * v_step * size,
                                          .u = (char *)w->u + u * size, .m = m + (size_t)p * m_step, .next_row = c, .ldv = c,
                                          .ldu = (size_t)(width * w->k->group), .ldm = WIDE};
                     w->k->product(&a);

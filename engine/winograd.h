@@ -5,6 +5,7 @@
 #define UF_WINOGRAD_H
 
 #include "engine.h"
+#include "products.h"
 
 typedef struct uf_wino uf_wino;
 
@@ -41,31 +42,21 @@ void uf_wino_grad_run(const uf_wino_grad *w, const void *x, const void *dy, floa
  * elements apart. */
 enum { UF_WINO_POINTS = 16, UF_WINO_WIDE = 64 };
 
-/* m (rows, 16*n_vectors) = or += v by u, summed over k. Leading dimensions in elements, of a step of `group` in k (v, u) and
- * of a row (m); next_row: from one row of v to the next. */
-typedef struct uf_wino_product {
-    int rows, n_vectors, k;
-    const void *v, *u;
-    float *m;
-    size_t next_row, ldv, ldu, ldm;
-    bool add;
-} uf_wino_product;
-
 typedef struct uf_wino_kernels {
     size_t size;
     int group;                          /* elements of the sum that stand side by side: pairs for bf16 */
     int (*channel)(int position, int c); /* of c, the channel that stands at this place of a transformed tile */
     void (*store)(int n, const float *u, void *to); /* a packed row, every `group`th element */
     void (*in)(const void *const x[UF_WINO_POINTS], int c, void *v, size_t step);
-    void (*product)(const uf_wino_product *a);   /* v: rows of k; ldv: a row */
+    void (*product)(const uf_product *a);   /* v: rows of k; ldv: a row */
     /* residual and y: the four pixels of the tile, NULL where outside */
     void (*out)(const float *m, size_t step, int n_vectors, const float *bias, bool relu, const void *const residual[4],
                 void *const y[4]);
     /* points of `group` tiles side by side, out of 16 pixels of x each (B'dB) or of 4 of dy (A dy A') */
     void (*points)(const void *const x[2][UF_WINO_POINTS], int n_pixels, int c, void *v, size_t step);
-    void (*product_t)(const uf_wino_product *a); /* v: groups of k, each a row; ldv: of one element of k */
+    void (*product_t)(const uf_product *a); /* v: groups of k, each a row; ldv: of one element of k */
 } uf_wino_kernels;
 extern const uf_wino_kernels uf_wino_f32_avx512, uf_wino_f32_avx2, uf_wino_bf16;
-const uf_wino_kernels *uf_wino_kernels_of(uf_dtype t); /* those that this processor runs best, or NULL */
+const uf_wino_kernels *uf_product_kernels_of(uf_dtype t); /* those that this processor runs best, or NULL */
 
 #endif

@@ -17,7 +17,7 @@ enum { ROW = 6 };
 
 /* 16 columns of m for `rows` rows, = or += the sums over k of v by u, in registers: 12 of 16, two more for u and one for v. at: from one row of v
  * to the next; along: from one k to the next. */
-static ALWAYS TARGET void product_rows(const int rows, const uf_wino_product *a, const float *v, size_t at, size_t along, const float *u, float *m) {
+static ALWAYS TARGET void product_rows(const int rows, const uf_product *a, const float *v, size_t at, size_t along, const float *u, float *m) {
     V sum[ROW][2];
     for (int r = 0; r < rows; r++)
         for (int n = 0; n < 2; n++) sum[r][n] = a->add ? load(m + (size_t)r * a->ldm + LANES * n) : _mm256_setzero_ps();
@@ -32,7 +32,7 @@ static ALWAYS TARGET void product_rows(const int rows, const uf_wino_product *a,
         for (int n = 0; n < 2; n++) store(m + (size_t)r * a->ldm + LANES * n, sum[r][n]);
 }
 
-static ALWAYS TARGET void product(const uf_wino_product *a, size_t at, size_t along) {
+static ALWAYS TARGET void product(const uf_product *a, size_t at, size_t along) {
     for (int column = 0; column < 16 * a->n_vectors; column += 16) {
         const float *v = a->v, *u = (const float *)a->u + column;
         float *m = a->m + column;
@@ -48,8 +48,8 @@ static ALWAYS TARGET void product(const uf_wino_product *a, size_t at, size_t al
     }
 }
 
-static TARGET void product_f32(const uf_wino_product *a) { product(a, a->next_row, 1); }
-static TARGET void product_t_f32(const uf_wino_product *a) { product(a, a->next_row, a->ldv); }
+static TARGET void product_f32(const uf_product *a) { product(a, a->next_row, 1); }
+static TARGET void product_t_f32(const uf_product *a) { product(a, a->next_row, a->ldv); }
 
 const uf_wino_kernels uf_wino_f32_avx2 = {
     .size = sizeof(float), .group = 1, .channel = channel_f32, .store = store_f32, .in = in_f32,

@@ -20,7 +20,7 @@ int uf_wino_grad_open(uf_wino_grad **out, uf_ctx *ctx, const uf_wino_spec *s) {
     uf_wino_grad *w = uf_alloc(ctx, 1, sizeof *w);
     if (!w) return UF_ENOMEM;
     w->spec = *s;
-    w->k = uf_wino_kernels_of(s->dtype);
+    w->k = uf_product_kernels_of(s->dtype);
     w->tiles_y = (s->y.h + 1) / 2;
     w->tiles_x = (s->y.w + 1) / 2;
     w->n_tiles = s->x.n * w->tiles_y * w->tiles_x;
@@ -75,7 +75,7 @@ static void multiply(const uf_wino_grad *w, int p, int from, int n_tiles, bool a
     int rows = w->spec.x.c - from < ROWS ? w->spec.x.c - from : ROWS;
     for (int wide = 0; wide < w->spec.y.c; wide += WIDE) {
         int width = w->spec.y.c - wide < WIDE ? w->spec.y.c - wide : WIDE;
-        uf_wino_product a = {
+        uf_product a = {
             .rows = rows, .n_vectors = width / 16, .k = n_tiles, .add = add,
             .v = v + ((size_t)p * TILES * in + (size_t)from * group) * size, .next_row = group, .ldv = in,
             .u = q + ((size_t)p * TILES * out + (size_t)wide * group) * size, .ldu = out * group,
