@@ -35,7 +35,7 @@ struct uf_beam {
     uf_fifo there[MOST];    /* a HOP each: 1, or 0 where a microphone was away in any part of it */
     uf_fifo result;         /* at the stream's rate */
     uf_fifo gain[MOST];     /* at 16 kHz, a HOP each: of the sound above the band, of each microphone */
-    SwrContext *down, *up;  /* up: the result, then `heard` of all, if there is anything above the band */
+    SwrContext *down[MOST], *up[MOST + 1]; /* one each, for as many threads; up: the result, then `heard` of all, if there is anything above the band */
     float *block, *planes[MOST + 1];
     float *y, tail[2 * FADE];
     float *xs[MOST];
@@ -47,16 +47,32 @@ static bool is_wide(const uf_beam *b) { return b->o.rate > RATE; }
 
 /* ---- rates ---------------------------------------------------------------------------------------------------------------------- */
 
+static int n_up(const uf_beam *b) { return is_wide(b) ? b->o.n_mics + 1 : 1; }
+
+/* n samples of b->planes, or what is still inside, each by its own s. */
+static int resample(uf_beam *b, SwrContext *const *s, int n, int n_planes, uf_fifo *const *to) {
+    int failed = UF_OK;
+#pragma omp parallel for schedule(dynamic) num_threads(uf_ctx_threads(b->ctx))
+    for (int i = 0; i < n_planes; i++) {
+        int err = uf_fifo_resample(b->ctx, s[i], &b->planes[i], n, 1, &to[i]);
+        if (err < 0) {
+#pragma omp critical
+            failed = err;
+        }
+    }
+    return failed;
+}
+
 static int resample_down(uf_beam *b, int n) {
     uf_fifo *to[MOST];
     for (int m = 0; m < b->o.n_mics; m++) to[m] = &b->mic[m].narrow;
-    return uf_fifo_resample(b->ctx, b->down, b->planes, n, b->o.n_mics, to);
+    return resample(b, b->down, n, b->o.n_mics, to);
 }
 
 static int resample_up(uf_beam *b, int n) {
     uf_fifo *to[MOST + 1] = { &b->result };
     for (int m = 0; m < b->o.n_mics; m++) to[m + 1] = &b->mic[m].heard;
-    return uf_fifo_resample(b->ctx, b->up, b->planes, n, is_wide(b) ? b->o.n_mics + 1 : 1, to);
+    return resample(b, b->up, n, n_up(b), to);
 }
 
 /* ---- above the network's band ----------------------------------------------------------------------------------------------------- */
@@ -239,6 +255,7 @@ int uf_beam_pull(uf_beam *b, float *y, int most) {
     if (is_wide(b) && !b->ended && (int64_t)b->mic[0].heard.n < ready) ready = (int64_t)b->mic[0].heard.n;
     int n = (int)(ready < left ? ready : left);
     if (n > most) n = most;
+#pragma omp parallel for num_threads(uf_ctx_threads(b->ctx))
     for (int k = 0; k < n; k++) /* resamplers may end a sample early */
         y[k] = ((size_t)k < b->result.n ? b->result.at[k] : 0.f) + (is_wide(b) ? above(b, (size_t)k) : 0.f);
     uf_fifo_drop(&b->result, (size_t)n);
@@ -289,8 +306,8 @@ static int beam_open(uf_beam *b) {
     UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->ears,
                               &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .band = o->band, .keep_room = o->keep_room, .room = b->room.n ? &b->room : NULL,
                                                         .least = o->most > 0 ? pow(10, -o->most / 20) : 0, .most = CHUNK + UNIT }));
-    UF_TRY(uf_sound_rates_open(b->ctx, &b->down, o->n_mics, o->rate, RATE, PRECISION));
-    UF_TRY(uf_sound_rates_open(b->ctx, &b->up, is_wide(b) ? o->n_mics + 1 : 1, RATE, o->rate, PRECISION));
+    for (int m = 0; m < o->n_mics; m++) UF_TRY(uf_sound_rates_open(b->ctx, &b->down[m], 1, o->rate, RATE, PRECISION));
+    for (int i = 0; i < n_up(b); i++) UF_TRY(uf_sound_rates_open(b->ctx, &b->up[i], 1, RATE, o->rate, PRECISION));
     b->block = uf_alloc(b->ctx, (size_t)(o->n_mics + 1) * (CHUNK + UNIT), sizeof(float));
     b->y = uf_alloc(b->ctx, CHUNK + UNIT, sizeof(float));
     if (!b->block || !b->y) return UF_ENOMEM;
@@ -332,9 +349,10 @@ void uf_beam_close(uf_beam **pb) {
     uf_voice_ears_close(&b->ears);
     uf_voice_ears_close(&b->room);
     uf_beam_share_close(&b->share);
-    swr_free(&b->down);
-    swr_free(&b->up);
+    swr_free(&b->up[MOST]);
     for (int m = 0; m < MOST; m++) {
+        swr_free(&b->down[m]);
+        swr_free(&b->up[m]);
         mic *c = &b->mic[m];
         float *owned[] = { c->recording.at, c->narrow.at, c->heard.at, c->x, b->there[m].at, b->gain[m].at };
         for (int i = 0; i < UF_LEN(owned); i++) free(owned[i]);

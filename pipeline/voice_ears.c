@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Samples at 16 kHz: a piece at most; what two neighbours have in common at least, to hear from both sides of their seam; half a seam, in
+/* Samples at 16 kHz: a piece at most, so that one recording alone, 17 s of it, has work for four threads; what two neighbours have in common at least, to hear from both sides of their seam; half a seam, in
  * which one fades into the other. */
-enum { LONGEST = 14 * 8192, COMMON = 8192, FADE = 800 };
+enum { LONGEST = 10 * 8192, COMMON = 8192, FADE = 800 };
 
 typedef struct pieces {
     int n, length, size; /* of one recording: pieces, samples of each, of all */
@@ -26,7 +26,7 @@ static int start_of(const pieces *p, int i) { return p->n > 1 ? (int)((int64_t)i
 static int seam_of(const pieces *p, int i) { return i < 0 ? -FADE : i + 1 >= p->n ? p->size + FADE : (start_of(p, i + 1) + start_of(p, i) + p->length) / 2; }
 
 int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int most, bool float32, bool keep_room, bool again) {
-    int n = uf_ctx_threads(ctx), pieces_most = 4 * most; /* four pieces are half a minute */
+    int n = uf_ctx_threads(ctx), pieces_most = 4 * most; /* a stretch of the merge is four pieces */
     if (n > pieces_most) n = pieces_most;
     *e = (uf_voice_ears){.ctx = ctx};
     e->net = uf_alloc(ctx, (size_t)n, sizeof *e->net);
