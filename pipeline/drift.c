@@ -118,11 +118,44 @@ static float interpolate(const uf_sinc *s, const float *x, int64_t n_x, int64_t 
     return convolve(edge, a, a + s->taps, (float)(phase - p), s->taps);
 }
 
-void uf_sinc_line(const uf_sinc *s, const float *x, int n_x, double from, double step, float *y, int n) {
-    for (int i = 0; i < n; i++) {
-        double place = from + i * step, base = floor(place);
-        y[i] = interpolate(s, x, n_x, (int64_t)base, (place - base) * PHASES);
+enum { TOGETHER = 32 };
+
+/* y[i], TOGETHER of them: around x[i], i / TOGETHER of the way from the filter a to b. */
+UF_KERNEL static void convolve_together(const float *x, const float *a, const float *b, int taps, float *y) {
+    float first[TOGETHER] = { 0 }, change[TOGETHER] = { 0 };
+    for (int k = 0; k < taps; k++)
+        for (int i = 0; i < TOGETHER; i++) {
+            first[i] += a[k] * x[i + k];
+            change[i] += (b[k] - a[k]) * x[i + k];
+        }
+    for (int i = 0; i < TOGETHER; i++) y[i] = first[i] + (float)i / TOGETHER * change[i];
+}
+
+UF_KERNEL static void filter_at(const uf_sinc *s, double phase, float *to) {
+    const float *a = s->table + (size_t)phase * (size_t)s->taps, *b = a + s->taps;
+    float share = (float)(phase - floor(phase));
+    for (int k = 0; k < s->taps; k++) to[k] = a[k] + share * (b[k] - a[k]);
+}
+
+/* The most of y, 1 or TOGETHER, that can be had at once, from place x[place] on, `step` apart, n at most. Recorders of one rate differ by millionths: for a while
+ * the places are one sample apart, and the filter changes by so little that a line between both ends will do (the table is lines of one phase; two are 90 dB down). */
+static int interpolate_some(const uf_sinc *s, const float *x, int64_t n_x, double place, double step, float *y, int n) {
+    const double most = 2;
+    double base = floor(place), phase = (place - base) * PHASES, last = phase + TOGETHER * (step - 1) * PHASES;
+    int64_t from = (int64_t)base - s->taps / 2 + 1;
+    if (n < TOGETHER || from < 0 || from + TOGETHER + s->taps > n_x || last < 0 || last >= PHASES || fabs(last - phase) > most) {
+        *y = interpolate(s, x, n_x, (int64_t)base, phase);
+        return 1;
     }
+    float a[MOST_TAPS], b[MOST_TAPS];
+    filter_at(s, phase, a);
+    filter_at(s, last, b);
+    convolve_together(x + from, a, b, s->taps, y);
+    return TOGETHER;
+}
+
+void uf_sinc_line(const uf_sinc *s, const float *x, int n_x, double from, double step, float *y, int n) {
+    for (int i = 0; i < n;) i += interpolate_some(s, x, n_x, from + i * step, step, y + i, n - i);
 }
 
 
@@ -193,26 +226,39 @@ static float edge_gain(const uf_clock *c, int i, double at) {
     return gain < 0 ? 0 : (float)gain;
 }
 
+/* Whether the TOGETHER samples from `at` on, at place and further ones, are all inside of stretch i and of what is held, away from edges. */
+static bool is_inside(const uf_drift *d, int i, double at, double place, double step) {
+    const uf_clock *c = d->o.clock;
+    double last = at + (TOGETHER - 1.) / d->o.to_rate, end = place + (TOGETHER - 1) * step;
+    bool held = end + d->sinc.taps / 2 + 1 < (double)d->n_in;
+    return held && (i + 2 >= c->n || last < c->knot[i + 1].at) && edge_gain(c, i, at) >= 1 && edge_gain(c, i, last) >= 1;
+}
+
 int uf_drift_pull(uf_drift *d, float *const *y, uint8_t *there, int most) {
     const uf_clock *c = d->o.clock;
-    int n = 0;
-    for (; n < most; n++, d->n_out++) {
+    int n = 0, some;
+    for (; n < most; n += some, d->n_out += some) {
         double at = d->o.from + (double)d->n_out / d->o.to_rate;
         while (d->pair + 2 < c->n && (c->knot[d->pair + 1].at <= at)) d->pair++;
         int i = d->pair;
-        bool gap = c->knot[i + 1].opens;
-        double place = gap ? 0 : along(&c->knot[i], &c->knot[i + 1], at) * d->o.from_rate;
-        if (!gap && !d->ended && place + d->sinc.taps / 2 + 1 >= (double)d->n_in) break;
-        bool sound = !gap && place >= 0 && (!d->ended || place <= (double)(d->n_in - 1));
+        const uf_knot *a = &c->knot[i], *b = &c->knot[i + 1];
+        some = 1;
+        double place = b->opens ? 0 : along(a, b, at) * d->o.from_rate, step = (b->is - a->is) / (b->at - a->at) * d->o.from_rate / d->o.to_rate;
+        if (!b->opens && !d->ended && place + d->sinc.taps / 2 + 1 >= (double)d->n_in) break;
+        bool sound = !b->opens && place >= 0 && (!d->ended || place <= (double)(d->n_in - 1));
         there[n] = sound;
         if (!sound) {
             for (int k = 0; k < d->o.channels; k++) y[k][n] = 0;
             continue;
         }
-        double base = floor(place);
+        int together = is_inside(d, i, at, place, step) ? most - n : 1;
+        for (int k = 0; k < d->o.channels; k++) some = interpolate_some(&d->sinc, d->x[k], d->held, place - (double)d->first, step, y[k] + n, together);
+        if (some > 1) {
+            memset(there + n, 1, (size_t)some);
+            continue;
+        }
         float gain = edge_gain(c, i, at);
-        for (int k = 0; k < d->o.channels; k++)
-            y[k][n] = gain * interpolate(&d->sinc, d->x[k], d->held, (int64_t)base - d->first, (place - base) * PHASES);
+        for (int k = 0; k < d->o.channels; k++) y[k][n] *= gain;
     }
     return n;
 }
