@@ -1,5 +1,5 @@
-/* Gated recurrent units on the cpu, step by step for a few sequences together, whose states stay in the nearest cache. The input's products are in the plan's
- * type, as convolutions are; the state and all of the gradient are float32. */
+/* Gated recurrent units on the cpu, step by step for a few sequences together, whose states stay in the nearest cache. Products are in the plan's type, as
+ * convolutions are; the gates, the state that goes on and all of the gradient are float32. */
 #include "onednn.h"
 #include "plan.h"
 #include "products.h"
@@ -74,8 +74,8 @@ static gru_keep *keep_open(uf_plan *p, const uf_node *n) {
     if (!k) return NULL;
     const uf_param *wx = n->in[1]->param, *wh = n->in[2]->param;
     k->constant = wx && wh && (p->options.mode == UF_INFER || (wx->frozen && wh->frozen));
-    uf_dtype type = uf_packed_fits(p->dtype, s.in) ? p->dtype : UF_F32;
-    if (uf_packed_open(&k->wx, p->ctx, type, s.in, 3 * s.out) < 0 || uf_packed_open(&k->wh, p->ctx, UF_F32, s.out, 3 * s.out) < 0) {
+    uf_dtype tx = uf_packed_fits(p->dtype, s.in) ? p->dtype : UF_F32, th = uf_packed_fits(p->dtype, s.out) ? p->dtype : UF_F32;
+    if (uf_packed_open(&k->wx, p->ctx, tx, s.in, 3 * s.out) < 0 || uf_packed_open(&k->wh, p->ctx, th, s.out, 3 * s.out) < 0) {
         keep_close(k);
         return NULL;
     }
@@ -84,14 +84,14 @@ static gru_keep *keep_open(uf_plan *p, const uf_node *n) {
 
 /* Scratch of one thread, for `rows` sequences. */
 typedef struct lane {
-    float *gx, *gh, *h, *x; /* x: the input in float32, where the plan's type does not fit */
+    float *gx, *gh, *h, *x, *none; /* x: the input in float32, where the plan's type does not fit; none: a state of zeros */
 } lane;
 
 static size_t lane_carve(const sizes *s, const gru_keep *k, float *from, lane *l) {
     lane sizes_only;
     if (!l) l = &sizes_only;
-    size_t wide = (size_t)k->wx.wide, count[] = {ROWS * wide, ROWS * wide, ROWS * (size_t)s->out, ROWS * (size_t)s->in}, at = 0;
-    float **to[] = {&l->gx, &l->gh, &l->h, &l->x};
+    size_t wide = (size_t)k->wx.wide, count[] = {ROWS * wide, ROWS * wide, ROWS * (size_t)s->out, ROWS * (size_t)s->in, ROWS * (size_t)s->out}, at = 0;
+    float **to[] = {&l->gx, &l->gh, &l->h, &l->x, &l->none};
     for (int i = 0; i < UF_LEN(count); i++) {
         if (from) *to[i] = from + at;
         at += (count[i] + 15) / 16 * 16;
@@ -109,6 +109,10 @@ static void run_rows(uf_plan *p, uf_step *st, const sizes *s, int from, int rows
     size_t in = (size_t)s->in, o = (size_t)s->out, wide = (size_t)k->wx.wide, apart = s->rows ? 1 : s->w, size = p->kernels->size;
     if (first) p->kernels->widen_alone((size_t)rows * o, first + (size_t)from * o * size, l->h);
     else memset(l->h, 0, (size_t)rows * o * sizeof *l->h);
+    memset(l->none, 0, (size_t)rows * o * sizeof *l->none);
+    /* The state as it was stored is what the next step's products take. */
+    const void *state = first ? first + (size_t)from * o * size : (const char *)l->none;
+    size_t next_state = o;
     for (int i = 0; i < s->steps; i++) {
         size_t at = place(s, from, i);
         const void *v = x + at * in * size;
@@ -119,12 +123,15 @@ static void run_rows(uf_plan *p, uf_step *st, const sizes *s, int from, int rows
             ldv = in;
         }
         uf_packed_multiply(&k->wx, rows, v, ldv, l->gx);
-        uf_packed_multiply(&k->wh, rows, l->h, o, l->gh);
+        if (k->wh.dtype == p->dtype) uf_packed_multiply(&k->wh, rows, state, next_state, l->gh);
+        else uf_packed_multiply(&k->wh, rows, l->h, o, l->gh);
         for (size_t r = 0; r < (size_t)rows; r++) {
             size_t here = at + r * apart;
             uf_gru_step(o, l->gx + r * wide, l->gh + r * wide, bx, bh, l->h + r * o, aux ? aux + here * 4 * o : NULL);
             p->kernels->narrow_alone(o, l->h + r * o, y + here * o * size);
         }
+        state = y + at * o * size;
+        next_state = apart * o;
     }
 }
 
