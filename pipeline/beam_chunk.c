@@ -4,6 +4,7 @@
 #include "spectra.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,8 @@ struct uf_beam_chunk {
     uf_ctx *ctx;
     uf_voice_ears *ears; /* borrowed */
     uf_beam_chunk_options o;
-    uf_spectra spectra;
+    uf_spectra *spectra; /* one a thread */
+    int n_spectra;
     uf_beam_filter *filter;
     float *spectrum;   /* (BINS, mics, 2, frames) of the microphones */
     float *one, *two;  /* (BINS, 2, frames): of a result; of what the network makes of it */
@@ -35,8 +37,12 @@ int uf_beam_chunk_reference(const uf_beam_chunk *c) { return c->reference; }
 const float *uf_beam_chunk_share(const uf_beam_chunk *c) { return c->share; }
 double uf_beam_chunk_quality(const uf_beam_chunk *c, int mic) { return c->quality[mic]; }
 
-static void analyse(uf_beam_chunk *c, const float *x, float *to, size_t step) { uf_spectra_analyse(&c->spectra, x, c->frames * HOP, c->frames, to, step); }
-static void synthesise(uf_beam_chunk *c, const float *from, float *y) { uf_spectra_synthesise(&c->spectra, from, c->frames, y, c->frames * HOP); }
+static void analyse(uf_beam_chunk *c, const float *x, float *to, size_t step) {
+#pragma omp parallel for num_threads(c->n_spectra)
+    for (int at = 0; at < c->frames; at += BLOCK) uf_spectra_analyse_some(&c->spectra[omp_get_thread_num()], x, c->frames * HOP, c->frames, at, at + BLOCK, to, step);
+}
+
+static void synthesise(uf_beam_chunk *c, const float *from, float *y) { uf_spectra_synthesise(c->spectra, from, c->frames, y, c->frames * HOP); }
 
 /* ---- the network on each microphone -------------------------------------------------------------------------------------------- */
 
@@ -243,7 +249,8 @@ int uf_beam_chunk_open(uf_beam_chunk **out, uf_ctx *ctx, uf_voice_ears *ears, co
     c->ctx = ctx;
     c->ears = ears;
     c->o = *o;
-    bool spectra = uf_spectra_open(&c->spectra, FFT);
+    bool spectra = (c->spectra = uf_alloc(ctx, (size_t)uf_ctx_threads(ctx), sizeof(*c->spectra))) != NULL;
+    while (spectra && c->n_spectra < uf_ctx_threads(ctx)) spectra = uf_spectra_open(&c->spectra[c->n_spectra++], FFT);
     c->spectrum = uf_alloc(ctx, bins * mics * 2 * frames, sizeof(float));
     c->one = uf_alloc(ctx, bins * 2 * frames, sizeof(float));
     c->two = uf_alloc(ctx, bins * 2 * frames, sizeof(float));
@@ -271,7 +278,8 @@ void uf_beam_chunk_close(uf_beam_chunk **pc) {
     uf_beam_chunk *c = *pc;
     if (!c) return;
     uf_beam_filter_close(&c->filter);
-    uf_spectra_close(&c->spectra);
+    for (int i = 0; i < c->n_spectra; i++) uf_spectra_close(&c->spectra[i]);
+    free(c->spectra);
     float *owned[] = {c->spectrum, c->one, c->two, c->power, c->mask, c->voice, c->spare[0], c->spare[1]};
     for (int i = 0; i < UF_LEN(owned); i++) free(owned[i]);
     free(c->present);
