@@ -137,14 +137,19 @@ UF_KERNEL static void filter_at(const uf_sinc *s, double phase, float *to) {
     for (int k = 0; k < s->taps; k++) to[k] = a[k] + share * (b[k] - a[k]);
 }
 
-/* The most of y, 1 or TOGETHER, that can be had at once, from place x[place] on, `step` apart, n at most. Recorders of one rate differ by millionths: for a while
- * the places are one sample apart, and the filter changes by so little that a line between both ends will do: `most` phases, or 490 millionths, are 70 dB down
- * at the highest frequency and 94 at a quarter of it. */
-static int interpolate_some(const uf_sinc *s, const float *x, int64_t n_x, double place, double step, float *y, int n) {
+/* Recorders of one rate differ by millionths: for a while the places are one sample apart, and the filter changes by so little that a line between both ends will do:
+ * `most` phases, or 490 millionths, are 70 dB down at the highest frequency and 94 at a quarter of it. */
+static bool is_steady(double place, double step) {
     const double most = 8;
+    double phase = (place - floor(place)) * PHASES, change = TOGETHER * (step - 1) * PHASES;
+    return fabs(change) <= most && phase + change >= 0 && phase + change < PHASES;
+}
+
+/* The most of y, 1 or TOGETHER, that can be had at once, from place x[place] on, `step` apart, n at most. */
+static int interpolate_some(const uf_sinc *s, const float *x, int64_t n_x, double place, double step, float *y, int n) {
     double base = floor(place), phase = (place - base) * PHASES, last = phase + TOGETHER * (step - 1) * PHASES;
     int64_t from = (int64_t)base - s->taps / 2 + 1;
-    if (n < TOGETHER || from < 0 || from + TOGETHER + s->taps > n_x || last < 0 || last >= PHASES || fabs(last - phase) > most) {
+    if (n < TOGETHER || from < 0 || from + TOGETHER + s->taps > n_x || !is_steady(place, step)) {
         *y = interpolate(s, x, n_x, (int64_t)base, phase);
         return 1;
     }
@@ -169,6 +174,7 @@ struct uf_drift {
     int held, room;
     bool ended;
     int pair;             /* knots where the last sample lay */
+    float run[TOGETHER];
 };
 
 int uf_drift_open(uf_drift **out, uf_ctx *ctx, const uf_drift_options *o) {
@@ -202,7 +208,7 @@ static double position(const uf_drift *d, int64_t n) {
 
 int uf_drift_push(uf_drift *d, const float *const *x, int n) {
     if (!n) d->ended = true;
-    double wanted = position(d, d->n_out) - d->sinc.taps;
+    double wanted = position(d, d->n_out - d->n_out % TOGETHER) - d->sinc.taps;
     int64_t keep = wanted < (double)d->first ? d->first : wanted > (double)d->n_in ? d->n_in : (int64_t)wanted;
     int left = (int)(d->n_in - keep), drop = (int)(keep - d->first);
     if (left + n > d->room) d->room = 2 * (left + n) + 4096;
@@ -227,39 +233,57 @@ static float edge_gain(const uf_clock *c, int i, double at) {
     return gain < 0 ? 0 : (float)gain;
 }
 
-/* Whether the TOGETHER samples from `at` on, at place and further ones, are all inside of stretch i and of what is held, away from edges. */
-static bool is_inside(const uf_drift *d, int i, double at, double place, double step) {
+static double time_of(const uf_drift *d, int64_t n) { return d->o.from + (double)n / d->o.to_rate; }
+
+/* Where that lies by the line behind knot i, in samples of the recording. */
+static double place_of(const uf_drift *d, int i, double at) { return along(&d->o.clock->knot[i], &d->o.clock->knot[i + 1], at) * d->o.from_rate; }
+
+/* Whether TOGETHER samples from `at` on, at place and further ones, all lie between knots i and i + 1, away from their edges. */
+static bool is_inside(const uf_drift *d, int i, double at, double place) {
     const uf_clock *c = d->o.clock;
-    double last = at + (TOGETHER - 1.) / d->o.to_rate, end = place + (TOGETHER - 1) * step;
-    bool held = end + d->sinc.taps / 2 + 1 < (double)d->n_in;
-    return held && (i + 2 >= c->n || last < c->knot[i + 1].at) && edge_gain(c, i, at) >= 1 && edge_gain(c, i, last) >= 1;
+    double last = at + (TOGETHER - 1.) / d->o.to_rate;
+    return place >= 0 && (i == 0 || at >= c->knot[i].at) && (i + 2 >= c->n || last < c->knot[i + 1].at) && edge_gain(c, i, at) >= 1 && edge_gain(c, i, last) >= 1;
+}
+
+/* Sample d->n_out, behind knot i, to y[k][at_y], and as many after it as can be had with it; n at most. Such runs begin at multiples of TOGETHER, whatever the blocks
+ * that are asked for: these do not change a bit. 0: more must be pushed. */
+static int pull_some(uf_drift *d, int i, float *const *y, int at_y, int n) {
+    const uf_knot *a = &d->o.clock->knot[i], *b = a + 1;
+    int64_t first = d->n_out - d->n_out % TOGETHER;
+    int behind = (int)(d->n_out - first), some = TOGETHER - behind < n ? TOGETHER - behind : n;
+    double step = (b->is - a->is) / (b->at - a->at) * d->o.from_rate / d->o.to_rate, at = time_of(d, first), place = place_of(d, i, at);
+    bool run = is_steady(place, step) && is_inside(d, i, at, place);
+    if (run && !d->ended && place + (TOGETHER - 1) * step + d->sinc.taps / 2 + 1 >= (double)d->n_in) return 0;
+    double alone = time_of(d, d->n_out);
+    for (int k = 0; k < d->o.channels; k++) {
+        if (run && interpolate_some(&d->sinc, d->x[k], d->held, place - (double)d->first, step, d->run, TOGETHER) == TOGETHER) {
+            memcpy(y[k] + at_y, d->run + behind, (size_t)some * sizeof(float));
+            continue;
+        }
+        some = 1;
+        interpolate_some(&d->sinc, d->x[k], d->held, place_of(d, i, alone) - (double)d->first, step, y[k] + at_y, 1);
+        y[k][at_y] *= edge_gain(d->o.clock, i, alone);
+    }
+    return some;
 }
 
 int uf_drift_pull(uf_drift *d, float *const *y, uint8_t *there, int most) {
     const uf_clock *c = d->o.clock;
     int n = 0, some;
     for (; n < most; n += some, d->n_out += some) {
-        double at = d->o.from + (double)d->n_out / d->o.to_rate;
+        double at = time_of(d, d->n_out);
         while (d->pair + 2 < c->n && (c->knot[d->pair + 1].at <= at)) d->pair++;
         int i = d->pair;
-        const uf_knot *a = &c->knot[i], *b = &c->knot[i + 1];
+        bool gap = c->knot[i + 1].opens;
+        double place = gap ? 0 : place_of(d, i, at);
+        if (!gap && !d->ended && place + d->sinc.taps / 2 + 1 >= (double)d->n_in) break;
+        bool sound = !gap && place >= 0 && (!d->ended || place <= (double)(d->n_in - 1));
         some = 1;
-        double place = b->opens ? 0 : along(a, b, at) * d->o.from_rate, step = (b->is - a->is) / (b->at - a->at) * d->o.from_rate / d->o.to_rate;
-        if (!b->opens && !d->ended && place + d->sinc.taps / 2 + 1 >= (double)d->n_in) break;
-        bool sound = !b->opens && place >= 0 && (!d->ended || place <= (double)(d->n_in - 1));
-        there[n] = sound;
-        if (!sound) {
+        if (sound) some = pull_some(d, i, y, n, most - n);
+        else
             for (int k = 0; k < d->o.channels; k++) y[k][n] = 0;
-            continue;
-        }
-        int together = is_inside(d, i, at, place, step) ? most - n : 1;
-        for (int k = 0; k < d->o.channels; k++) some = interpolate_some(&d->sinc, d->x[k], d->held, place - (double)d->first, step, y[k] + n, together);
-        if (some > 1) {
-            memset(there + n, 1, (size_t)some);
-            continue;
-        }
-        float gain = edge_gain(c, i, at);
-        for (int k = 0; k < d->o.channels; k++) y[k][n] *= gain;
+        if (!some) break;
+        memset(there + n, sound, (size_t)some);
     }
     return n;
 }
