@@ -121,7 +121,7 @@ static int keep_open(uf_plan *p, const uf_node *n, const uf_group *g, conv_keep 
     conv_keep *k = uf_alloc(p->ctx, 1, sizeof *k);
     if (!k) return UF_ENOMEM;
     int err = UF_ENOMEM;
-    k->constant = w->param && (p->options.mode == UF_INFER || w->param->frozen);
+    k->constant = uf_is_constant(p, w);
     if (g->norm && !(k->scale = uf_alloc(p->ctx, (size_t)n->shape.c, sizeof(float)))) goto fail;
     if (g->norm && !(k->bias = uf_alloc(p->ctx, (size_t)n->shape.c, sizeof(float)))) goto fail;
     uf_dconv_spec spec = spec_of(p, g->conv, g);

@@ -35,15 +35,21 @@ typedef struct work {
     float *x, *gx, *y, *h, *gh, *dy, *dgh, *before;
 } work;
 
-static size_t work_carve(const sizes *s, float *from, work *w) {
-    size_t p = (size_t)s->places, o = (size_t)s->out, q = (size_t)s->sequences, at = 0;
-    size_t count[] = {p * (size_t)s->in, p * 3 * o, p * o, q * o, q * 3 * o, p * o, p * 3 * o, p * o};
-    float **to[] = {&w->x, &w->gx, &w->y, &w->h, &w->gh, &w->dy, &w->dgh, &w->before};
-    for (int i = 0; i < UF_LEN(count); i++) {
+/* n arrays of count[i] floats out of `from`, each on a border of 64 bytes; from NULL: only how many floats they take together. */
+static size_t carve(float *from, int n, const size_t *count, float **const *to) {
+    size_t at = 0;
+    for (int i = 0; i < n; i++) {
         if (from) *to[i] = from + at;
         at += (count[i] + 15) / 16 * 16;
     }
     return at;
+}
+
+static size_t work_carve(const sizes *s, float *from, work *w) {
+    size_t p = (size_t)s->places, o = (size_t)s->out, q = (size_t)s->sequences;
+    size_t count[] = {p * (size_t)s->in, p * 3 * o, p * o, q * o, q * 3 * o, p * o, p * 3 * o, p * o};
+    float **to[] = {&w->x, &w->gx, &w->y, &w->h, &w->gh, &w->dy, &w->dgh, &w->before};
+    return carve(from, UF_LEN(count), count, to);
 }
 
 /* The states before the first step, a row a sequence: channels-last states lie as the sequences are counted. */
@@ -72,8 +78,7 @@ static gru_keep *keep_open(uf_plan *p, const uf_node *n) {
     sizes s = sizes_of(n);
     gru_keep *k = uf_alloc(p->ctx, 1, sizeof *k);
     if (!k) return NULL;
-    const uf_param *wx = n->in[1]->param, *wh = n->in[2]->param;
-    k->constant = wx && wh && (p->options.mode == UF_INFER || (wx->frozen && wh->frozen));
+    k->constant = uf_is_constant(p, n->in[1]) && uf_is_constant(p, n->in[2]);
     uf_dtype tx = uf_packed_fits(p->dtype, s.in) ? p->dtype : UF_F32, th = uf_packed_fits(p->dtype, s.out) ? p->dtype : UF_F32;
     if (uf_packed_open(&k->wx, p->ctx, tx, s.in, 3 * s.out) < 0 || uf_packed_open(&k->wh, p->ctx, th, s.out, 3 * s.out) < 0) {
         keep_close(k);
@@ -82,21 +87,15 @@ static gru_keep *keep_open(uf_plan *p, const uf_node *n) {
     return k;
 }
 
-/* Scratch of one thread, for `rows` sequences. */
+/* Scratch of one thread, for ROWS sequences. */
 typedef struct lane {
-    float *gx, *gh, *h, *x, *none; /* x: the input in float32, where the plan's type does not fit; none: a state of zeros */
+    float *gx, *gh, *h, *x; /* x: the input in float32, where the plan's type does not fit */
 } lane;
 
 static size_t lane_carve(const sizes *s, const gru_keep *k, float *from, lane *l) {
-    lane sizes_only;
-    if (!l) l = &sizes_only;
-    size_t wide = (size_t)k->wx.wide, count[] = {ROWS * wide, ROWS * wide, ROWS * (size_t)s->out, ROWS * (size_t)s->in, ROWS * (size_t)s->out}, at = 0;
-    float **to[] = {&l->gx, &l->gh, &l->h, &l->x, &l->none};
-    for (int i = 0; i < UF_LEN(count); i++) {
-        if (from) *to[i] = from + at;
-        at += (count[i] + 15) / 16 * 16;
-    }
-    return at;
+    size_t wide = (size_t)k->wx.wide, count[] = {ROWS * wide, ROWS * wide, ROWS * (size_t)s->out, ROWS * (size_t)s->in};
+    float **to[] = {&l->gx, &l->gh, &l->h, &l->x};
+    return carve(from, UF_LEN(count), count, to);
 }
 
 /* All steps of `rows` sequences that lie side by side, from `from` on. */
@@ -109,9 +108,9 @@ static void run_rows(uf_plan *p, uf_step *st, const sizes *s, int from, int rows
     size_t in = (size_t)s->in, o = (size_t)s->out, wide = (size_t)k->wx.wide, apart = s->rows ? 1 : s->w, size = p->kernels->size;
     if (first) p->kernels->widen_alone((size_t)rows * o, first + (size_t)from * o * size, l->h);
     else memset(l->h, 0, (size_t)rows * o * sizeof *l->h);
-    memset(l->none, 0, (size_t)rows * o * sizeof *l->none);
-    /* The state as it was stored is what the next step's products take. */
-    const void *state = first ? first + (size_t)from * o * size : (const char *)l->none;
+    /* Products take the state as it was stored, where that is of their type. Zeros are the same in both. */
+    bool stored = k->wh.dtype == p->dtype;
+    const void *state = stored && first ? first + (size_t)from * o * size : (const void *)l->h;
     size_t next_state = o;
     for (int i = 0; i < s->steps; i++) {
         size_t at = place(s, from, i);
@@ -123,13 +122,13 @@ static void run_rows(uf_plan *p, uf_step *st, const sizes *s, int from, int rows
             ldv = in;
         }
         uf_packed_multiply(&k->wx, rows, v, ldv, l->gx);
-        if (k->wh.dtype == p->dtype) uf_packed_multiply(&k->wh, rows, state, next_state, l->gh);
-        else uf_packed_multiply(&k->wh, rows, l->h, o, l->gh);
+        uf_packed_multiply(&k->wh, rows, state, next_state, l->gh);
         for (size_t r = 0; r < (size_t)rows; r++) {
             size_t here = at + r * apart;
             uf_gru_step(o, l->gx + r * wide, l->gh + r * wide, bx, bh, l->h + r * o, aux ? aux + here * 4 * o : NULL);
             p->kernels->narrow_alone(o, l->h + r * o, y + here * o * size);
         }
+        if (!stored) continue;
         state = y + at * o * size;
         next_state = apart * o;
     }
@@ -143,13 +142,14 @@ static int run_forward(uf_plan *p, uf_step *st) {
         uf_packed_set(&k->wh, uf_use(p, st, WH));
     }
     float *scratch = uf_use(p, st, WORK);
-    size_t each = lane_carve(&s, k, NULL, NULL);
+    lane l = {0};
+    size_t each = lane_carve(&s, k, NULL, &l);
     int across = s.rows ? (int)s.w : s.sequences; /* neighbours among which places are equally far apart */
     int share = (s.sequences + p->n_threads - 1) / p->n_threads, rows = share < ROWS ? share : ROWS, parts = (across + rows - 1) / rows;
 #pragma omp parallel for
     for (int i = 0; i < s.sequences / across * parts; i++) {
         int from = i % parts * rows, n = across - from < rows ? across - from : rows;
-        lane mine = {0};
+        lane mine = l;
         lane_carve(&s, k, scratch + (size_t)omp_get_thread_num() * each, &mine);
         run_rows(p, st, &s, i / parts * across + from, n, &mine);
     }
@@ -158,6 +158,7 @@ static int run_forward(uf_plan *p, uf_step *st) {
 
 int uf_gru_forward(uf_plan *p, const uf_node *n) {
     sizes s = sizes_of(n);
+    lane l;
     int use[N_USE];
     gru_keep *k = keep_open(p, n);
     if (!k) return UF_ENOMEM;
@@ -166,7 +167,7 @@ int uf_gru_forward(uf_plan *p, const uf_node *n) {
     use[FIRST] = n->n_in > 5 ? uf_value(p, n->in[5], UF_NATIVE) : UF_NO_BUF;
     use[Y] = uf_value_new(p, n, UF_NATIVE);
     use[AUX] = p->options.loss ? uf_plan_buf(p, uf_count(n->shape) * 4 * sizeof(float)) : UF_NO_BUF;
-    use[WORK] = uf_plan_buf(p, lane_carve(&s, k, NULL, NULL) * (size_t)p->n_threads * sizeof(float));
+    use[WORK] = uf_plan_buf(p, lane_carve(&s, k, NULL, &l) * (size_t)p->n_threads * sizeof(float));
     uf_tensor_of(p, n)->aux = use[AUX];
     uf_step *st = uf_plan_step(p, n, run_forward);
     if (!st) {

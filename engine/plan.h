@@ -103,6 +103,9 @@ int uf_value_new(uf_plan *p, const uf_node *n, uf_layout layout);  /* buffer to 
 int uf_grad(uf_plan *p, const uf_node *n, uf_layout layout);       /* buffer of d loss / d n; UF_NO_BUF: none arrived */
 int uf_grad_add(uf_plan *p, const uf_node *n, int buf, uf_layout layout); /* one more contribution */
 bool uf_wants_grad(const uf_plan *p, const uf_node *n);
+static inline bool uf_is_constant(const uf_plan *p, const uf_node *w) { /* weights that change only when the caller says so (uf_plan_stale) */
+    return w->param && (p->options.mode == UF_INFER || w->param->frozen);
+}
 
 /* plan_oracle.c */
 int uf_oracle_forward(uf_plan *p, const uf_node *n);

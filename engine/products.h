@@ -18,6 +18,7 @@ typedef struct uf_product {
 typedef struct uf_packed {
     int k, n, wide;     /* summed over; columns; columns with those that fill them up, a row of the result */
     uf_dtype dtype;     /* of the matrix and what it multiplies; sums are float32 */
+    const struct uf_wino_kernels *kernels; /* NULL: plain loops */
     void *u;            /* 64 columns at a time: (k, up to 64), bf16 in pairs along k */
 } uf_packed;
 

@@ -195,8 +195,8 @@ void uf_wino_run(const uf_wino *w, const void *x, const float *bias, const void 
                 for (int p = 0; p < P; p++) {
                     size_t u = (size_t)(wide * WIDE * P) * c + (size_t)p * c * (size_t)width;
                     uf_product a = {.rows = n, .n_vectors = width / 16, .k = (int)c, .v = v + (size_t)p * v_step * size,
-                                         .u = (char *)w->u + u * size, .m = m + (size_t)p * m_step, .next_row = c, .ldv = c,
-                                         .ldu = (size_t)(width * w->k->group), .ldm = WIDE};
+                                    .u = (char *)w->u + u * size, .m = m + (size_t)p * m_step, .next_row = c, .ldv = c,
+                                    .ldu = (size_t)(width * w->k->group), .ldm = WIDE};
                     w->k->product(&a);
                 }
                 for (int t = 0; t < n; t++)

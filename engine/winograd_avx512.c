@@ -36,7 +36,7 @@ enum { P = UF_WINO_POINTS, WIDE = UF_WINO_WIDE, ROW = 6 };
         for (int r = 0; r < rows; r++)                                                                                \
             for (int n = 0; n < vectors; n++) _mm512_store_ps(m + (size_t)r * ldm + 16 * n, sum[r][n]);               \
     }                                                                                                                 \
-    static ALWAYS TO void NAME##_wide(const int vectors, const uf_product *a) {                              \
+    static ALWAYS TO void NAME##_wide(const int vectors, const uf_product *a) {                                       \
         const ELEMENT *v = a->v;                                                                                      \
         float *m = a->m;                                                                                              \
         int left = a->rows;                                                                                           \
@@ -50,7 +50,7 @@ enum { P = UF_WINO_POINTS, WIDE = UF_WINO_WIDE, ROW = 6 };
         case 5: NAME##_rows(5, vectors, a->k, v, a->ldv, a->u, a->ldu, m, a->ldm, a->add); break;                     \
         }                                                                                                             \
     }                                                                                                                 \
-    static TO void NAME(const uf_product *a) {                                                               \
+    static TO void NAME(const uf_product *a) {                                                                        \
         switch (a->n_vectors) {                                                                                       \
         case 1: NAME##_wide(1, a); break;                                                                             \
         case 2: NAME##_wide(2, a); break;                                                                             \

@@ -139,10 +139,14 @@ UF_KERNEL static void filter_at(const uf_sinc *s, double phase, float *to) {
 
 /* Recorders of one rate differ by millionths: for a while the places are one sample apart, and the filter changes by so little that a line between both ends will do:
  * `most` phases, or 490 millionths, are 70 dB down at the highest frequency and 94 at a quarter of it. */
-static bool is_steady(double place, double step) {
+static bool is_near(double step) {
     const double most = 8;
-    double phase = (place - floor(place)) * PHASES, change = TOGETHER * (step - 1) * PHASES;
-    return fabs(change) <= most && phase + change >= 0 && phase + change < PHASES;
+    return fabs(TOGETHER * (step - 1) * PHASES) <= most;
+}
+
+static bool is_steady(double place, double step) {
+    double last = (place - floor(place)) * PHASES + TOGETHER * (step - 1) * PHASES;
+    return is_near(step) && last >= 0 && last < PHASES;
 }
 
 /* The most of y, 1 or TOGETHER, that can be had at once, from place x[place] on, `step` apart, n at most. */
@@ -201,10 +205,10 @@ void uf_drift_close(uf_drift **pd) {
     *pd = NULL;
 }
 
-/* Where the next sample of the result lies, in samples of the recording. */
-static double position(const uf_drift *d, int64_t n) {
-    return uf_clock_read(d->o.clock, d->o.from + (double)n / d->o.to_rate, NULL) * d->o.from_rate;
-}
+static double time_of(const uf_drift *d, int64_t n) { return d->o.from + (double)n / d->o.to_rate; }
+
+/* Where sample n of the result lies, in samples of the recording. */
+static double position(const uf_drift *d, int64_t n) { return uf_clock_read(d->o.clock, time_of(d, n), NULL) * d->o.from_rate; }
 
 int uf_drift_push(uf_drift *d, const float *const *x, int n) {
     if (!n) d->ended = true;
@@ -233,9 +237,7 @@ static float edge_gain(const uf_clock *c, int i, double at) {
     return gain < 0 ? 0 : (float)gain;
 }
 
-static double time_of(const uf_drift *d, int64_t n) { return d->o.from + (double)n / d->o.to_rate; }
-
-/* Where that lies by the line behind knot i, in samples of the recording. */
+/* Where common time `at` lies by the line behind knot i, in samples of the recording. */
 static double place_of(const uf_drift *d, int i, double at) { return along(&d->o.clock->knot[i], &d->o.clock->knot[i + 1], at) * d->o.from_rate; }
 
 /* Whether TOGETHER samples from `at` on, at place and further ones, all lie between knots i and i + 1, away from their edges. */
@@ -245,24 +247,26 @@ static bool is_inside(const uf_drift *d, int i, double at, double place) {
     return place >= 0 && (i == 0 || at >= c->knot[i].at) && (i + 2 >= c->n || last < c->knot[i + 1].at) && edge_gain(c, i, at) >= 1 && edge_gain(c, i, last) >= 1;
 }
 
-/* Sample d->n_out, behind knot i, to y[k][at_y], and as many after it as can be had with it; n at most. Such runs begin at multiples of TOGETHER, whatever the blocks
- * that are asked for: these do not change a bit. 0: more must be pushed. */
-static int pull_some(uf_drift *d, int i, float *const *y, int at_y, int n) {
+/* Sample d->n_out, behind knot i, which is common time `at` and lies at `place`, to y[k][at_y], and as many after it as can be had with it; n at most. Such runs
+ * begin at multiples of TOGETHER, whatever the blocks that are asked for: these do not change a bit. 0: more must be pushed. */
+static int pull_some(uf_drift *d, int i, double at, double place, float *const *y, int at_y, int n) {
     const uf_knot *a = &d->o.clock->knot[i], *b = a + 1;
-    int64_t first = d->n_out - d->n_out % TOGETHER;
-    int behind = (int)(d->n_out - first), some = TOGETHER - behind < n ? TOGETHER - behind : n;
-    double step = (b->is - a->is) / (b->at - a->at) * d->o.from_rate / d->o.to_rate, at = time_of(d, first), place = place_of(d, i, at);
-    bool run = is_steady(place, step) && is_inside(d, i, at, place);
-    if (run && !d->ended && place + (TOGETHER - 1) * step + d->sinc.taps / 2 + 1 >= (double)d->n_in) return 0;
-    double alone = time_of(d, d->n_out);
+    int behind = (int)(d->n_out % TOGETHER), some = TOGETHER - behind < n ? TOGETHER - behind : n;
+    double step = (b->is - a->is) / (b->at - a->at) * d->o.from_rate / d->o.to_rate, begins = at, from = place;
+    if (behind && is_near(step)) {
+        begins = time_of(d, d->n_out - behind);
+        from = place_of(d, i, begins);
+    }
+    bool run = is_steady(from, step) && is_inside(d, i, begins, from);
+    if (run && !d->ended && from + (TOGETHER - 1) * step + d->sinc.taps / 2 + 1 >= (double)d->n_in) return 0;
     for (int k = 0; k < d->o.channels; k++) {
-        if (run && interpolate_some(&d->sinc, d->x[k], d->held, place - (double)d->first, step, d->run, TOGETHER) == TOGETHER) {
+        if (run && interpolate_some(&d->sinc, d->x[k], d->held, from - (double)d->first, step, d->run, TOGETHER) == TOGETHER) {
             memcpy(y[k] + at_y, d->run + behind, (size_t)some * sizeof(float));
             continue;
         }
         some = 1;
-        interpolate_some(&d->sinc, d->x[k], d->held, place_of(d, i, alone) - (double)d->first, step, y[k] + at_y, 1);
-        y[k][at_y] *= edge_gain(d->o.clock, i, alone);
+        interpolate_some(&d->sinc, d->x[k], d->held, place - (double)d->first, step, y[k] + at_y, 1);
+        y[k][at_y] *= edge_gain(d->o.clock, i, at);
     }
     return some;
 }
@@ -279,7 +283,7 @@ int uf_drift_pull(uf_drift *d, float *const *y, uint8_t *there, int most) {
         if (!gap && !d->ended && place + d->sinc.taps / 2 + 1 >= (double)d->n_in) break;
         bool sound = !gap && place >= 0 && (!d->ended || place <= (double)(d->n_in - 1));
         some = 1;
-        if (sound) some = pull_some(d, i, y, n, most - n);
+        if (sound) some = pull_some(d, i, at, place, y, n, most - n);
         else
             for (int k = 0; k < d->o.channels; k++) y[k][n] = 0;
         if (!some) break;

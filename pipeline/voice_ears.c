@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Samples at 16 kHz: a piece at most, so that one recording alone, 17 s of it, has work for four threads; what two neighbours have in common at least, to hear from both sides of their seam; half a seam, in
- * which one fades into the other. */
+/* Samples at 16 kHz: a piece at most, so that one recording alone, 17 s of it, has work for four threads; what two neighbours have in common at
+ * least, to hear from both sides of their seam; half a seam, in which one fades into the other. */
 enum { LONGEST = 10 * 8192, COMMON = 4096, FADE = 800 };
 
 typedef struct pieces {
