@@ -1,14 +1,14 @@
 /* Other people's ways to one signal out of several microphones, written anew from their papers, to be measured beside ours. */
 #include "array_bench.h"
 
-#include "fft.h"
 #include "mvdr.h"
+#include "spectra.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { FFT = 1024, HOP = 256, BINS = FFT / 2 + 1 };
+enum { FFT = 1024, BINS = FFT / 2 + 1 };
 
 static double level(const float *x, int n) {
     double sum = 1e-12;
@@ -27,23 +27,27 @@ void uf_peer_sum(int n_mics, const float *const *x, int n, float *y) {
 /* ---- MVDR with a blind mask --------------------------------------------------------------------------------------------------------- */
 
 typedef struct blind {
-    int mics, frames, n;
-    uf_fft fft;
-    float *window, *x; /* x: (mics, frames, BINS, 2) */
+    int mics, frames;
+    uf_spectra spectra;
+    float *x, *y; /* (BINS, mics, 2, frames), (BINS, 2, frames) */
     uf_complex *speech, *noise, *scratch, *w;
     float *sorted;
 } blind;
 
-static float *bin(const blind *d, int m, int t, int b) { return d->x + 2 * (((size_t)m * (size_t)d->frames + (size_t)t) * BINS + (size_t)b); }
+static uf_complex bin(const blind *d, int m, int t, int b) {
+    const float *re = d->x + 2 * ((size_t)b * (size_t)d->mics + (size_t)m) * (size_t)d->frames + t;
+    return (double)re[0] + I * (double)re[d->frames];
+}
 
 /* Power of bin b in frame t at the median microphone is taken against its own tenth percentile over time: 10 dB above it is voice. */
 static void covariances(blind *d, int b) {
     float power[UF_MOST_MICS];
+    uf_complex v[UF_MOST_MICS];
     memset(d->speech, 0, (size_t)(d->mics * d->mics) * sizeof *d->speech);
     memset(d->noise, 0, (size_t)(d->mics * d->mics) * sizeof *d->noise);
     float *kept = d->sorted + d->frames;
     for (int t = 0; t < d->frames; t++) {
-        for (int m = 0; m < d->mics; m++) power[m] = bin(d, m, t, b)[0] * bin(d, m, t, b)[0] + bin(d, m, t, b)[1] * bin(d, m, t, b)[1];
+        for (int m = 0; m < d->mics; m++) v[m] = bin(d, m, t, b), power[m] = (float)creal(v[m] * conj(v[m]));
         uf_sort_floats(power, (size_t)d->mics);
         d->sorted[t] = kept[t] = power[d->mics / 2];
     }
@@ -51,36 +55,9 @@ static void covariances(blind *d, int b) {
     float floor_of = d->sorted[d->frames / 10];
     for (int t = 0; t < d->frames; t++) {
         uf_complex *to = kept[t] > 10 * floor_of ? d->speech : d->noise;
+        for (int m = 0; m < d->mics; m++) v[m] = bin(d, m, t, b);
         for (int m = 0; m < d->mics; m++)
-            for (int k = 0; k < d->mics; k++) {
-                const float *p = bin(d, m, t, b), *q = bin(d, k, t, b);
-                to[m * d->mics + k] += ((double)p[0] + I * (double)p[1]) * ((double)q[0] - I * (double)q[1]);
-            }
-    }
-}
-
-static void analyse(blind *d, const float *const *x) {
-    for (int m = 0; m < d->mics; m++)
-        for (int t = 0; t < d->frames; t++) {
-            for (int i = 0; i < FFT; i++) {
-                int at = (t - 3) * HOP + i;
-                d->fft.time[i] = at >= 0 && at < d->n ? x[m][at] * d->window[i] : 0.f;
-            }
-            uf_fft_forward(&d->fft);
-            memcpy(bin(d, m, t, 0), d->fft.bins, BINS * sizeof *d->fft.bins);
-        }
-}
-
-static void synthesise(blind *d, float *y) {
-    memset(y, 0, (size_t)d->n * sizeof *y);
-    for (int t = 0; t < d->frames; t++) {
-        memcpy(d->fft.bins, bin(d, 0, t, 0), BINS * sizeof *d->fft.bins);
-        d->fft.bins[0][1] = d->fft.bins[BINS - 1][1] = 0;
-        uf_fft_inverse(&d->fft);
-        for (int i = 0; i < FFT; i++) {
-            int at = (t - 3) * HOP + i;
-            if (at >= 0 && at < d->n) y[at] += d->fft.time[i] * d->window[i] / (2 * FFT);
-        }
+            for (int k = 0; k < d->mics; k++) to[m * d->mics + k] += v[m] * conj(v[k]);
     }
 }
 
@@ -88,39 +65,40 @@ static void filter(blind *d, int reference) {
     int all[UF_MOST_MICS];
     for (int m = 0; m < d->mics; m++) all[m] = m;
     for (int b = 0; b < BINS; b++) {
+        float *re = d->y + 2 * (size_t)b * (size_t)d->frames, *im = re + d->frames;
         covariances(d, b);
         uf_mvdr(d->mics, d->speech, d->noise, d->mics, all, reference, 1e-4, d->scratch, d->w);
         for (int t = 0; t < d->frames; t++) {
             uf_complex sum = 0;
-            for (int m = 0; m < d->mics; m++) sum += conj(d->w[m]) * ((double)bin(d, m, t, b)[0] + I * (double)bin(d, m, t, b)[1]);
-            bin(d, 0, t, b)[0] = (float)creal(sum);
-            bin(d, 0, t, b)[1] = (float)cimag(sum);
+            for (int m = 0; m < d->mics; m++) sum += conj(d->w[m]) * bin(d, m, t, b);
+            re[t] = (float)creal(sum);
+            im[t] = (float)cimag(sum);
         }
     }
 }
 
 int uf_peer_blind(uf_ctx *ctx, int n_mics, const float *const *x, int n, int reference, float *y) {
-    blind d = {.mics = n_mics, .n = n, .frames = n / HOP + 4};
+    blind d = {.mics = n_mics};
     size_t size = (size_t)n_mics * (size_t)n_mics;
-    bool fft = uf_fft_open(&d.fft, FFT);
-    d.window = uf_alloc(ctx, FFT, sizeof *d.window);
-    d.x = uf_alloc(ctx, (size_t)n_mics * (size_t)d.frames * BINS * 2, sizeof *d.x);
-    d.sorted = uf_alloc(ctx, 2 * (size_t)d.frames, sizeof *d.sorted);
+    bool all = uf_spectra_open(&d.spectra, FFT);
+    d.frames = all ? (n + d.spectra.hop - 1) / d.spectra.hop : 0;
+    size_t row = 2 * (size_t)d.frames;
+    d.x = uf_alloc(ctx, BINS * (size_t)n_mics * row, sizeof *d.x);
+    d.y = uf_alloc(ctx, BINS * row, sizeof *d.y);
+    d.sorted = uf_alloc(ctx, row, sizeof *d.sorted);
     d.speech = uf_alloc(ctx, (UF_MVDR_SCRATCH + 2) * size + 3 * (size_t)n_mics, sizeof *d.speech);
-    bool all = fft && d.window && d.x && d.sorted && d.speech;
+    all = all && d.x && d.y && d.sorted && d.speech;
     if (all) {
         d.noise = d.speech + size;
         d.w = d.noise + size;
         d.scratch = d.w + n_mics;
-        uf_fft_window(FFT, d.window);
-        for (int i = 0; i < FFT; i++) d.window[i] = sqrtf(d.window[i]);
-        analyse(&d, x);
+        for (int m = 0; m < n_mics; m++) uf_spectra_analyse(&d.spectra, x[m], n, d.frames, d.x + (size_t)m * row, (size_t)n_mics * row);
         filter(&d, reference);
-        synthesise(&d, y);
+        uf_spectra_synthesise(&d.spectra, d.y, d.frames, y, n);
     }
-    uf_fft_close(&d.fft);
-    free(d.window);
+    uf_spectra_close(&d.spectra);
     free(d.x);
+    free(d.y);
     free(d.sorted);
     free(d.speech);
     return all ? UF_OK : UF_ENOMEM;
