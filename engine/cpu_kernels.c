@@ -78,6 +78,36 @@ void uf_softmax_rows(size_t rows, size_t n, float *x) {
     for (size_t i = 0; i < rows; i++) softmax_row(n, x + i * n);
 }
 
+/* x^(e + rest) for x > 0, in plain arithmetic too, e of so few bits that its product with a whole number is exact: the logarithm by the series of the inverse hyperbolic tangent, which ends below half a unit in the last place where the
+ * mantissa is near 1; whole powers of two go around the polynomials, so that large exponents cost no digits. */
+static inline float power(float x, float e, float rest) {
+    uint32_t bits, scale;
+    memcpy(&bits, &x, sizeof bits);
+    int twos = (int)(bits - 0x3f3504f3u) >> 23; /* the mantissa from the root of 1/2 on */
+    bits -= (uint32_t)twos << 23;
+    float m, whole, s;
+    memcpy(&m, &bits, sizeof m);
+    float t = (m - 1.f) / (m + 1.f), q = t * t;
+    float log2_m = 2.88539008f * t * (1.f + q * (1.f / 3 + q * (1.f / 5 + q * (1.f / 7 + q * (1.f / 9)))));
+    float n = rintf(e * (float)twos), r = e * (float)twos - n + (rest * (float)twos + (e + rest) * log2_m), k = rintf(r);
+    whole = n + k < -126.f ? -126.f : n + k > 127.f ? 127.f : n + k;
+    float f = (r - k) * .693147181f;
+    s = 1.f + f * (1.f + f * (1.f / 2 + f * (1.f / 6 + f * (1.f / 24 + f * (1.f / 120 + f * (1.f / 720 + f * (1.f / 5040)))))));
+    scale = (uint32_t)((int)whole + 127) << 23;
+    memcpy(&x, &scale, sizeof x);
+    return s * x;
+}
+
+KERNEL void uf_powers(size_t n, const float *restrict re, const float *restrict im, float eps, float e, float *restrict y) {
+    uint32_t bits;
+    memcpy(&bits, &e, sizeof bits);
+    bits &= 0xffff0000u;
+    float most;
+    memcpy(&most, &bits, sizeof most);
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) y[i] = power(re[i] * re[i] + im[i] * im[i] + eps, most, e - most);
+}
+
 /* Both by e^-|x|, which cannot overflow. */
 static inline float logistic(float x) {
     float e = exp_negative(-fabsf(x)), f = 1.f / (1.f + e);

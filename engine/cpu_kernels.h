@@ -53,6 +53,8 @@ void uf_gru_step(size_t o, const float *gx, const float *gh, const float *bx, co
 /* Its gradients: before: the state that it met; dy: of its output; carry: of its state, from the later step, replaced by what goes to the
  * earlier one but for the hidden product's part; da, dg (3*o): of the two products. */
 void uf_gru_step_back(size_t o, const float *aux, const float *before, const float *dy, float *carry, float *da, float *dg);
+/* y = (re^2 + im^2 + eps)^e, n of them, to three units in the last place while the result is a normal number; eps > 0. */
+void uf_powers(size_t n, const float *re, const float *im, float eps, float e, float *y);
 void uf_softmax_rows(size_t rows, size_t n, float *x); /* each row of n, in place; n >= 1 */
 
 extern const uf_kernels uf_kernels_f32, uf_kernels_bf16;

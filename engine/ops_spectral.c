@@ -2,6 +2,7 @@
  *
  * x (N,C,1,T) <-> (N,2C,F,L): for channel c the real parts are channel 2c, the imaginary parts 2c+1; F = fft/2+1,
  * L = 1 + T/hop. Periodic Hann window, centred frames, reflected ends: PyTorch's torch.stft(center=True). */
+#include "cpu_kernels.h"
 #include "fft.h"
 #include "ops.h"
 
@@ -227,19 +228,23 @@ typedef struct pairs {
 
 static pairs pairs_of(uf_shape x) { return (pairs){(size_t)x.n * (size_t)x.c / 2, (size_t)x.h * (size_t)x.w}; }
 
-/* s = (|x|^2 + eps)^((p-1)/2) */
-static float weight_of(float re, float im, const uf_attr *a) { return a->p == 1.f ? 1.f : powf(re * re + im * im + a->eps, .5f * (a->p - 1.f)); }
+enum { AT_ONCE = 256 };
+
+/* s = (|x|^2 + eps)^((p-1)/2) of n pairs, AT_ONCE at most */
+static void weigh(size_t n, const float *re, const float *im, const uf_attr *a, float *s) { uf_powers(n, re, im, a->eps, .5f * (a->p - 1.f), s); }
 
 static void compress_fwd(const uf_call *k) {
     pairs q = pairs_of(k->y->shape);
 #pragma omp parallel for
     for (size_t c = 0; c < q.n; c++) {
-        const float *re = k->x[0] + 2 * c * q.plane, *im = re + q.plane;
-        float *y = k->out + 2 * c * q.plane;
-        for (size_t i = 0; i < q.plane; i++) {
-            float s = weight_of(re[i], im[i], &k->y->attr);
-            y[i] = s * re[i];
-            y[q.plane + i] = s * im[i];
+        float s[AT_ONCE];
+        for (size_t from = 0; from < q.plane; from += AT_ONCE) {
+            size_t n = q.plane - from < AT_ONCE ? q.plane - from : AT_ONCE;
+            const float *re = k->x[0] + 2 * c * q.plane + from, *im = re + q.plane;
+            float *y = k->out + 2 * c * q.plane + from;
+            weigh(n, re, im, &k->y->attr, s);
+            for (size_t i = 0; i < n; i++) y[i] = s[i] * re[i];
+            for (size_t i = 0; i < n; i++) y[q.plane + i] = s[i] * im[i];
         }
     }
 }
@@ -250,13 +255,17 @@ static void compress_bwd(const uf_call *k) {
     const uf_attr *a = &k->y->attr;
 #pragma omp parallel for
     for (size_t c = 0; c < q.n; c++) {
-        const float *re = k->x[0] + 2 * c * q.plane, *im = re + q.plane, *dre = k->dy + 2 * c * q.plane, *dim = dre + q.plane;
-        float *dx = k->dx[0] + 2 * c * q.plane;
-        for (size_t i = 0; i < q.plane; i++) {
-            float s = weight_of(re[i], im[i], a), m = re[i] * re[i] + im[i] * im[i] + a->eps;
-            float along = (a->p - 1.f) * s / m * (dre[i] * re[i] + dim[i] * im[i]);
-            dx[i] += s * dre[i] + along * re[i];
-            dx[q.plane + i] += s * dim[i] + along * im[i];
+        float s[AT_ONCE];
+        for (size_t from = 0; from < q.plane; from += AT_ONCE) {
+            size_t n = q.plane - from < AT_ONCE ? q.plane - from : AT_ONCE;
+            const float *re = k->x[0] + 2 * c * q.plane + from, *im = re + q.plane, *dre = k->dy + 2 * c * q.plane + from, *dim = dre + q.plane;
+            float *dx = k->dx[0] + 2 * c * q.plane + from;
+            weigh(n, re, im, a, s);
+            for (size_t i = 0; i < n; i++) {
+                float m = re[i] * re[i] + im[i] * im[i] + a->eps, along = (a->p - 1.f) * s[i] / m * (dre[i] * re[i] + dim[i] * im[i]);
+                dx[i] += s[i] * dre[i] + along * re[i];
+                dx[q.plane + i] += s[i] * dim[i] + along * im[i];
+            }
         }
     }
 }
@@ -273,10 +282,11 @@ static void magnitude_fwd(const uf_call *k) {
     pairs q = pairs_of(k->y->in[0]->shape);
 #pragma omp parallel for
     for (size_t c = 0; c < q.n; c++) {
-        const float *re = k->x[0] + 2 * c * q.plane, *im = re + q.plane;
-        float *y = k->out + c * q.plane;
-        for (size_t i = 0; i < q.plane; i++)
-            y[i] = weight_of(re[i], im[i], &k->y->attr) * sqrtf(re[i] * re[i] + im[i] * im[i] + k->y->attr.eps);
+        for (size_t from = 0; from < q.plane; from += AT_ONCE) {
+            size_t n = q.plane - from < AT_ONCE ? q.plane - from : AT_ONCE;
+            const float *re = k->x[0] + 2 * c * q.plane + from, *im = re + q.plane;
+            uf_powers(n, re, im, k->y->attr.eps, .5f * k->y->attr.p, k->out + c * q.plane + from);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 /* Every op against central differences, and every backend against the oracle, over the list in cases.h. */
 #include "cases.h"
+#include "cpu_kernels.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -335,9 +336,32 @@ static void test_threads_change_no_bit(void **state) {
     }
 }
 
+/* Powers of vectors, from the quietest sound to far beyond the loudest, against the library's; lengths that end inside a vector. */
+static void test_powers(void **state) {
+    (void)state;
+    enum { N = 4099 };
+    static const float e[] = {-.35f, .15f, .5f, .5f * (1 / .3f - 1), -1, 3, 0};
+    static float re[N], im[N], y[N + 1];
+    for (int i = 0; i < N; i++) {
+        re[i] = expf(24.f * (uf_uniform(3, 1, (uint64_t)i) - .5f));
+        im[i] = re[i] * uf_gaussian(3, 2, (uint64_t)i);
+    }
+    re[0] = im[0] = 0;
+    for (int k = 0; k < UF_LEN(e); k++) {
+        y[N] = 7;
+        uf_powers(N, re, im, 1e-6f, e[k], y);
+        for (int i = 0; i < N; i++) {
+            double want = pow((double)(re[i] * re[i] + im[i] * im[i] + 1e-6f), (double)e[k]);
+            if (!(fabs((double)y[i] / want - 1) < 2e-6)) fail_msg("(%g^2 + %g^2)^%g is %.8g, not %.8g", (double)re[i], (double)im[i], (double)e[k], (double)y[i], want);
+        }
+        assert_true(y[N] == 7);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_op_has_a_case),
+        cmocka_unit_test(test_powers),
         cmocka_unit_test(test_threads_change_no_bit),
         cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_cpu_float32),
