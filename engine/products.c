@@ -5,16 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDE = UF_WINO_WIDE };
+enum { WIDE = UF_WINO_WIDE, WAITING = 64 }; /* WAITING: rows, an even number */
 
 bool uf_packed_fits(uf_dtype dtype, int k) { return dtype != UF_BF16 || (uf_cpu_has_bf16() && k % 2 == 0); }
 
-static size_t size_of(const uf_packed *p) { return p->kernels ? p->kernels->size : sizeof(float); }
-static size_t group_of(const uf_packed *p) { return p->kernels ? (size_t)p->kernels->group : 1; }
+static size_t size_of(const struct uf_wino_kernels *k) { return k ? k->size : sizeof(float); }
+static size_t group_of(const struct uf_wino_kernels *k) { return k ? (size_t)k->group : 1; }
 
 int uf_packed_open(uf_packed *p, uf_ctx *ctx, uf_dtype dtype, int k, int n) {
     *p = (uf_packed){.k = k, .n = n, .wide = (n + 15) / 16 * 16, .dtype = dtype, .kernels = uf_product_kernels_of(dtype)};
-    p->u = uf_alloc(ctx, (size_t)k * (size_t)p->wide, size_of(p));
+    p->u = uf_alloc(ctx, (size_t)k * (size_t)p->wide, size_of(p->kernels));
     return p->u ? UF_OK : UF_ENOMEM;
 }
 
@@ -26,7 +26,7 @@ void uf_packed_close(uf_packed *p) {
 static int width_of(const uf_packed *p, int first) { return p->wide - first < WIDE ? p->wide - first : WIDE; }
 
 void uf_packed_set(uf_packed *p, const float *w) {
-    size_t size = size_of(p), per = group_of(p);
+    size_t size = size_of(p->kernels), per = group_of(p->kernels);
     for (int first = 0; first < p->wide; first += WIDE) {
         size_t width = (size_t)width_of(p, first);
         char *to = (char *)p->u + (size_t)first * (size_t)p->k * size;
@@ -51,7 +51,7 @@ static void multiply_plainly(const uf_product *a) {
 }
 
 void uf_packed_multiply(const uf_packed *p, int rows, const void *v, size_t ldv, float *m) {
-    size_t size = size_of(p), per = group_of(p);
+    size_t size = size_of(p->kernels), per = group_of(p->kernels);
     for (int first = 0; first < p->wide; first += WIDE) {
         int width = width_of(p, first);
         uf_product a = {.rows = rows, .n_vectors = width / 16, .k = p->k, .v = v, .next_row = ldv, .ldv = ldv,
@@ -59,4 +59,76 @@ void uf_packed_multiply(const uf_packed *p, int rows, const void *v, size_t ldv,
         if (p->kernels) p->kernels->product(&a);
         else multiply_plainly(&a);
     }
+}
+
+/* ---- sums of outer products --------------------------------------------------------------------------------------------- */
+
+int uf_outer_open(uf_outer *o, uf_ctx *ctx, uf_dtype dtype, int n, int k) {
+    *o = (uf_outer){.n = n, .k = k, .wide = (k + 15) / 16 * 16, .dtype = dtype, .kernels = uf_product_kernels_of(dtype)};
+    size_t size = size_of(o->kernels);
+    o->v = uf_alloc(ctx, WAITING * (size_t)n, size);
+    o->u = uf_alloc(ctx, WAITING * (size_t)o->wide, size);
+    o->zeros = uf_alloc(ctx, (size_t)n, size);
+    o->sum = uf_alloc(ctx, (size_t)n * (size_t)o->wide, sizeof *o->sum);
+    return o->v && o->u && o->zeros && o->sum ? UF_OK : UF_ENOMEM;
+}
+
+void uf_outer_close(uf_outer *o) {
+    free(o->v);
+    free(o->u);
+    free(o->zeros);
+    free(o->sum);
+    *o = (uf_outer){0};
+}
+
+UF_KERNEL static void interleave(size_t n, const uint16_t *restrict a, const uint16_t *restrict b, uint16_t *restrict to) {
+    for (size_t i = 0; i < n; i++) {
+        to[2 * i] = a[i];
+        to[2 * i + 1] = b[i];
+    }
+}
+
+/* Row number `at` of those that wait, or, of bf16, it and the next one, `other`. */
+static void put(uf_dtype dtype, size_t n, size_t wide, const void *row, const void *other, int at, void *to) {
+    if (dtype == UF_BF16) interleave(n, row, other, (uint16_t *)to + (size_t)at * wide);
+    else memcpy((float *)to + (size_t)at * wide, row, n * sizeof(float));
+}
+
+static void sum_plainly(const uf_outer *o) {
+    const float *v = o->v, *u = o->u;
+    for (size_t r = 0; r < (size_t)o->rows; r++)
+        for (size_t i = 0; i < (size_t)o->n; i++)
+            for (size_t j = 0; j < (size_t)o->wide; j++) o->sum[i * (size_t)o->wide + j] += v[r * (size_t)o->n + i] * u[r * (size_t)o->wide + j];
+}
+
+static void sum_up(uf_outer *o) {
+    size_t size = size_of(o->kernels), per = group_of(o->kernels);
+    if (!o->kernels) sum_plainly(o);
+    for (int first = 0; o->kernels && first < o->wide; first += WIDE) {
+        int width = o->wide - first < WIDE ? o->wide - first : WIDE;
+        o->kernels->product_t(&(uf_product){.rows = o->n, .n_vectors = width / 16, .k = o->rows, .v = o->v, .next_row = per, .ldv = (size_t)o->n,
+                                            .u = (const char *)o->u + (size_t)first * per * size, .ldu = (size_t)o->wide * per,
+                                            .m = o->sum + first, .ldm = (size_t)o->wide, .add = true});
+    }
+    o->rows = 0;
+}
+
+void uf_outer_add(uf_outer *o, int rows, const void *v, size_t ldv, const void *u, size_t ldu) {
+    size_t size = size_of(o->kernels);
+    int per = (int)group_of(o->kernels);
+    const char *a = v, *b = u;
+    for (int r = 0; r < rows; r += per, a += (size_t)per * ldv * size, b += (size_t)per * ldu * size) {
+        bool last = r + per > rows; /* half a pair: the other half is a row of zeros, of which one factor will do */
+        if (o->rows == WAITING) sum_up(o);
+        put(o->dtype, (size_t)o->n, (size_t)o->n, a, last ? o->zeros : a + ldv * size, o->rows, o->v);
+        put(o->dtype, (size_t)o->k, (size_t)o->wide, b, last ? b : b + ldu * size, o->rows, o->u);
+        o->rows += per;
+    }
+}
+
+void uf_outer_take(uf_outer *o, float *w) {
+    if (o->rows) sum_up(o);
+    for (size_t i = 0; w && i < (size_t)o->n; i++)
+        for (size_t j = 0; j < (size_t)o->k; j++) w[i * (size_t)o->k + j] += o->sum[i * (size_t)o->wide + j];
+    memset(o->sum, 0, (size_t)o->n * (size_t)o->wide * sizeof *o->sum);
 }

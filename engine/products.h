@@ -30,4 +30,20 @@ void uf_packed_set(uf_packed *p, const float *w); /* w (n, k); copied */
 /* m (rows, wide), on a border of 64 bytes, = v (rows, k) by the matrix; ldv: from one row of v to the next. In one thread. A row's bits do not depend on the others. */
 void uf_packed_multiply(const uf_packed *p, int rows, const void *v, size_t ldv, float *m);
 
+/* Sums over rows of the products of each element of v by each of u: what a matrix's gradient is. Rows wait until there are enough to be worth it. */
+typedef struct uf_outer {
+    int n, k, wide;     /* columns of v; of u; of u with those that fill them up */
+    int rows;           /* that wait */
+    uf_dtype dtype;     /* of v and u; sums are float32 */
+    const struct uf_wino_kernels *kernels; /* NULL: plain loops */
+    void *v, *u;        /* bf16: rows in pairs */
+    void *zeros;        /* a row of v */
+    float *sum;         /* (n, wide) */
+} uf_outer;
+
+int uf_outer_open(uf_outer *o, uf_ctx *ctx, uf_dtype dtype, int n, int k); /* uf_packed_fits(dtype, 2) */
+void uf_outer_close(uf_outer *o);
+void uf_outer_add(uf_outer *o, int rows, const void *v, size_t ldv, const void *u, size_t ldu); /* v (rows, n), u (rows, k), rows ldv and ldu apart */
+void uf_outer_take(uf_outer *o, float *w); /* w (n, k) += the sums, which begin anew; NULL: they are forgotten */
+
 #endif
