@@ -19,7 +19,6 @@ uf_gru_sizes uf_gru_sizes_of(const uf_node *n) {
                           .across = rows ? s.w : sequences, .apart = rows ? 1 : (size_t)s.w, .rows = rows, .reverse = n->attr.reverse, .w = (size_t)s.w, .hw = (size_t)s.h * (size_t)s.w};
 }
 
-/* n arrays of count[i] floats out of `from`, each on a border of 64 bytes; from NULL: only how many floats they take together. */
 size_t uf_carve(float *from, int n, const size_t *count, float **const *to) {
     size_t at = 0;
     for (int i = 0; i < n; i++) {

@@ -494,12 +494,6 @@ int uf_dconv_backward_weights(uf_dconv *c, const void *x, const void *dy, float 
     return UF_OK;
 }
 
-int uf_sgemm_alone(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
-                   float beta, float *c, int ldc) {
-    dnnl_status_t s = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-    return s == dnnl_success ? UF_OK : UF_EUNSUPPORTED;
-}
-
 /* The library shares long sums among its threads, so that their order, and the last bits, change with their number. Here each thread has
  * rows or columns of c for itself, in shares that the shape alone decides; inside a parallel region the library keeps to one thread. */
 int uf_sgemm(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
@@ -513,8 +507,8 @@ int uf_sgemm(bool ta, bool tb, int m, int n, int k, float alpha, const float *a,
         const float *pa = rows ? a + (size_t)from * (ta ? 1 : (size_t)lda) : a;
         const float *pb = rows ? b : b + (size_t)from * (tb ? (size_t)ldb : 1);
         float *pc = c + (size_t)from * (rows ? (size_t)ldc : 1);
-        int err = uf_sgemm_alone(ta, tb, rows ? to - from : m, rows ? n : to - from, k, alpha, pa, lda, pb, ldb, beta, pc, ldc);
-        if (err < worst) worst = err;
+        dnnl_status_t s = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', rows ? to - from : m, rows ? n : to - from, k, alpha, pa, lda, pb, ldb, beta, pc, ldc);
+        if (s != dnnl_success) worst = UF_EUNSUPPORTED;
     }
     return worst;
 }

@@ -32,8 +32,5 @@ const char *uf_dconv_impl(const uf_dconv *c); /* the forward kernel's name, to f
 /* c (m,n) = alpha op(a) op(b) + beta c, row-major float32, leading dimensions in floats; the same bits for any number of threads. */
 int uf_sgemm(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
              float beta, float *c, int ldc);
-/* The same for threads that each have their own product: without others to help. */
-int uf_sgemm_alone(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
-                   float beta, float *c, int ldc);
 
 #endif
