@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define MODELS(X) X(color) X(features) X(critic) X(critic_sound) X(speech) X(speech_wide) X(speech_again) X(speech_live)
+#define MODELS(X) X(color) X(features) X(critic) X(critic_sound) X(speech) X(speech_wide) X(speech_live)
 
 #define DECLARE(name) extern const uf_model uf_model_##name;
 MODELS(DECLARE)

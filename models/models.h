@@ -21,8 +21,6 @@ typedef struct uf_state {
 /* Nodes of a built network that others hold on to. Unused ones are NULL. */
 typedef struct uf_built {
     uf_node *sound;               /* speech: input (N,1,1,T), about [-1,1] */
-    uf_node *first, *whole;       /* speech-again: inputs (N,1,1,T), the voice as a first hearing found it, and the recording, of which `sound` is what is
-                                     left without what its own past tells */
     uf_node *luma;                /* input (N,1,H,W) [0,1] */
     uf_node *chroma;              /* features: input node or builder's argument (N,2,H/2,W/2) */
     uf_node *out;                 /* color: chroma (N,2,H/2,W/2) in about [-0.5,0.5]; features: logits (N,classes,1,1);
@@ -41,7 +39,6 @@ typedef struct uf_model {
     const char *file;   /* shipped weights, in models/weights/; NULL: none, it learns beside another network */
     int multiple;       /* sides, or T, must be multiples of this */
     int rate;           /* of the sound that it takes, Hz; 0: it takes pictures */
-    bool again;         /* it hears a second time: `first` and `whole` are inputs too */
     bool rooms;         /* it can have the second output, `room`, by parameters of its own that weights may lack */
     /* Adds the network to g for this (N,1,H,W) luma or (N,1,1,T) sound shape; inputs are made when their fields of b are NULL on
      * entry and used when given. Returns uf_graph_status(g). */
@@ -51,7 +48,7 @@ typedef struct uf_model {
     int (*stream)(uf_graph *g, int n, int frames, uf_built *b);
 } uf_model;
 extern const uf_model uf_model_color, uf_model_features, uf_model_critic, uf_model_critic_sound, uf_model_speech, uf_model_speech_wide,
-    uf_model_speech_again, uf_model_speech_wide_again, uf_model_speech_live;
+    uf_model_speech_live;
 extern const uf_model *const uf_models[]; /* NULL-ended */
 const uf_model *uf_model_find(const char *name);
 uf_shape uf_model_small(const uf_model *model); /* an input for those who build it for its parameters alone */
@@ -79,9 +76,6 @@ int uf_speech_kind(uf_ctx *ctx, const char *path, const uf_model **m);
  * blocks beyond its own begin as if they were not there; of `speech-wide` what hears above 8 kHz begins anew. UF_EDATA: not such a file, or of
  * another width. */
 int uf_speech_init(uf_ctx *ctx, const uf_weights *w, uf_params *speech);
-/* Parameters of `speech-wide-again`: below 8 kHz those of `speech-again`, above those of `speech-wide`, whose file is known to be one. UF_EDATA: `again` is
- * no such file. */
-int uf_speech_wide_again_load(uf_ctx *ctx, uf_params *params, const char *again, const char *wide);
 /* The mask behind `room` begins as that of the voice alone. */
 void uf_speech_start_room(uf_params *speech);
 /* Short side of the pictures that `color` looks at by default: with less it colours more boldly, with more it sees finer things; at this

@@ -73,34 +73,16 @@ uf_node *uf_speech_block(const uf_speech_net *w, uf_node *x, const char *name) {
     return path(w, path(w, x, time, 2), bands, 3);
 }
 
-/* As uf_speech_masked(), but still compressed. */
-static uf_node *masked(const uf_speech_net *w, uf_node *spectrum, uf_node *x, const char *name, int fold) {
+uf_node *uf_speech_masked(const uf_speech_net *w, uf_node *spectrum, uf_node *x, const char *name, int fold) {
     uf_node *mask = uf_unfold(uf_speech_conv(w, x, name, (uf_conv){.out = 2 * fold, .k = 3, .init = UF_INIT_XAVIER}), fold);
     uf_node *whole[2] = {mask, mask ? uf_slice(mask, 3, mask->shape.w - 1, mask->shape.w) : NULL};
-    return uf_rotate(spectrum, uf_concat(2, whole, 3));
-}
-
-uf_node *uf_speech_masked(const uf_speech_net *w, uf_node *spectrum, uf_node *x, const char *name, int fold) {
-    return uf_compress(masked(w, spectrum, x, name, fold), 1.f / UF_SPEECH_POWER);
-}
-
-/* The bins of a compressed spectrum, four to a place. */
-static uf_node *folded(uf_node *spectrum) { return uf_fold(uf_slice(spectrum, 3, 0, FFT / 2), 4); }
-
-/* What a first hearing made of the recording is looked at beside it. */
-static uf_node *enter(const uf_speech_net *w, uf_node *spectrum) {
-    uf_node *x = folded(spectrum);
-    if (!w->first) return uf_speech_layer(w, x, "enc.in", w->d->wide, 3, true);
-    uf_conv o = {.out = w->d->wide, .k = 3, .no_bias = true};
-    x = uf_binary(uf_speech_conv(w, x, "enc.in", o), "add", uf_speech_conv(w, folded(w->first), "enc.first", o));
-    x = uf_binary(x, "add", uf_speech_conv(w, folded(w->whole), "enc.whole", o));
-    return uf_unary(uf_batch_norm(x, "enc.in.bn"), "relu");
+    return uf_compress(uf_rotate(spectrum, uf_concat(2, whole, 3)), 1.f / UF_SPEECH_POWER);
 }
 
 uf_node *uf_speech_listen(const uf_speech_net *w, uf_node *spectrum) {
     spectrum = uf_compress(spectrum, UF_SPEECH_POWER);
-    uf_node *x, **stage = w->b->stage;
-    stage[0] = enter(w, spectrum);
+    uf_node *x = uf_fold(uf_slice(spectrum, 3, 0, FFT / 2), 4), **stage = w->b->stage;
+    stage[0] = uf_speech_layer(w, x, "enc.in", w->d->wide, 3, true);
     uf_node *skip = stage[1] = residual(w, stage[0], "enc.res");
     x = stage[2] = uf_speech_layer(w, uf_fold(skip, 4), "enc.down", w->d->deep, 1, true);
     for (int i = 0; i < w->d->blocks; i++) {
@@ -110,18 +92,16 @@ uf_node *uf_speech_listen(const uf_speech_net *w, uf_node *spectrum) {
     }
     uf_node *heard = x, *both[2] = {uf_unfold(uf_speech_layer(w, x, "dec.up", 4 * w->d->wide, 1, true), 4), skip};
     x = residual(w, uf_speech_layer(w, uf_concat(2, both, 1), "dec.in", w->d->wide, 3, true), "dec.res");
-    if (!w->first) w->b->out = uf_speech_masked(w, spectrum, x, "head", 4);
-    else w->b->out = uf_compress(uf_binary(masked(w, spectrum, x, "head", 4), "add", masked(w, w->first, x, "head.first", 4)), 1.f / UF_SPEECH_POWER);
+    w->b->out = uf_speech_masked(w, spectrum, x, "head", 4);
     if (w->b->keep_room) w->b->room = uf_speech_masked(w, spectrum, x, "head.room", 4);
     return heard;
 }
 
-static uf_node *spectrum_of(uf_node *wave) { return uf_transpose(uf_stft(wave, FFT, HOP), 0, 1, 3, 2); }
 static uf_node *wave_of(uf_node *spectrum, int n) { return uf_istft(uf_transpose(spectrum, 0, 1, 3, 2), FFT, HOP, n); }
 
 static int build(uf_graph *g, uf_shape sound, uf_built *b, const uf_speech_design *d) {
     if (!b->sound) b->sound = uf_input(g, "sound", sound);
-    uf_speech_listen(&(uf_speech_net){.d = d, .b = b}, spectrum_of(b->sound));
+    uf_speech_listen(&(uf_speech_net){.d = d, .b = b}, uf_transpose(uf_stft(b->sound, FFT, HOP), 0, 1, 3, 2));
     b->out = wave_of(b->out, sound.w);
     if (b->keep_room) b->room = wave_of(b->room, sound.w);
     return uf_graph_status(g);
@@ -129,17 +109,6 @@ static int build(uf_graph *g, uf_shape sound, uf_built *b, const uf_speech_desig
 
 const uf_speech_design uf_speech_offline = {.wide = 48, .deep = 64, .blocks = 5};
 static const uf_speech_design live = {.wide = 32, .deep = 64, .blocks = 3, .causal = true};
-
-/* What is left of the recording without what its own past tells, the voice that a first hearing of it found, and the recording. */
-static int build_again(uf_graph *g, uf_shape sound, uf_built *b) {
-    if (!b->sound) b->sound = uf_input(g, "sound", sound);
-    if (!b->first) b->first = uf_input(g, "first", sound);
-    if (!b->whole) b->whole = uf_input(g, "whole", sound);
-    uf_node *first = uf_compress(spectrum_of(b->first), UF_SPEECH_POWER), *whole = uf_compress(spectrum_of(b->whole), UF_SPEECH_POWER);
-    uf_speech_listen(&(uf_speech_net){.d = &uf_speech_offline, .b = b, .first = first, .whole = whole}, spectrum_of(b->sound));
-    b->out = wave_of(b->out, sound.w);
-    return uf_graph_status(g);
-}
 
 static int build_offline(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &uf_speech_offline); }
 static int build_live(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &live); }
@@ -216,32 +185,17 @@ static bool starts_high(uf_param *p) {
     return true;
 }
 
-/* Is the parameter one of those by which a second hearing knows of the first? It begins as the mean of both, which the shares of
- * pipeline/voice_net.c were as well: a quarter of what the first made, three quarters of its own. */
-static bool starts_again(const uf_weights *w, uf_param *p) {
-    const float first = .25f;
-    bool own = !strcmp(p->name, "head.w") || !strcmp(p->name, "head.b");
-    if (holds(w, "head.first.w") || !(own || strstr(p->name, ".first.") || !strcmp(p->name, "enc.whole.w"))) return false;
-    for (size_t i = 0; i < uf_count(p->shape); i++) {
-        if (own) p->value[i] *= 1.f - first;
-        else p->value[i] = !strcmp(p->name, "head.first.b") && i % 2 == 0 ? first : 0.f;
-    }
-    return !own;
-}
-
 int uf_speech_init(uf_ctx *ctx, const uf_weights *w, uf_params *speech) {
-    int loaded = 0, started = 0, high = 0, again = 0, n = uf_params_n(speech);
+    int loaded = 0, started = 0, high = 0, n = uf_params_n(speech);
     bool start_room = uf_params_find(speech, "head.room.w") && !uf_speech_has_room(w), start_high = !hears_high(w);
     UF_TRY(uf_weights_load(w, speech, false, &loaded));
     for (int i = 0; i < n; i++) {
         started += starts_block(w, uf_params_at(speech, i));
         if (start_high) high += starts_high(uf_params_at(speech, i));
-        if (uf_params_find(speech, "head.first.w")) again += starts_again(w, uf_params_at(speech, i));
     }
-    if (loaded + started + high + again + 2 * start_room != n) return uf_weights_load(w, speech, true, NULL); /* which says what is missing */
+    if (loaded + started + high + 2 * start_room != n) return uf_weights_load(w, speech, true, NULL); /* which says what is missing */
     if (started) uf_log(ctx, UF_LOG_INFO, "the first weights are of fewer recurrent blocks: those that are new begin as if they were not there");
     if (high) uf_log(ctx, UF_LOG_INFO, "the first weights hear nothing above 8 kHz: that part begins anew");
-    if (again) uf_log(ctx, UF_LOG_INFO, "the first weights know of no first hearing: it begins with a share of a quarter");
     if (!start_room) return UF_OK;
     uf_speech_start_room(speech);
     uf_log(ctx, UF_LOG_INFO, "the first weights know the voice without its room: the output that keeps the room begins as that");
@@ -256,16 +210,6 @@ const uf_model uf_model_speech = {
     .rate = 16000,
     .rooms = true,
     .build = build_offline,
-};
-
-const uf_model uf_model_speech_again = {
-    .name = "speech-again",
-    .summary = "hears a second time what speech has heard, and makes more of it",
-    .file = "speech-again.safetensors",
-    .multiple = HOP,
-    .rate = 16000,
-    .again = true,
-    .build = build_again,
 };
 
 const uf_model uf_model_speech_live = {

@@ -13,8 +13,6 @@ extern const uf_speech_design uf_speech_offline;
 typedef struct uf_speech_net {
     const uf_speech_design *d;
     uf_built *b;
-    uf_node *first, *whole; /* of a second hearing: compressed spectra, of the shape of what is heard, of the voice as a first one found it and of the
-                               whole recording; else NULL */
     bool streams; /* the past comes in and goes out as states of b */
 } uf_speech_net;
 

@@ -4,8 +4,6 @@
  * bands below: from those it knows when there is a voice, and which. */
 #include "speech_net.h"
 
-#include <string.h>
-
 enum { FFT = UF_SPEECH_WIDER * UF_SPEECH_FFT, HOP = UF_SPEECH_WIDER * UF_SPEECH_HOP, LOW = UF_SPEECH_FFT / 2, FOLD = 8, WIDE = 24, BLOCKS = 2 };
 
 /* The mask of the bins from LOW on, for the voice or with its room. */
@@ -42,20 +40,12 @@ static uf_node *joined(const uf_speech_net *w, const high *h, uf_node *low, cons
     return uf_istft(uf_transpose(whole, 0, 1, 3, 2), FFT, HOP, n);
 }
 
-/* A frame of as many more samples has bins as much larger. */
-static uf_node *spectrum_of(uf_node *wave) { return uf_scale(uf_transpose(uf_stft(wave, FFT, HOP), 0, 1, 3, 2), 1.f / UF_SPEECH_WIDER, 0.f); }
-
-/* The bins that `speech` hears, compressed. */
-static uf_node *low_of(uf_node *wave) { return uf_compress(uf_slice(spectrum_of(wave), 3, 0, LOW + 1), UF_SPEECH_POWER); }
-
-static int build_as(uf_graph *g, uf_shape sound, uf_built *b, bool again) {
+static int build(uf_graph *g, uf_shape sound, uf_built *b) {
     uf_speech_net w = {.d = &uf_speech_offline, .b = b};
     bool training = uf_graph_is_training(g);
     if (!b->sound) b->sound = uf_input(g, "sound", sound);
-    if (again && !b->first) b->first = uf_input(g, "first", sound);
-    if (again && !b->whole) b->whole = uf_input(g, "whole", sound);
-    if (again) w.first = low_of(b->first), w.whole = low_of(b->whole);
-    uf_node *all = spectrum_of(b->sound);
+    /* A frame of as many more samples has bins as much larger. */
+    uf_node *all = uf_scale(uf_transpose(uf_stft(b->sound, FFT, HOP), 0, 1, 3, 2), 1.f / UF_SPEECH_WIDER, 0.f);
     uf_graph_training(g, false); /* the norms of what is `speech` stay as they are: recipes freeze it */
     uf_node *heard = uf_speech_listen(&w, uf_slice(all, 3, 0, LOW + 1));
     uf_graph_training(g, training);
@@ -64,9 +54,6 @@ static int build_as(uf_graph *g, uf_shape sound, uf_built *b, bool again) {
     if (b->keep_room) b->room = joined(&w, &h, b->room, "high.head.room", sound.w);
     return uf_graph_status(g);
 }
-
-static int build(uf_graph *g, uf_shape sound, uf_built *b) { return build_as(g, sound, b, false); }
-static int build_again(uf_graph *g, uf_shape sound, uf_built *b) { return build_as(g, sound, b, true); }
 
 const uf_model uf_model_speech_wide = {
     .name = "speech-wide",
@@ -77,27 +64,3 @@ const uf_model uf_model_speech_wide = {
     .rooms = true,
     .build = build,
 };
-
-/* Not in the index: it has no weights of its own. */
-const uf_model uf_model_speech_wide_again = {
-    .name = "speech-wide-again",
-    .summary = "the same as speech-again over the whole band",
-    .multiple = HOP,
-    .rate = UF_SPEECH_WIDER * 16000,
-    .again = true,
-    .build = build_again,
-};
-
-int uf_speech_wide_again_load(uf_ctx *ctx, uf_params *params, const char *again, const char *wide) {
-    const char *const path[] = {wide, again}; /* the second's parameters below 8 kHz take the place of the first's */
-    int loaded = 0, low = 0;
-    for (int i = 0; i < uf_params_n(params); i++) low += strncmp(uf_params_at(params, i)->name, "high.", 5) != 0;
-    for (int i = 0; i < 2; i++) {
-        uf_weights *w = NULL;
-        UF_TRY(uf_weights_open(&w, ctx, path[i]));
-        int err = uf_weights_load(w, params, false, &loaded);
-        uf_weights_close(&w);
-        UF_TRY(err);
-    }
-    return loaded == low ? UF_OK : uf_fail(ctx, UF_EDATA, "'%s' holds no weights for model '%s' of this version; give another file", again, uf_model_speech_again.name);
-}

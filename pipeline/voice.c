@@ -182,16 +182,14 @@ static int network_open(uf_voice *v) {
     int err = o->weights && !o->live ? uf_speech_kind(v->ctx, weights, &m) : UF_OK;
     if (err == UF_OK && o->keep_room) err = uf_speech_need_room(v->ctx, weights);
     v->l = lengths_at(m->rate / RATE);
-    if (o->live) {
+    if (err < 0 || o->live) {
         if (err == UF_OK) err = uf_live_open(&v->live, v->ctx, weights, o->channels, o->keep_room);
         free(weights);
         UF_TRY(err);
         UF_TRY(uf_sound_rates_open_quick(v->ctx, &v->down, o->channels, o->rate, v->l.rate));
         return uf_sound_rates_open_quick(v->ctx, &v->up, 2 * o->channels, v->l.rate, o->rate);
     }
-    if (err == UF_OK) err = uf_voice_net_open(&v->net, v->ctx, weights, &(uf_voice_net_options){ .model = m, .float32 = o->float32, .keep_room = o->keep_room, .again = o->again });
-    free(weights);
-    UF_TRY(err);
+    UF_TRY(uf_voice_net_open(&v->net, v->ctx, weights, &(uf_voice_net_options){.model = m, .float32 = o->float32, .keep_room = o->keep_room, .again = o->again}));
     UF_TRY(uf_sound_rates_open(v->ctx, &v->down, o->channels, o->rate, v->l.rate, PRECISION));
     return uf_sound_rates_open(v->ctx, &v->up, 2 * o->channels, v->l.rate, o->rate, PRECISION);
 }

@@ -25,7 +25,7 @@ static int start_of(const pieces *p, int i) { return p->n > 1 ? (int)((int64_t)i
 /* The middle of what piece i and the next one have in common; around it lies their seam. */
 static int seam_of(const pieces *p, int i) { return i < 0 ? -FADE : i + 1 >= p->n ? p->size + FADE : (start_of(p, i + 1) + start_of(p, i) + p->length) / 2; }
 
-int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int most, const uf_voice_net_options *o) {
+int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int most, bool float32, bool keep_room, bool again) {
     int n = uf_ctx_threads(ctx), pieces_most = 4 * most; /* a stretch of the merge is four pieces */
     if (n > pieces_most) n = pieces_most;
     *e = (uf_voice_ears){.ctx = ctx};
@@ -34,14 +34,12 @@ int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int m
     e->out = uf_alloc(ctx, (size_t)n, sizeof *e->out);
     if (!e->net || !e->in || !e->out) return UF_ENOMEM;
     while (e->n < n) {
+        char *own = uf_strdup(ctx, weights);
         int i = e->n++;
         e->in[i] = uf_alloc(ctx, LONGEST, sizeof(float));
         e->out[i] = uf_alloc(ctx, LONGEST, sizeof(float));
-        if (!e->in[i] || !e->out[i]) return UF_ENOMEM;
-        uf_voice_net_options own = *o;
-        own.model = &uf_model_speech;
-        own.n_threads = 1;
-        UF_TRY(uf_voice_net_open(&e->net[i], ctx, weights, &own));
+        if (!own || !e->in[i] || !e->out[i]) return free(own), UF_ENOMEM;
+        UF_TRY(uf_voice_net_open(&e->net[i], ctx, own, &(uf_voice_net_options){.model = &uf_model_speech, .float32 = float32, .keep_room = keep_room, .again = again, .n_threads = 1}));
     }
     return UF_OK;
 }

@@ -13,8 +13,8 @@ typedef struct uf_voice_ears {
     int n;
     size_t room;
 } uf_voice_ears;
-/* most: recordings at once, at most; weights: borrowed; o: without its model and threads. */
-int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int most, const uf_voice_net_options *o);
+/* most: recordings at once, at most; weights: borrowed; keep_room, again: as in uf_voice_net_options. */
+int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int most, bool float32, bool keep_room, bool again);
 void uf_voice_ears_close(uf_voice_ears *e);
 /* n recordings x[i] of `size` samples, a multiple of the model's -> y[i], what the network makes of them, as uf_voice_net_hear(), but with a
  * level of its own for each piece. x[i] NULL: y[i] is left as it is. */

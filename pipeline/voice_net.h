@@ -8,28 +8,24 @@
 typedef struct uf_voice_net_options {
     const uf_model *model;
     bool float32, keep_room; /* keep_room: the weights have that output (uf_speech_need_room) */
-    bool again;              /* it can hear a second time ... */
-    const char *again_weights; /* ... by `speech-again` with these; NULL: by itself */
+    bool again;              /* it can hear a second time */
     int n_threads;           /* 0: the context's */
 } uf_voice_net_options;
-typedef struct uf_voice_hearing { /* a network for stretches of v->size */
-    const uf_model *model;    /* NULL: there is none */
+typedef struct uf_voice_net {
+    uf_ctx *ctx;
+    uf_voice_net_options o;
+    char *weights; /* owned */
+    int size;      /* samples of the plan, a multiple of model->multiple */
     uf_params *params;
     uf_graph *graph;
     uf_plan *plan;
     uf_built net;
     uf_node *voice; /* of net: what is wanted */
-} uf_voice_hearing;
-typedef struct uf_voice_net {
-    uf_ctx *ctx;
-    uf_voice_net_options o;
-    int size;               /* samples of the plans, a multiple of model->multiple */
-    uf_voice_hearing once, again; /* again: where it has weights of its own */
-    uf_voice_dry *dry;      /* for the second hearing */
-    float *later;           /* for it too: three stretches that begin half a hop later, and what is made of them */
+    uf_voice_dry *dry; /* again */
+    float *later;   /* again: what is heard then, half a hop later, and what the network makes of it */
 } uf_voice_net;
-/* weights: of o->model; borrowed, as those of the options are. */
-int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, const char *weights, const uf_voice_net_options *o);
+/* weights: new memory, which the network then owns, even on failure. */
+int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, char *weights, const uf_voice_net_options *o);
 void uf_voice_net_close(uf_voice_net *v);
 int uf_voice_net_resize(uf_voice_net *v, int size); /* for stretches of this length from now on */
 /* What the network makes of `in`, v->size samples, at a level as it has learnt; silence stays. `in` comes back but for rounding. */

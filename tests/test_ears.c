@@ -32,7 +32,7 @@ static void test_ears(void **state) {
         uf_ctx_set_threads(ctx, t ? 3 : 1);
         const float *in[2] = {NULL, x};
         float *out[2] = {none, y[t]};
-        assert_int_equal(uf_voice_ears_open(&ears, ctx, path, 2, &(uf_voice_net_options){.float32 = true, .again = true}), UF_OK);
+        assert_int_equal(uf_voice_ears_open(&ears, ctx, path, 2, true, false, true), UF_OK);
         assert_int_equal(uf_voice_ears_hear(&ears, 2, N, in, out), UF_OK);
         assert_int_equal(uf_voice_ears_hear(&ears, 1, 8192, in + 1, &whole), UF_OK); /* another length between */
         assert_int_equal(uf_voice_ears_hear(&ears, 2, N, in, out), UF_OK);
@@ -42,7 +42,7 @@ static void test_ears(void **state) {
     assert_memory_equal(y[0], y[1], N * sizeof(float));
     assert_memory_equal(again[0], again[1], N * sizeof(float));
     assert_true(none[5] == 3);
-    assert_int_equal(uf_voice_net_open(&net, ctx, path, &(uf_voice_net_options){.model = &uf_model_speech, .float32 = true, .again = true}), UF_OK);
+    assert_int_equal(uf_voice_net_open(&net, ctx, strdup(path), &(uf_voice_net_options){.model = &uf_model_speech, .float32 = true, .again = true}), UF_OK);
     assert_int_equal(uf_voice_net_resize(&net, N), UF_OK);
     assert_int_equal(uf_voice_net_hear(&net, x, whole), UF_OK);
     double same = uf_si_sdr(whole, y[0], N);

@@ -50,8 +50,6 @@ static float *run(net *n) {
     float *x = malloc(uf_count(in->shape) * sizeof *x), *y = malloc(uf_count(n->b.out->shape) * sizeof *y);
     for (size_t i = 0; i < uf_count(in->shape); i++) x[i] = .5f + .5f * sinf((float)i * .05f);
     assert_int_equal(uf_plan_set(n->plan, in, x), UF_OK);
-    if (n->b.first) assert_int_equal(uf_plan_set(n->plan, n->b.first, x), UF_OK);
-    if (n->b.whole) assert_int_equal(uf_plan_set(n->plan, n->b.whole, x), UF_OK);
     if (n->b.chroma) { /* zeros: grey */
         float *c = calloc(uf_count(n->b.chroma->shape), sizeof *c);
         assert_int_equal(uf_plan_set(n->plan, n->b.chroma, c), UF_OK);

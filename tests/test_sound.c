@@ -204,9 +204,9 @@ static void test_again(void **state) {
     for (int i = 0; i < 3; i++) y[i] = calloc(N, sizeof *x);
     for (int i = 0; i < N; i++) x[i] = .05f * uf_gaussian(1, 5, (uint64_t)i) + .1f * sinf((float)i * .05f) * (float)sin(i * .001);
     uf_voice_net_options o = {.model = &uf_model_speech, .float32 = true};
-    assert_int_equal(uf_voice_net_open(&once, ctx, path, &o), UF_OK);
+    assert_int_equal(uf_voice_net_open(&once, ctx, strdup(path), &o), UF_OK);
     o.again = true;
-    assert_int_equal(uf_voice_net_open(&again, ctx, path, &o), UF_OK);
+    assert_int_equal(uf_voice_net_open(&again, ctx, strdup(path), &o), UF_OK);
     assert_int_equal(uf_voice_net_resize(&once, N), UF_OK);
     assert_int_equal(uf_voice_net_resize(&again, N), UF_OK);
     assert_int_equal(uf_voice_dry_open(&dry, ctx, N, 1, 0), UF_OK);

@@ -30,7 +30,6 @@ extern const uf_command *const uf_commands[]; /* NULL-ended */
 
 /* Options that every working command takes: --json, -q/--quiet, --threads. A child parser with input uf_app. */
 extern const struct argp uf_common_argp;
-extern const struct uf_first_hearing uf_first_hearing_of_speech; /* training.h; first_hearing.c */
 
 /* ---- reports (report.c) --------------------------------------------------------------------------------------------- */
 

@@ -94,7 +94,7 @@ static void draw(const uf_lr_found *f) {
 }
 
 static int run(uf_app *app, int argc, char **argv) {
-    args a = {.app = app, .o = {.steps = 100, .hearing = &uf_first_hearing_of_speech, .from = 1e-6, .to = 1}};
+    args a = {.app = app, .o = {.steps = 100, .from = 1e-6, .to = 1}};
     uf_lr_found f = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     a.o.progress = progress;

@@ -58,7 +58,7 @@ static void progress(void *user, const uf_train_progress *p) {
 }
 
 static int run(uf_app *app, int argc, char **argv) {
-    args a = {.app = app, .o = {.out_dir = "run", .hearing = &uf_first_hearing_of_speech}};
+    args a = {.app = app, .o.out_dir = "run"};
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     a.o.progress = app->terminal || app->json ? progress : NULL; /* in a log, the run's own lines say more */
     a.o.user = app;

@@ -67,8 +67,7 @@ static int measure(uf_run *u, uf_network *n, const uf_stage *s, bool pictures) {
     uf_loader *l = NULL;
     uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = n->out->shape.n, .workers = 1,
                            .n = (n->noisy ? VALID_MIXTURES : VALID_PICTURES) / n->out->shape.n, .plain = true, .smallest = 1.f,
-                           .pairs = uf_losses_pair(u->r->losses), .mixer = n->noisy ? &u->valid_mix : NULL,
-                           .hearing = uf_run_hearing(u), .first_weights = u->r->first};
+                           .pairs = uf_losses_pair(u->r->losses), .mixer = n->noisy ? &u->valid_mix : NULL};
     int64_t whole = n->noisy ? o.n : uf_data_n(u->valid) / o.batch;
     if (whole < o.n) o.n = whole;
     if (o.n < 1) o.n = 1;

@@ -171,14 +171,13 @@ static int make(uf_loader *l, uf_decoder *dec, int64_t number, uf_batch *b) {
     return UF_OK;
 }
 
-static int make_sound(uf_loader *l, uf_mixing *w, void *hearing, int64_t number, uf_batch *b) {
+static int make_sound(uf_loader *l, uf_mixing *w, int64_t number, uf_batch *b) {
     size_t n = (size_t)l->o.size;
     number = among_all(&l->o, number);
     for (int i = 0; i < l->o.batch; i++) {
         uint64_t index = (uint64_t)(l->o.first_sample + number * l->o.batch + i);
         size_t at = (size_t)i * n;
         UF_TRY(uf_mix(w, l->o.seed + (l->o.plain ? 1000000 : 0), index, b->noisy + at, b->voice + at, b->room + at));
-        if (hearing) UF_TRY(l->o.hearing->run(hearing, b->noisy + at, b->left + at, b->first + at));
     }
     return UF_OK;
 }
@@ -206,12 +205,10 @@ static void *work(void *arg) {
     uf_loader *l = arg;
     uf_decoder *dec = NULL;
     uf_mixing *mixing = NULL;
-    void *hearing = NULL;
     int err = l->o.mixer ? uf_mixing_open(&mixing, l->ctx, l->o.mixer, l->o.size) : uf_decoder_open(&dec, l->ctx);
-    if (err == UF_OK && l->o.hearing) err = l->o.hearing->open(&hearing, l->ctx, l->o.first_weights, l->o.size);
     slot *s;
     while ((s = claim(l))) {
-        if (err == UF_OK) err = mixing ? make_sound(l, mixing, hearing, s->number, &s->batch) : make(l, dec, s->number, &s->batch);
+        if (err == UF_OK) err = mixing ? make_sound(l, mixing, s->number, &s->batch) : make(l, dec, s->number, &s->batch);
         pthread_mutex_lock(&l->lock);
         s->state = err == UF_OK ? READY : FAILED;
         if (err < 0) l->code = err;
@@ -220,17 +217,15 @@ static void *work(void *arg) {
     }
     uf_decoder_close(&dec);
     uf_mixing_close(&mixing);
-    if (hearing) l->o.hearing->close(&hearing);
     return NULL;
 }
 
 static int slots_open(uf_loader *l) {
     size_t wave = (size_t)l->o.batch * (size_t)l->o.size;
     for (int i = 0; l->o.mixer && i < AHEAD + 1; i++) {
-        float *m = l->slot[i].memory = uf_alloc(l->ctx, (l->o.hearing ? 5 : 3) * wave, sizeof *m);
+        float *m = l->slot[i].memory = uf_alloc(l->ctx, 3 * wave, sizeof *m);
         if (!m) return UF_ENOMEM;
         l->slot[i].batch = (uf_batch){.noisy = m, .voice = m + wave, .room = m + 2 * wave};
-        if (l->o.hearing) l->slot[i].batch.left = m + 3 * wave, l->slot[i].batch.first = m + 4 * wave;
     }
     if (l->o.mixer) return UF_OK;
     size_t n = (size_t)l->o.batch * (size_t)l->o.size * (size_t)l->o.size;

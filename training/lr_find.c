@@ -98,7 +98,7 @@ static int write_plot(uf_ctx *ctx, uf_whole *plot, const uf_lr_found *f) {
 }
 
 int uf_lr_find(uf_ctx *ctx, const char *recipe, const uf_lr_find_options *o, uf_lr_found *out) {
-    uf_train_options none = {.out_dir = ".", .no_finish = true, .hearing = o->hearing};
+    uf_train_options none = {.out_dir = ".", .no_finish = true};
     uf_run u = {.ctx = ctx, .group = {0, 1}, .o = &none, .started = uf_now()};
     uf_lr_found f = {0};
     uf_whole *plot = NULL;

@@ -63,9 +63,7 @@ static int build_sound(uf_network *n, uf_ctx *ctx, const uf_network_options *o) 
     const uf_model *m = uf_model_find(o->r->model);
     UF_TRY(m->build(n->graph, wave, &b));
     uf_graph_training(n->graph, false);
-    n->noisy = m->again ? b.whole : b.sound;
-    n->left = m->again ? b.sound : NULL;
-    n->first = b.first;
+    n->noisy = b.sound;
     n->voice = uf_input(n->graph, "voice", wave);
     n->out = uf_output(b.out);
     if (b.room) n->room = uf_input(n->graph, "room", wave);
@@ -127,8 +125,6 @@ void uf_network_close(uf_network *n) {
 int uf_network_set(uf_network *n, const uf_batch *b) {
     if (n->noisy) {
         UF_TRY(uf_plan_set(n->plan, n->noisy, b->noisy));
-        if (n->first) UF_TRY(uf_plan_set(n->plan, n->first, b->first));
-        if (n->left) UF_TRY(uf_plan_set(n->plan, n->left, b->left));
         if (n->room) UF_TRY(uf_plan_set(n->plan, n->room, b->room));
         return uf_plan_set(n->plan, n->voice, b->voice);
     }

@@ -9,7 +9,6 @@ typedef struct uf_network {
     uf_plan *plan;
     uf_node *luma, *clean, *chroma, *label; /* inputs; unused ones NULL */
     uf_node *noisy, *voice, *room;          /* of sound; room: only where the second output learns */
-    uf_node *left, *first;                  /* of networks that hear a second time, else NULL */
     uf_node *out, *loss;
     uf_node *fooled;                        /* unweighted loss of a critic's opinion, or NULL */
     uf_node *term[UF_MAX_LOSSES];           /* the unweighted losses, by their place in uf_losses[]; unused ones NULL. Where two outputs

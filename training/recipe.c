@@ -62,7 +62,6 @@ static const cyaml_schema_value_t float_value = {CYAML_VALUE_FLOAT(CYAML_FLAG_DE
 static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_STRING_PTR("model", CYAML_FLAG_POINTER, uf_recipe, model, 1, 64),
     CYAML_FIELD_STRING_PTR("out", CYAML_FLAG_POINTER, uf_recipe, out, 1, 255),
-    CYAML_FIELD_STRING_PTR("first", CYAML_FLAG_POINTER | OPT, uf_recipe, first, 1, 4096),
     CYAML_FIELD_STRING_PTR("init", CYAML_FLAG_POINTER | OPT, uf_recipe, init, 1, 4096),
     CYAML_FIELD_STRING_PTR("features", CYAML_FLAG_POINTER | OPT, uf_recipe, features, 1, 4096),
     CYAML_FIELD_STRING_PTR("licence", CYAML_FLAG_POINTER | OPT, uf_recipe, licence, 1, 4096),
@@ -208,9 +207,6 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     const uf_model *m = uf_model_find(r->model);
     if (!m) return uf_fail(ctx, UF_EINVAL, "recipe '%s': there is no model '%s'; 'unfade models' lists them", path, r->model);
     if (!m->file) return uf_fail(ctx, UF_EINVAL, "recipe '%s': model '%s' only learns beside another, in a 'finish'", path, m->name);
-    if (m->again && !r->first) return uf_fail(ctx, UF_EINVAL, "recipe '%s': model '%s' hears a second time; give the weights that hear first as 'first'", path, m->name);
-    if (!m->again && r->first) return uf_fail(ctx, UF_EINVAL, "recipe '%s': 'first' is for networks that hear a second time, model '%s' does not", path, m->name);
-    if (m->again && r->finish) return uf_fail(ctx, UF_EINVAL, "recipe '%s': model '%s' has no adversarial finish; leave 'finish' out", path, m->name);
     for (unsigned i = 0; i < r->stages_count; i++) {
         const uf_stage *s = &r->stages[i];
         UF_TRY(m->rate ? range(ctx, path, "size", s->size, 4096, 60 * m->rate) : range(ctx, path, "size", s->size, m->multiple, 1024));
@@ -257,7 +253,6 @@ static int locate(uf_ctx *ctx, const char *recipe, char **path) {
 
 static int locate_all(uf_ctx *ctx, const char *path, uf_recipe *r) {
     UF_TRY(locate(ctx, path, &r->init));
-    UF_TRY(locate(ctx, path, &r->first));
     UF_TRY(locate(ctx, path, &r->features));
     for (unsigned i = 0; i < r->train_count; i++) UF_TRY(locate(ctx, path, &r->train[i].path));
     for (unsigned i = 0; i < r->valid_count; i++) UF_TRY(locate(ctx, path, &r->valid[i].path));

@@ -30,7 +30,6 @@ typedef struct uf_run {
 
 bool uf_run_out_of_time(const uf_run *u); /* cancelled, or over max_seconds */
 int uf_run_size(const uf_run *u, bool last); /* of the pictures or mixtures in the first or the last stretch of the run */
-const uf_first_hearing *uf_run_hearing(const uf_run *u); /* what its loaders need; NULL: its network hears once */
 const char *uf_run_unit(const uf_run *u); /* in which uf_run_size() and a stage's size are told: "px" or "samples" */
 char *uf_run_path(const uf_run *u, const char *name); /* DIR/name; free() it. NULL: out of memory */
 

@@ -20,8 +20,6 @@ bool uf_run_out_of_time(const uf_run *u) {
     return uf_ctx_cancelled(u->ctx) || (u->o->max_seconds > 0 && uf_now() - u->started > (double)u->o->max_seconds);
 }
 
-const uf_first_hearing *uf_run_hearing(const uf_run *u) { return u->r->first ? u->o->hearing : NULL; }
-
 static int after_step(uf_run *u, const uf_stage *s, int64_t at) {
     bool last = at + 1 == s->steps, pictures = last || due(u->step, u->r->sample_every);
     bool first = u->group.rank == 0, save = last || u->stopping || due(u->step, u->r->checkpoint_every);
@@ -45,7 +43,7 @@ int uf_run_stage_open(uf_run *u, const uf_stage *s, int64_t from, int64_t first_
     uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = s->batch, .workers = u->r->workers,
                            .rank = u->group.rank, .ranks = u->group.n, .share = share, .first = from * share,
                            .n = (s->steps - from) * share, .first_sample = first_sample, .noise = s->noise, .smallest = s->smallest,
-                           .mixer = uf_recipe_sound(u->r) ? &u->train_mix : NULL, .hearing = uf_run_hearing(u), .first_weights = u->r->first,
+                           .mixer = uf_recipe_sound(u->r) ? &u->train_mix : NULL,
                            .pairs = uf_losses_pair(u->r->losses), .grey = color ? 0.f : u->r->grey, .saturation_min = color ? u->r->saturation_min : 0.f};
     uf_network_options net = {.r = u->r, .params = u->params, .judge = u->judge, .batch = s->batch, .size = s->size,
                               .train = true};
@@ -220,7 +218,6 @@ static int open_data(uf_run *u) {
 int uf_run_open(uf_run *u, const char *recipe) {
     UF_TRY(uf_recipe_open(&u->r, u->ctx, recipe));
     UF_TRY(read_text(u, recipe));
-    if (u->r->first && !u->o->hearing) return uf_fail(u->ctx, UF_EUNSUPPORTED, "model '%s' hears a second time, and there is nobody to hear first; train it with 'unfade train'", u->r->model);
     if (!(u->dir = uf_strdup(u->ctx, u->o->out_dir && *u->o->out_dir ? u->o->out_dir : "."))) return UF_ENOMEM;
     UF_TRY(uf_make_folder(u->ctx, u->dir));
     for (unsigned i = 0; i < u->r->stages_count; i++) u->n_steps += u->r->stages[i].steps;

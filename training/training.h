@@ -54,7 +54,6 @@ typedef struct uf_finish {
 
 typedef struct uf_recipe {
     char *model, *out, *init, *features, *licence;
-    char *first;           /* speech-again: weights of the network that hears first */
     uint64_t seed;
     uf_source *train, *valid; /* speech: voices without noise or room */
     unsigned train_count, valid_count;
@@ -131,17 +130,7 @@ typedef struct uf_batch { /* (N,...) float32, valid until the next uf_loader_nex
     float *chroma;        /* (N,2,S/2,S/2); features: zero in grey samples */
     float *label;         /* (N,1,1,1) */
     float *noisy, *voice, *room; /* (N,1,1,S): of sound, as of uf_mix(); then the others are NULL */
-    float *left, *first;         /* (N,1,1,S): as of uf_first_hearing, for networks that hear a second time; else NULL */
 } uf_batch;
-
-/* What is made of a recording before a network hears it a second time. The pipeline does that, which this room does not know: whoever starts
- * a run hands it over. */
-typedef struct uf_first_hearing {
-    int (*open)(void **state, uf_ctx *ctx, const char *weights, int n); /* for recordings of n samples; one a thread */
-    /* recording -> left: what of it the second hearing hears; first: the voice that the first one found; n samples each. */
-    int (*run)(void *state, const float *recording, float *left, float *first);
-    void (*close)(void **state);
-} uf_first_hearing;
 
 typedef struct uf_loader_options {
     uint64_t seed;
@@ -152,8 +141,6 @@ typedef struct uf_loader_options {
     bool plain;           /* held-out: centre crop, no flip, no noise, no chance */
     int rank, ranks;      /* of processes that share the run: this one makes the rank-th of `ranks` parts, ...; 0, 0: all */
     int share;            /* ... `share` batches long, of every step; first and n count those that it makes */
-    const uf_first_hearing *hearing; /* sound, NULL: none ... */
-    const char *first_weights; /* ... with these weights */
     const struct uf_mixer *mixer; /* sound: the batches are its mixtures of `size` samples, and `data` is not looked at */
     bool pairs;           /* the second half of a batch is the first, moved by UF_MOTION_*, with other grain and print */
 } uf_loader_options;
@@ -195,7 +182,6 @@ typedef struct uf_train_options {
     bool resume, overwrite;
     bool no_finish;      /* leave the recipe's adversarial finish out */
     int64_t max_seconds; /* stop with a checkpoint after this long; 0: never */
-    const uf_first_hearing *hearing; /* for networks that hear a second time; NULL: they cannot be trained */
     uf_train_progress_fn *progress;
     void *user;
 } uf_train_options;
@@ -226,7 +212,6 @@ typedef struct uf_lr_find_options {
     double from, to; /* rates of the first and the last step */
     const char *plot; /* SVG, or NULL */
     bool overwrite;  /* the plot */
-    const uf_first_hearing *hearing; /* as of uf_train_options */
     uf_train_progress_fn *progress;
     void *user;
 } uf_lr_find_options;
