@@ -15,7 +15,7 @@ uf_gru_sizes uf_gru_sizes_of(const uf_node *n) {
     uf_shape s = n->shape;
     bool rows = n->attr.axis == 2;
     int sequences = s.n * (rows ? s.w : s.h);
-    return (uf_gru_sizes){.places = s.n * s.h * s.w, .sequences = sequences, .steps = rows ? s.h : s.w, .in = n->in[0]->shape.c, .out = s.c,
+    return (uf_gru_sizes){.sequences = sequences, .steps = rows ? s.h : s.w, .in = n->in[0]->shape.c, .out = s.c,
                           .across = rows ? s.w : sequences, .apart = rows ? 1 : (size_t)s.w, .rows = rows, .reverse = n->attr.reverse, .w = (size_t)s.w, .hw = (size_t)s.h * (size_t)s.w};
 }
 
@@ -27,8 +27,6 @@ size_t uf_carve(float *from, int n, const size_t *count, float **const *to) {
     }
     return at;
 }
-
-/* ---- forward ----------------------------------------------------------------------------------------------------- */
 
 typedef struct gru_keep {
     uf_packed wx, wh;

@@ -7,7 +7,7 @@
 enum { UF_GRU_ROWS = 16 }; /* sequences together at most */
 
 typedef struct uf_gru_sizes {
-    int places, sequences, steps, in, out;
+    int sequences, steps, in, out;
     int across;          /* neighbouring sequences whose places are equally far apart ... */
     size_t apart;        /* ... so many */
     bool rows, reverse;

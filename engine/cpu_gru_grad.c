@@ -87,6 +87,7 @@ static void run_rows(uf_plan *p, uf_step *st, const uf_gru_sizes *s, int share, 
     const char *x = uf_use(p, st, X), *y = uf_use(p, st, Y), *dy = uf_use(p, st, DY), *first = uf_use(p, st, FIRST);
     char *dx = uf_use(p, st, DX);
     const float *aux = uf_use(p, st, AUX);
+    bool learn_x = uf_use(p, st, DWX), learn_h = uf_use(p, st, DWH); /* frozen weights want nothing */
     size_t in = (size_t)s->in, o = (size_t)s->out, size = p->kernels->size, n = (size_t)rows;
     memset(l->carry, 0, n * o * sizeof *l->carry);
     for (int i = s->steps - 1; i >= 0; i--) {
@@ -105,10 +106,14 @@ static void run_rows(uf_plan *p, uf_step *st, const uf_gru_sizes *s, int share, 
         uf_packed_multiply(&k->wh, rows, b, 3 * o, l->back);
         for (size_t r = 0; r < n; r++)
             for (size_t j = 0; j < o; j++) l->carry[r * o + j] += l->back[r * (size_t)k->wh.wide + j];
-        const void *u = typed(p, k, rows, in, x + at * in * size, s->apart * in, l->x, &ld);
-        uf_outer_add(&k->dwx[share], rows, a, 3 * o, u, ld);
-        u = typed(p, k, rows, o, state, state_apart, l->x, &ld);
-        uf_outer_add(&k->dwh[share], rows, b, 3 * o, u, ld);
+        if (learn_x) {
+            const void *u = typed(p, k, rows, in, x + at * in * size, s->apart * in, l->x, &ld);
+            uf_outer_add(&k->dwx[share], rows, a, 3 * o, u, ld);
+        }
+        if (learn_h) {
+            const void *u = typed(p, k, rows, o, state, state_apart, l->x, &ld);
+            uf_outer_add(&k->dwh[share], rows, b, 3 * o, u, ld);
+        }
         if (!dx) continue;
         uf_packed_multiply(&k->wx, rows, a, 3 * o, l->dx);
         for (size_t r = 0; r < n; r++) p->kernels->narrow_alone(in, l->dx + r * (size_t)k->wx.wide, dx + (at + r * s->apart) * in * size);
@@ -148,8 +153,8 @@ static int run_backward(uf_plan *p, uf_step *st) {
         }
     }
     for (int i = 0; i < SHARES; i++) {
-        uf_outer_take(&k->dwx[i], uf_use(p, st, DWX));
-        uf_outer_take(&k->dwh[i], uf_use(p, st, DWH));
+        if (uf_use(p, st, DWX)) uf_outer_take(&k->dwx[i], uf_use(p, st, DWX));
+        if (uf_use(p, st, DWH)) uf_outer_take(&k->dwh[i], uf_use(p, st, DWH));
         add(o3, l[i].sum_a, uf_use(p, st, DBX));
         add(o3, l[i].sum_b, uf_use(p, st, DBH));
     }

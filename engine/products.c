@@ -128,7 +128,7 @@ void uf_outer_add(uf_outer *o, int rows, const void *v, size_t ldv, const void *
 
 void uf_outer_take(uf_outer *o, float *w) {
     if (o->rows) sum_up(o);
-    for (size_t i = 0; w && i < (size_t)o->n; i++)
+    for (size_t i = 0; i < (size_t)o->n; i++)
         for (size_t j = 0; j < (size_t)o->k; j++) w[i * (size_t)o->k + j] += o->sum[i * (size_t)o->wide + j];
     memset(o->sum, 0, (size_t)o->n * (size_t)o->wide * sizeof *o->sum);
 }

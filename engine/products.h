@@ -44,6 +44,6 @@ typedef struct uf_outer {
 int uf_outer_open(uf_outer *o, uf_ctx *ctx, uf_dtype dtype, int n, int k); /* uf_packed_fits(dtype, 2) */
 void uf_outer_close(uf_outer *o);
 void uf_outer_add(uf_outer *o, int rows, const void *v, size_t ldv, const void *u, size_t ldu); /* v (rows, n), u (rows, k), rows ldv and ldu apart */
-void uf_outer_take(uf_outer *o, float *w); /* w (n, k) += the sums, which begin anew; NULL: they are forgotten */
+void uf_outer_take(uf_outer *o, float *w); /* w (n, k) += the sums, which begin anew */
 
 #endif
