@@ -1,7 +1,6 @@
 /* Gated recurrent units on the cpu, step by step for a few sequences together, whose states stay in the nearest cache. Products are in the plan's type, as
  * convolutions are; the gates and the state that goes on are float32. */
 #include "cpu_gru.h"
-#include "onednn.h"
 #include "products.h"
 
 #include <omp.h>
@@ -105,19 +104,19 @@ static int run_forward(uf_plan *p, uf_step *st) {
     gru_keep *k = st->priv;
     uf_gru_sizes s = uf_gru_sizes_of(st->node);
     if (!k->constant || p->stale) {
-        uf_packed_set(&k->wx, uf_use(p, st, WX));
-        uf_packed_set(&k->wh, uf_use(p, st, WH));
+        uf_packed_set(&k->wx, uf_use(p, st, WX), false);
+        uf_packed_set(&k->wh, uf_use(p, st, WH), false);
     }
     float *scratch = uf_use(p, st, WORK);
     lane l = {0};
     size_t each = lane_carve(&s, k, NULL, &l);
-    int across = s.across, share = (s.sequences + p->n_threads - 1) / p->n_threads, rows = share < ROWS ? share : ROWS, parts = (across + rows - 1) / rows;
+    int share = (s.sequences + p->n_threads - 1) / p->n_threads, rows = share < ROWS ? share : ROWS;
 #pragma omp parallel for
-    for (int i = 0; i < s.sequences / across * parts; i++) {
-        int from = i % parts * rows, n = across - from < rows ? across - from : rows;
+    for (int i = 0; i < uf_gru_groups(&s, rows); i++) {
+        int from, n = uf_gru_group(&s, rows, i, &from);
         lane mine = l;
         lane_carve(&s, k, scratch + (size_t)omp_get_thread_num() * each, &mine);
-        run_rows(p, st, &s, i / parts * across + from, n, &mine);
+        run_rows(p, st, &s, from, n, &mine);
     }
     return UF_OK;
 }

@@ -1,6 +1,5 @@
 /* Gradients of gated recurrent units: as forward, from the last step to the first, and everything that needs a step's gradients is made of them while they are near. */
 #include "cpu_gru.h"
-#include "onednn.h"
 #include "products.h"
 
 #include <stdlib.h>
@@ -12,7 +11,6 @@ enum { ROWS = UF_GRU_ROWS, SHARES = 8 }; /* sums are cut into so many parts what
 typedef struct grad_keep {
     uf_dtype dtype;                     /* of the products */
     uf_packed wx, wh;                   /* the weights the other way round */
-    float *turned;                      /* the larger of them, before it is packed */
     uf_outer dwx[SHARES], dwh[SHARES];
 } grad_keep;
 
@@ -21,7 +19,6 @@ static void keep_close(void *priv) {
     if (!k) return;
     uf_packed_close(&k->wx);
     uf_packed_close(&k->wh);
-    free(k->turned);
     for (int i = 0; i < SHARES; i++) {
         uf_outer_close(&k->dwx[i]);
         uf_outer_close(&k->dwh[i]);
@@ -34,9 +31,7 @@ static grad_keep *keep_open(uf_plan *p, const uf_node *n) {
     grad_keep *k = uf_alloc(p->ctx, 1, sizeof *k);
     if (!k) return NULL;
     k->dtype = uf_packed_fits(p->dtype, 3 * s.out) ? p->dtype : UF_F32;
-    k->turned = uf_alloc(p->ctx, 3 * (size_t)s.out * (size_t)(s.in > s.out ? s.in : s.out), sizeof(float));
-    int err = k->turned ? UF_OK : UF_ENOMEM;
-    if (err == UF_OK) err = uf_packed_open(&k->wx, p->ctx, k->dtype, 3 * s.out, s.in);
+    int err = uf_packed_open(&k->wx, p->ctx, k->dtype, 3 * s.out, s.in);
     if (err == UF_OK) err = uf_packed_open(&k->wh, p->ctx, k->dtype, 3 * s.out, s.out);
     for (int i = 0; err == UF_OK && i < SHARES; i++) {
         err = uf_outer_open(&k->dwx[i], p->ctx, k->dtype, 3 * s.out, s.in);
@@ -121,13 +116,6 @@ static void run_rows(uf_plan *p, uf_step *st, const uf_gru_sizes *s, int share, 
     if (uf_use(p, st, DFIRST)) p->kernels->narrow_alone(n * o, l->carry, (char *)uf_use(p, st, DFIRST) + (size_t)from * o * size);
 }
 
-/* w (3*out, n) the other way round, packed. */
-static void turn(uf_packed *to, const float *w, int rows, float *scratch) {
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < to->n; j++) scratch[j * rows + i] = w[i * to->n + j];
-    uf_packed_set(to, scratch);
-}
-
 static void add(size_t n, const float *x, float *to) {
     for (size_t i = 0; to && i < n; i++) to[i] += x[i];
 }
@@ -138,9 +126,9 @@ static int run_backward(uf_plan *p, uf_step *st) {
     lane l[SHARES];
     size_t each = lane_carve(&s, k, NULL, &l[0]), o3 = 3 * (size_t)s.out;
     float *work = uf_use(p, st, WORK);
-    int parts = (s.across + ROWS - 1) / ROWS, groups = s.sequences / s.across * parts;
-    turn(&k->wx, uf_use(p, st, WX), 3 * s.out, k->turned);
-    turn(&k->wh, uf_use(p, st, WH), 3 * s.out, k->turned);
+    int groups = uf_gru_groups(&s, ROWS);
+    uf_packed_set(&k->wx, uf_use(p, st, WX), true);
+    uf_packed_set(&k->wh, uf_use(p, st, WH), true);
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < SHARES; i++) {
         lane_carve(&s, k, work + (size_t)i * each, &l[i]);
@@ -148,8 +136,8 @@ static int run_backward(uf_plan *p, uf_step *st) {
         memset(l[i].sum_b, 0, o3 * sizeof(float));
         memset(l[i].zeros, 0, (size_t)(ROWS * s.out) * sizeof(float));
         for (int g = groups * i / SHARES; g < groups * (i + 1) / SHARES; g++) {
-            int first = g % parts * ROWS, rows = s.across - first < ROWS ? s.across - first : ROWS;
-            run_rows(p, st, &s, i, g / parts * s.across + first, rows, &l[i]);
+            int from, rows = uf_gru_group(&s, ROWS, g, &from);
+            run_rows(p, st, &s, i, from, rows, &l[i]);
         }
     }
     for (int i = 0; i < SHARES; i++) {

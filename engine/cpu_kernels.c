@@ -78,8 +78,9 @@ void uf_softmax_rows(size_t rows, size_t n, float *x) {
     for (size_t i = 0; i < rows; i++) softmax_row(n, x + i * n);
 }
 
-/* x^(e + rest) for x > 0, in plain arithmetic too, e of so few bits that its product with a whole number is exact: the logarithm by the series of the inverse hyperbolic tangent, which ends below half a unit in the last place where the
- * mantissa is near 1; whole powers of two go around the polynomials, so that large exponents cost no digits. */
+/* x^(e + rest) for x > 0, in plain arithmetic too, e of so few bits that its product with a whole number is exact: the logarithm by the series of the
+ * inverse hyperbolic tangent, which ends below half a unit in the last place; whole powers of two go around the polynomials, so that large exponents cost
+ * no digits. */
 static inline float power(float x, float e, float rest) {
     uint32_t bits, scale;
     memcpy(&bits, &x, sizeof bits);

@@ -26,7 +26,7 @@ typedef struct uf_packed {
 bool uf_packed_fits(uf_dtype dtype, int k);
 int uf_packed_open(uf_packed *p, uf_ctx *ctx, uf_dtype dtype, int k, int n); /* it must fit */
 void uf_packed_close(uf_packed *p);
-void uf_packed_set(uf_packed *p, const float *w); /* w (n, k); copied */
+void uf_packed_set(uf_packed *p, const float *w, bool turned); /* w (n, k), turned: (k, n); copied */
 /* m (rows, wide), on a border of 64 bytes, = v (rows, k) by the matrix; ldv: from one row of v to the next. In one thread. A row's bits do not depend on the others. */
 void uf_packed_multiply(const uf_packed *p, int rows, const void *v, size_t ldv, float *m);
 
@@ -34,8 +34,7 @@ void uf_packed_multiply(const uf_packed *p, int rows, const void *v, size_t ldv,
 typedef struct uf_outer {
     int n, k, wide;     /* columns of v; of u; of u with those that fill them up */
     int rows;           /* that wait */
-    uf_dtype dtype;     /* of v and u; sums are float32 */
-    const struct uf_wino_kernels *kernels; /* NULL: plain loops */
+    const struct uf_wino_kernels *kernels; /* of the type of v and u; NULL: plain loops of float32 */
     void *v, *u;        /* bf16: rows in pairs */
     void *zeros;        /* a row of v */
     float *sum;         /* (n, wide) */

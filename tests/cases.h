@@ -199,6 +199,7 @@ static const op_case cases[] = {
     {"attention", {{2, 4, 5, 7}, {2, 4, 2, 3}, {2, 17, 2, 3}}, b_att, 0, 0, 0},
     {"gru", {{2, 3, 1, 5}}, b_gru, 0, 0, 0},
     {"gru/reverse", {{2, 3, 1, 5}}, b_gru_r, 0, 0, 0},
+    {"gru/three", {{1, 6, 3, 5}}, b_gru, 0, 0, 0},
     {"gru/wide", {{2, 17, 3, 6}}, b_gru_w, 0, 0, 0},
     {"gru/down", {{2, 17, 4, 3}}, b_gru_h, 0, 0, 0},
     {"gru/first state", {{2, 3, 2, 5}, {2, 4, 2, 1}}, b_gru_first, 0, 0, 0},
