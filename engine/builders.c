@@ -104,6 +104,7 @@ static uf_node *pool(uf_node *x, const char *op, int k, int stride) {
 
 uf_node *uf_max_pool(uf_node *x, int k, int stride) { return pool(x, "max_pool", k, stride); }
 uf_node *uf_avg_pool(uf_node *x, int k, int stride) { return pool(x, "avg_pool", k, stride); }
+uf_node *uf_group_mean(uf_node *x, int members) { return op1("group_mean", "", x, (uf_attr){.groups = members}); }
 uf_node *uf_blur(uf_node *x) { return op1("blur", "", x, (uf_attr){0}); }
 
 uf_node *uf_resize(uf_node *x, int h, int w, int bilinear) {

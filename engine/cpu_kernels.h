@@ -43,6 +43,7 @@ typedef struct uf_kernels {
     void (*unshuffle_back)(uf_shape x_shape, int r, const void *dy, void *dx);
     void (*pool)(uf_shape x, uf_shape y, int k, int stride, bool max, const void *in, void *out);
     void (*pool_back)(uf_shape x, uf_shape y, int k, int stride, bool max, const void *in, const void *dy, void *dx);
+    void (*group_mean)(size_t groups, int members, size_t size, const void *x, void *y); /* of members of `size` elements each, for each */
     double (*distance)(size_t n, const void *a, const void *b, bool square, double *partial);
     void (*distance_grad)(size_t n, const void *a, const void *b, bool square, float factor, void *da);
 } uf_kernels;

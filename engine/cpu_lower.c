@@ -344,6 +344,17 @@ static int pool_backward(uf_plan *p, const uf_node *n) {
     return x < 0 ? x : backward_step(p, n, 0, run_pool_back, x, NULL);
 }
 
+static int run_group(uf_plan *p, uf_step *s) {
+    uf_shape x = s->node->shape;
+    int members = s->node->attr.groups;
+    p->kernels->group_mean((size_t)(x.n / members), members, uf_count(x) / (size_t)x.n, uf_use(p, s, 0), uf_use(p, s, 1));
+    return UF_OK;
+}
+
+static int group_forward(uf_plan *p, const uf_node *n) { return forward_step(p, n, run_group) ? UF_OK : UF_ENOMEM; }
+
+static int group_backward(uf_plan *p, const uf_node *n) { return backward_step(p, n, 0, run_group, UF_NO_BUF, NULL); }
+
 static int run_distance(uf_plan *p, uf_step *s) {
     double partial[UF_PIECES];
     size_t n = uf_count(s->node->in[0]->shape);
@@ -401,6 +412,7 @@ static const lowering table[] = {
     {"slice", slice_forward, NULL},
     {"max_pool", pool_forward, pool_backward},
     {"avg_pool", pool_forward, pool_backward},
+    {"group_mean", group_forward, group_backward},
     {"attention", uf_attention_forward, uf_attention_backward},
     {"gru", uf_gru_forward, uf_gru_backward},
     {"fold", move_forward, move_backward},

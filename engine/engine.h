@@ -152,6 +152,8 @@ uf_node *uf_scale(uf_node *x, float scale, float bias);     /* scale*x + bias */
 uf_node *uf_reduce(uf_node *x, const char *op, unsigned axes); /* sum mean */
 uf_node *uf_max_pool(uf_node *x, int k, int stride);        /* no padding, floor */
 uf_node *uf_avg_pool(uf_node *x, int k, int stride);
+/* Of every `members` samples, one after the other in the batch: their mean, for each of them; as x. */
+uf_node *uf_group_mean(uf_node *x, int members);
 uf_node *uf_blur(uf_node *x);                               /* 2x2 average, stride 1, first row and column repeated */
 uf_node *uf_resize(uf_node *x, int h, int w, int bilinear); /* half-pixel centres, edges clamped */
 uf_node *uf_pixel_shuffle(uf_node *x, int r);               /* (N,C*r*r,H,W) -> (N,C,H*r,W*r), PyTorch's order */

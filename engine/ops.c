@@ -6,7 +6,7 @@
 #define OPS(X)                                                                                                        \
     X(input) X(param) X(conv2d) X(conv_transpose2d) X(batch_norm) X(instance_norm) X(group_norm) X(relu)              \
     X(leaky_relu) X(sigmoid) X(tanh) X(exp) X(log) X(sqrt) X(abs) X(square) X(add) X(sub) X(mul) X(div) X(scale)      \
-    X(sum) X(mean) X(max_pool) X(avg_pool) X(blur) X(resize) X(pixel_shuffle) X(pixel_unshuffle) X(concat) X(slice)   \
+    X(sum) X(mean) X(max_pool) X(avg_pool) X(group_mean) X(blur) X(resize) X(pixel_shuffle) X(pixel_unshuffle) X(concat) X(slice)   \
     X(reshape) X(transpose) X(matmul) X(softmax) X(attention) X(gru) X(stft) X(istft)\
     X(compress) X(magnitude) X(rotate) X(fold) X(unfold) X(spectral_norm) X(dropout)     \
     X(l1) X(l2) X(bce) X(hinge) X(cross_entropy)

@@ -71,6 +71,29 @@ static void avg_run(const uf_call *k) {
 
 const uf_op uf_op_avg_pool = {.name = "avg_pool", .n_in = 1, .infer = infer_pool, .fwd = avg_run, .bwd = avg_run};
 
+static int infer_group(uf_ctx *ctx, uf_node *y) {
+    if (y->attr.groups < 1 || y->in[0]->shape.n % y->attr.groups) return uf_shape_error(ctx, y, "the samples must be whole groups");
+    return uf_infer_same(ctx, y);
+}
+
+/* Its own transpose: the gradients of a group, too, are their mean for each member. */
+static void group_run(const uf_call *k) {
+    size_t size = uf_count(k->y->shape) / (size_t)k->y->shape.n, members = (size_t)k->y->attr.groups;
+    const float *x = k->dy ? k->dy : k->x[0];
+    if (k->dy && !k->dx[0]) return;
+    for (size_t first = 0; first < (size_t)k->y->shape.n * size; first += members * size)
+        for (size_t i = first; i < first + size; i++) {
+            float sum = 0;
+            for (size_t m = 0; m < members; m++) sum += x[i + m * size];
+            for (size_t m = 0; m < members; m++) {
+                if (k->dy) k->dx[0][i + m * size] += sum / (float)members;
+                else k->out[i + m * size] = sum / (float)members;
+            }
+        }
+}
+
+const uf_op uf_op_group_mean = {.name = "group_mean", .n_in = 1, .infer = infer_group, .fwd = group_run, .bwd = group_run};
+
 static void blur_run(const uf_call *k) {
     uf_shape s = k->y->shape;
     clear(k);

@@ -62,6 +62,7 @@ BUILD(b_mean, uf_reduce(x[0], "mean", 1u << 2 | 1u << 3))
 BUILD(b_max, uf_max_pool(x[0], 2, 2))
 BUILD(b_max3, uf_max_pool(x[0], 3, 1))
 BUILD(b_avg, uf_avg_pool(x[0], 2, 2))
+BUILD(b_group, uf_group_mean(x[0], 3))
 BUILD(b_blur, uf_blur(x[0]))
 BUILD(b_near, uf_resize(x[0], 8, 5, 0))
 BUILD(b_bilin, uf_resize(x[0], 9, 4, 1))
@@ -180,6 +181,7 @@ static const op_case cases[] = {
     {"max_pool", {{2, 5, 7, 9}}, b_max, 0, 0, 1e-3f},
     {"max_pool/overlap", {{1, 3, 7, 6}}, b_max3, 0, 0, 1e-3f},
     {"avg_pool", {{2, 5, 7, 9}}, b_avg, 0, 0, 0},
+    {"group_mean", {{6, 5, 3, 7}}, b_group, 0, 0, 0},
     {"blur", {{2, 3, 5, 7}}, b_blur, 0, 0, 0},
     {"resize/nearest", {{1, 3, 5, 7}}, b_near, 0, 0, 0},
     {"resize/bilinear", {{1, 3, 5, 7}}, b_bilin, 0, 0, 0},

@@ -180,6 +180,7 @@ static void test_all_builders(void **state) {
     assert_shape(uf_reduce(x, "mean", 12), 2, 8, 1, 1);
     assert_shape(uf_max_pool(x, 2, 2), 2, 8, 3, 5);
     assert_shape(uf_avg_pool(x, 3, 1), 2, 8, 4, 8);
+    assert_shape(uf_group_mean(x, 2), 2, 8, 6, 10);
     assert_shape(uf_blur(x), 2, 8, 6, 10);
     assert_shape(uf_resize(x, 9, 7, 1), 2, 8, 9, 7);
     assert_shape(uf_pixel_shuffle(x, 2), 2, 2, 12, 20);
