@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define MODELS(X) X(color) X(features) X(critic) X(critic_sound) X(speech) X(speech_wide) X(speech_live)
+#define MODELS(X) X(color) X(features) X(critic) X(critic_sound) X(speech) X(speech_wide) X(speech_live) X(speech_array)
 
 #define DECLARE(name) extern const uf_model uf_model_##name;
 MODELS(DECLARE)

@@ -26,6 +26,8 @@ typedef struct uf_built {
     uf_node *out;                 /* color: chroma (N,2,H/2,W/2) in about [-0.5,0.5]; features: logits (N,classes,1,1);
                                      critic: logits (N,1,H/16,W/16), critic-sound: (N,1,1,patches), above 0: not
                                      made by a network; speech: (N,1,1,T); streams: (N,2,frames,257) */
+    int mics;                     /* speech-array, set before it is built: so many recordings of the batch, one after the other, are of the same scene;
+                                     0: all */
     bool keep_room;               /* speech, set before it is built: a second mask too, whose result is `room` */
     uf_node *room;                /* speech: as out, the voice in the whole of its room */
     uf_node *spectrum;            /* streams: input (N,2,frames,257), as of uf_stft but frames before bins, not compressed */
@@ -48,7 +50,7 @@ typedef struct uf_model {
     int (*stream)(uf_graph *g, int n, int frames, uf_built *b);
 } uf_model;
 extern const uf_model uf_model_color, uf_model_features, uf_model_critic, uf_model_critic_sound, uf_model_speech, uf_model_speech_wide,
-    uf_model_speech_live;
+    uf_model_speech_live, uf_model_speech_array;
 extern const uf_model *const uf_models[]; /* NULL-ended */
 const uf_model *uf_model_find(const char *name);
 uf_shape uf_model_small(const uf_model *model); /* an input for those who build it for its parameters alone */

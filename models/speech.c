@@ -73,6 +73,17 @@ uf_node *uf_speech_block(const uf_speech_net *w, uf_node *x, const char *name) {
     return path(w, path(w, x, time, 2), bands, 3);
 }
 
+/* x + norm(mix([t, mean of the microphones' t])), t a transform of x: what one microphone cannot tell, others may (transform, average, concatenate: Luo et
+ * al., arXiv:1910.14104). */
+static uf_node *pool(const uf_speech_net *w, uf_node *x, const char *name) {
+    char in[48], mix[48];
+    if (!x || !w->d->together) return x;
+    snprintf(in, sizeof in, "pool.%s.in", name);
+    snprintf(mix, sizeof mix, "pool.%s.mix", name);
+    uf_node *own = uf_speech_layer(w, x, in, x->shape.c, 1, true), *both[2] = {own, own ? uf_group_mean(own, w->b->mics ? w->b->mics : x->shape.n) : NULL};
+    return uf_binary(uf_speech_layer(w, uf_concat(2, both, 1), mix, x->shape.c, 1, false), "add", x);
+}
+
 uf_node *uf_speech_masked(const uf_speech_net *w, uf_node *spectrum, uf_node *x, const char *name, int fold) {
     uf_node *mask = uf_unfold(uf_speech_conv(w, x, name, (uf_conv){.out = 2 * fold, .k = 3, .init = UF_INIT_XAVIER}), fold);
     uf_node *whole[2] = {mask, mask ? uf_slice(mask, 3, mask->shape.w - 1, mask->shape.w) : NULL};
@@ -88,10 +99,10 @@ uf_node *uf_speech_listen(const uf_speech_net *w, uf_node *spectrum) {
     for (int i = 0; i < w->d->blocks; i++) {
         char name[32];
         snprintf(name, sizeof name, "block.%d", i);
-        x = uf_speech_block(w, x, name);
+        x = uf_speech_block(w, pool(w, x, name), name);
     }
     uf_node *heard = x, *both[2] = {uf_unfold(uf_speech_layer(w, x, "dec.up", 4 * w->d->wide, 1, true), 4), skip};
-    x = residual(w, uf_speech_layer(w, uf_concat(2, both, 1), "dec.in", w->d->wide, 3, true), "dec.res");
+    x = residual(w, pool(w, uf_speech_layer(w, uf_concat(2, both, 1), "dec.in", w->d->wide, 3, true), "dec"), "dec.res");
     w->b->out = uf_speech_masked(w, spectrum, x, "head", 4);
     if (w->b->keep_room) w->b->room = uf_speech_masked(w, spectrum, x, "head.room", 4);
     return heard;
@@ -108,9 +119,11 @@ static int build(uf_graph *g, uf_shape sound, uf_built *b, const uf_speech_desig
 }
 
 const uf_speech_design uf_speech_offline = {.wide = 48, .deep = 64, .blocks = 5};
+static const uf_speech_design array = {.wide = 48, .deep = 64, .blocks = 5, .together = true};
 static const uf_speech_design live = {.wide = 32, .deep = 64, .blocks = 3, .causal = true};
 
 static int build_offline(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &uf_speech_offline); }
+static int build_array(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &array); }
 static int build_live(uf_graph *g, uf_shape sound, uf_built *b) { return build(g, sound, b, &live); }
 
 static int stream_live(uf_graph *g, int n, int frames, uf_built *b) {
@@ -164,13 +177,14 @@ void uf_speech_start_room(uf_params *speech) {
     }
 }
 
-/* Is the parameter in a block that the file has not? Such a block begins as if it were not there: what it adds is scaled by 0. */
-static bool starts_block(const uf_weights *w, uf_param *p) {
+/* Is the parameter in a block, or in what microphones share, that the file has not? Such a part begins as if it were not there: what it adds is scaled
+ * by 0. */
+static bool starts_part(const uf_weights *w, uf_param *p) {
     static const char *const silent = ".mix.bn.gamma";
     int block = 0;
-    char known[48];
-    if (sscanf(p->name, "block.%d.", &block) != 1) return false;
-    snprintf(known, sizeof known, "block.%d.time.mix.w", block);
+    char known[48] = "pool.dec.mix.w";
+    if (sscanf(p->name, "block.%d.", &block) == 1) snprintf(known, sizeof known, "block.%d.time.mix.w", block);
+    else if (strncmp(p->name, "pool.", 5)) return false;
     if (holds(w, known)) return false;
     size_t n = strlen(p->name), tail = strlen(silent);
     if (n > tail && !strcmp(p->name + n - tail, silent)) memset(p->value, 0, uf_count(p->shape) * sizeof *p->value);
@@ -190,11 +204,11 @@ int uf_speech_init(uf_ctx *ctx, const uf_weights *w, uf_params *speech) {
     bool start_room = uf_params_find(speech, "head.room.w") && !uf_speech_has_room(w), start_high = !hears_high(w);
     UF_TRY(uf_weights_load(w, speech, false, &loaded));
     for (int i = 0; i < n; i++) {
-        started += starts_block(w, uf_params_at(speech, i));
+        started += starts_part(w, uf_params_at(speech, i));
         if (start_high) high += starts_high(uf_params_at(speech, i));
     }
     if (loaded + started + high + 2 * start_room != n) return uf_weights_load(w, speech, true, NULL); /* which says what is missing */
-    if (started) uf_log(ctx, UF_LOG_INFO, "the first weights are of fewer recurrent blocks: those that are new begin as if they were not there");
+    if (started) uf_log(ctx, UF_LOG_INFO, "the first weights lack some parts of the network: those that are new begin as if they were not there");
     if (high) uf_log(ctx, UF_LOG_INFO, "the first weights hear nothing above 8 kHz: that part begins anew");
     if (!start_room) return UF_OK;
     uf_speech_start_room(speech);
@@ -221,4 +235,13 @@ const uf_model uf_model_speech_live = {
     .rooms = true,
     .build = build_live,
     .stream = stream_live,
+};
+
+const uf_model uf_model_speech_array = {
+    .name = "speech-array",
+    .summary = "the same for several recordings of one scene that hear each other: for the merge",
+    .file = "speech-array.safetensors",
+    .multiple = HOP,
+    .rate = 16000,
+    .build = build_array,
 };

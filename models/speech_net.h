@@ -7,6 +7,7 @@
 typedef struct uf_speech_design {
     int wide, deep, blocks; /* channels over frequency, and over the bands; recurrent blocks */
     bool causal;
+    bool together; /* recordings of one scene hear each other */
 } uf_speech_design;
 extern const uf_speech_design uf_speech_offline;
 

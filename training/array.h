@@ -77,6 +77,12 @@ typedef struct uf_array_scene {
 } uf_array_scene;
 void uf_array_describe(const uf_array *a, uf_array_scene *s);
 
+/* Scene number `index` for a network that hears its microphones together: n samples of each of `mics`, one after the other, noisy and the voice with the
+ * first 50 ms of its room. A scene has two microphones at least; where it has fewer than `mics`, the first ones stand for the others too. Levels, curves,
+ * clipping, codecs and dropouts are each one's own, and they are aligned as well as a merge aligns them: up to 5 ms off. In one scene of three the last
+ * one is what a filter over all of them may make of the first. array_mix.c */
+int uf_array_mix(uf_ctx *ctx, const uf_mixer *m, uint64_t seed, uint64_t index, int mics, int n, float *noisy, float *voice);
+
 /* mic-0.wav, ..., voice-0.wav and early-0.wav (the voice alone, in the same clock), unrelated.wav and truth.json into `dir`, made when
  * missing. array_files.c */
 typedef struct uf_array_files {

@@ -67,7 +67,7 @@ static int measure(uf_run *u, uf_network *n, const uf_stage *s, bool pictures) {
     uf_loader *l = NULL;
     uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = n->out->shape.n, .workers = 1,
                            .n = (n->noisy ? VALID_MIXTURES : VALID_PICTURES) / n->out->shape.n, .plain = true, .smallest = 1.f,
-                           .pairs = uf_losses_pair(u->r->losses), .mixer = n->noisy ? &u->valid_mix : NULL};
+                           .pairs = uf_losses_pair(u->r->losses), .mixer = n->noisy ? &u->valid_mix : NULL, .mics = u->r->mics};
     int64_t whole = n->noisy ? o.n : uf_data_n(u->valid) / o.batch;
     if (whole < o.n) o.n = whole;
     if (o.n < 1) o.n = 1;
@@ -104,7 +104,7 @@ static int measure(uf_run *u, uf_network *n, const uf_stage *s, bool pictures) {
 
 int uf_run_held_out(uf_run *u, const uf_stage *s, bool pictures) {
     uf_network n;
-    int batch = s->batch < 64 ? s->batch : 64;
+    int batch = s->batch < 64 ? s->batch : u->r->mics ? 64 / u->r->mics * u->r->mics : 64;
     swap_average(u->params);
     int err = uf_network_open(&n, u->ctx, &(uf_network_options){.r = u->r, .params = u->params, .judge = u->judge,
                                                                 .batch = batch, .size = s->size});

@@ -1,5 +1,5 @@
 /* Batches, made ahead of the learner by worker threads and handed out in order. */
-#include "sounds.h"
+#include "array.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -173,11 +173,14 @@ static int make(uf_loader *l, uf_decoder *dec, int64_t number, uf_batch *b) {
 
 static int make_sound(uf_loader *l, uf_mixing *w, int64_t number, uf_batch *b) {
     size_t n = (size_t)l->o.size;
+    uint64_t seed = l->o.seed + (l->o.plain ? 1000000 : 0);
+    int together = l->o.mics ? l->o.mics : 1;
     number = among_all(&l->o, number);
-    for (int i = 0; i < l->o.batch; i++) {
+    for (int i = 0; i < l->o.batch; i += together) {
         uint64_t index = (uint64_t)(l->o.first_sample + number * l->o.batch + i);
         size_t at = (size_t)i * n;
-        UF_TRY(uf_mix(w, l->o.seed + (l->o.plain ? 1000000 : 0), index, b->noisy + at, b->voice + at, b->room + at));
+        if (l->o.mics) UF_TRY(uf_array_mix(l->ctx, l->o.mixer, seed, index, l->o.mics, l->o.size, b->noisy + at, b->voice + at));
+        else UF_TRY(uf_mix(w, seed, index, b->noisy + at, b->voice + at, b->room + at));
     }
     return UF_OK;
 }

@@ -58,7 +58,7 @@ static int ask_critic(uf_network *n, const uf_network_options *o) {
 static int build_sound(uf_network *n, uf_ctx *ctx, const uf_network_options *o) {
     uf_shape wave = {o->batch, 1, 1, o->size};
     float share = uf_recipe_room(o->r);
-    uf_built b = {.keep_room = share > 0};
+    uf_built b = {.keep_room = share > 0, .mics = o->r->mics};
     uf_graph_training(n->graph, !o->fixed);
     const uf_model *m = uf_model_find(o->r->model);
     UF_TRY(m->build(n->graph, wave, &b));

@@ -23,7 +23,7 @@ typedef struct uf_network_options {
     uf_params *critic;     /* color: of the critic, which is to take the result for a photograph, or NULL */
     float adversarial;     /* weight of the critic's opinion ... */
     bool hinge;            /* ... which is minus its mean score instead of BCE against "photograph" */
-    int batch, size;
+    int batch, size;       /* batch: whole scenes, for a recipe with `mics` */
     bool train;            /* false: an INFER plan that still computes the loss */
     bool fixed;            /* norms keep their running statistics: what learns is what will be shipped */
 } uf_network_options;

@@ -85,6 +85,7 @@ static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_FLOAT("codecs", OPT, uf_recipe, codecs),
     CYAML_FIELD_FLOAT("hiss", OPT, uf_recipe, hiss),
     CYAML_FIELD_FLOAT("quiet", OPT, uf_recipe, quiet),
+    CYAML_FIELD_INT("mics", OPT, uf_recipe, mics),
     CYAML_FIELD_FLOAT_PTR("room", CYAML_FLAG_POINTER | OPT, uf_recipe, room),
     CYAML_FIELD_FLOAT("gain", OPT, uf_recipe, gain),
     CYAML_FIELD_FLOAT("saturation_min", OPT, uf_recipe, saturation_min),
@@ -203,6 +204,19 @@ static int check_sources(uf_ctx *ctx, const char *path, const uf_recipe *r, cons
     return UF_OK;
 }
 
+/* Recordings that hear each other come as scenes. */
+static int check_mics(uf_ctx *ctx, const char *path, const uf_recipe *r) {
+    bool together = !strcmp(r->model, uf_model_speech_array.name);
+    if (r->mics && !together) return uf_fail(ctx, UF_EINVAL, "recipe '%s': 'mics' is for model '%s'", path, uf_model_speech_array.name);
+    if (!together) return UF_OK;
+    UF_TRY(range(ctx, path, "mics", r->mics, 2, UF_RECIPE_MICS));
+    if (r->finish) return uf_fail(ctx, UF_EINVAL, "recipe '%s': model '%s' has no finish", path, r->model);
+    for (unsigned i = 0; i < r->stages_count; i++)
+        if (!r->stages[i].batch || r->stages[i].batch % r->mics)
+            return uf_fail(ctx, UF_EINVAL, "recipe '%s': a batch of %d is not whole scenes of %d microphones", path, r->stages[i].batch, r->mics);
+    return UF_OK;
+}
+
 static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     const uf_model *m = uf_model_find(r->model);
     if (!m) return uf_fail(ctx, UF_EINVAL, "recipe '%s': there is no model '%s'; 'unfade models' lists them", path, r->model);
@@ -230,6 +244,7 @@ static int check(uf_ctx *ctx, const char *path, const uf_recipe *r) {
     UF_TRY(range(ctx, path, "codecs", (double)r->codecs, 0, 1));
     UF_TRY(range(ctx, path, "hiss", (double)r->hiss, 0, 1));
     UF_TRY(range(ctx, path, "quiet", (double)r->quiet, 0, 1));
+    UF_TRY(check_mics(ctx, path, r));
     if (r->room) UF_TRY(range(ctx, path, "room", (double)*r->room, 0, 100));
     UF_TRY(range(ctx, path, "gain", (double)r->gain, 0, 3));
     UF_TRY(range(ctx, path, "memory", r->memory, 1, 1e8));

@@ -43,7 +43,7 @@ int uf_run_stage_open(uf_run *u, const uf_stage *s, int64_t from, int64_t first_
     uf_loader_options o = {.seed = u->r->seed, .size = s->size, .batch = s->batch, .workers = u->r->workers,
                            .rank = u->group.rank, .ranks = u->group.n, .share = share, .first = from * share,
                            .n = (s->steps - from) * share, .first_sample = first_sample, .noise = s->noise, .smallest = s->smallest,
-                           .mixer = uf_recipe_sound(u->r) ? &u->train_mix : NULL,
+                           .mixer = uf_recipe_sound(u->r) ? &u->train_mix : NULL, .mics = u->r->mics,
                            .pairs = uf_losses_pair(u->r->losses), .grey = color ? 0.f : u->r->grey, .saturation_min = color ? u->r->saturation_min : 0.f};
     uf_network_options net = {.r = u->r, .params = u->params, .judge = u->judge, .batch = s->batch, .size = s->size,
                               .train = true};
@@ -149,7 +149,7 @@ static int load_judge(uf_run *u) {
 /* The network built once, so that its parameters exist. */
 static int make_params(uf_run *u) {
     uf_network n;
-    UF_TRY(uf_network_open(&n, u->ctx, &(uf_network_options){.r = u->r, .params = u->params, .judge = u->judge, .batch = 1,
+    UF_TRY(uf_network_open(&n, u->ctx, &(uf_network_options){.r = u->r, .params = u->params, .judge = u->judge, .batch = u->r->mics ? u->r->mics : 1,
                                                              .size = uf_run_size(u, false)}));
     uf_network_close(&n);
     return UF_OK;

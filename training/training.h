@@ -23,6 +23,7 @@ typedef struct uf_source { /* where pictures come from */
                               learnt as the voice's */
 } uf_source;
 
+enum { UF_RECIPE_MICS = 8 }; /* of a scene, at most */
 enum { UF_FREEZE_MAX = 64 }; /* characters of a stage's `freeze` */
 typedef struct uf_stage { /* a stretch of the run at one picture size */
     int size, steps; /* size: side in pixels; speech: samples */
@@ -73,6 +74,7 @@ typedef struct uf_recipe {
     float codecs;          /* speech: share of the mixtures that a telephone's or messenger's codec has gone through */
     float hiss;            /* speech: share of the mixtures with a recorder's own steady noise, 12 to 42 dB below the voice; half of these have no other */
     float quiet;           /* speech: share of the mixtures whose noises are 15 to 40 dB below the voice */
+    int mics;              /* speech-array: microphones of a scene; batches are whole scenes */
     float *room;           /* speech: weight of the losses of the second output, the voice in its room, 0: it has none; NULL: 0.5 */
     float gain;            /* color: factor on the head of the written weights, 0: 1. Losses of the L1 kind predict the
                               median of the likely colours, which is greyer than any of them */
@@ -142,6 +144,7 @@ typedef struct uf_loader_options {
     int rank, ranks;      /* of processes that share the run: this one makes the rank-th of `ranks` parts, ...; 0, 0: all */
     int share;            /* ... `share` batches long, of every step; first and n count those that it makes */
     const struct uf_mixer *mixer; /* sound: the batches are its mixtures of `size` samples, and `data` is not looked at */
+    int mics;             /* sound: of each scene; 0: mixtures, each for itself */
     bool pairs;           /* the second half of a batch is the first, moved by UF_MOTION_*, with other grain and print */
 } uf_loader_options;
 typedef struct uf_loader uf_loader; /* worker threads that keep a few batches ready, in order */
