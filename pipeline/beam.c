@@ -292,14 +292,14 @@ static int open_room(uf_beam *b, const char *path) {
         uf_log(b->ctx, UF_LOG_WARN, "the weights '%s' were not trained to keep the room: what the microphones together leave of the noise stays", path);
         return UF_OK;
     }
-    return uf_voice_ears_open(&b->room, b->ctx, path, 2, b->o.float32, true, false);
+    return uf_voice_ears_open(&b->room, b->ctx, path, &(uf_voice_ears_options){.most = 2, .float32 = b->o.float32, .keep_room = true});
 }
 
 static int beam_open(uf_beam *b) {
     const uf_beam_options *o = &b->o;
     char *weights = NULL;
     UF_TRY(uf_weights_choose(b->ctx, o->weights, uf_model_speech.file, o->weights_dir, &weights));
-    int err = uf_voice_ears_open(&b->ears, b->ctx, weights, o->n_mics, o->float32, false, !o->keep_room);
+    int err = uf_voice_ears_open(&b->ears, b->ctx, weights, &(uf_voice_ears_options){.most = o->n_mics, .float32 = o->float32, .again = !o->keep_room});
     if (err == UF_OK && o->keep_room) err = open_room(b, weights);
     free(weights);
     UF_TRY(err);

@@ -42,7 +42,7 @@ int uf_reference_open(uf_reference **out, uf_ctx *ctx, int n_mics, const char *w
     if (band && r->narrow) judge_bands(r, band);
     int err = r->out && r->voice && r->score && r->db && r->narrow ? uf_weights_choose(ctx, weights, uf_model_speech.file, weights_dir, &path) : UF_ENOMEM;
     for (int m = 0; err == UF_OK && m < n_mics; m++) r->voice[m] = r->out + (size_t)m * UF_REFERENCE_STRETCH;
-    if (err == UF_OK) err = uf_voice_ears_open(&r->ears, ctx, path, n_mics, float32, false, false);
+    if (err == UF_OK) err = uf_voice_ears_open(&r->ears, ctx, path, &(uf_voice_ears_options){.most = n_mics, .float32 = float32});
     free(path);
     if (err < 0) uf_reference_close(&r);
     else *out = r;

@@ -25,21 +25,26 @@ static int start_of(const pieces *p, int i) { return p->n > 1 ? (int)((int64_t)i
 /* The middle of what piece i and the next one have in common; around it lies their seam. */
 static int seam_of(const pieces *p, int i) { return i < 0 ? -FADE : i + 1 >= p->n ? p->size + FADE : (start_of(p, i + 1) + start_of(p, i) + p->length) / 2; }
 
-int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int most, bool float32, bool keep_room, bool again) {
-    int n = uf_ctx_threads(ctx), pieces_most = 4 * most; /* a stretch of the merge is four pieces */
+static int members(const uf_voice_ears *e) { return e->o.together ? e->o.most : 1; }
+
+int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, const uf_voice_ears_options *o) {
+    int n = uf_ctx_threads(ctx), pieces_most = 4 * (o->together ? 1 : o->most), all; /* a stretch of the merge is four pieces */
     if (n > pieces_most) n = pieces_most;
-    *e = (uf_voice_ears){.ctx = ctx};
+    *e = (uf_voice_ears){.ctx = ctx, .o = *o};
     e->net = uf_alloc(ctx, (size_t)n, sizeof *e->net);
     e->in = uf_alloc(ctx, (size_t)n, sizeof *e->in);
     e->out = uf_alloc(ctx, (size_t)n, sizeof *e->out);
     if (!e->net || !e->in || !e->out) return UF_ENOMEM;
+    all = members(e);
+    uf_voice_net_options net = {.model = o->together ? &uf_model_speech_array : &uf_model_speech, .float32 = o->float32, .keep_room = o->keep_room, .again = o->again,
+                                .n_threads = uf_ctx_threads(ctx) / n, .together = o->together ? all : 0};
     while (e->n < n) {
         char *own = uf_strdup(ctx, weights);
         int i = e->n++;
-        e->in[i] = uf_alloc(ctx, LONGEST, sizeof(float));
-        e->out[i] = uf_alloc(ctx, LONGEST, sizeof(float));
+        e->in[i] = uf_alloc(ctx, (size_t)all * LONGEST, sizeof(float));
+        e->out[i] = uf_alloc(ctx, (size_t)all * LONGEST, sizeof(float));
         if (!own || !e->in[i] || !e->out[i]) return free(own), UF_ENOMEM;
-        UF_TRY(uf_voice_net_open(&e->net[i], ctx, own, &(uf_voice_net_options){.model = &uf_model_speech, .float32 = float32, .keep_room = keep_room, .again = again, .n_threads = 1}));
+        UF_TRY(uf_voice_net_open(&e->net[i], ctx, own, &net));
     }
     return UF_OK;
 }
@@ -57,15 +62,36 @@ void uf_voice_ears_close(uf_voice_ears *e) {
     *e = (uf_voice_ears){0};
 }
 
-/* Piece i of x: what is its alone to y, its side of the seams before and behind it to edge (2 * FADE each). before: NULL: this is the first hearing. */
-static int hear_piece(uf_voice_ears *e, int me, const pieces *p, int i, const float *x, const float *before, float *y, float *edge) {
+/* What is the piece's alone, of what the network makes of it, to y, its side of the seams before and behind it to edge (2 * FADE each). */
+static void give_piece(const pieces *p, int i, const float *out, float *y, float *edge) {
     int first = start_of(p, i), from = seam_of(p, i - 1) + FADE, to = seam_of(p, i) - FADE;
-    memcpy(e->in[me], x + first, (size_t)p->length * sizeof *x);
-    if (before) memcpy(e->out[me], before + first, (size_t)p->length * sizeof *before);
-    UF_TRY((before ? uf_voice_net_hear_again : uf_voice_net_hear)(&e->net[me], e->in[me], e->out[me]));
-    memcpy(y + from, e->out[me] + (from - first), (size_t)(to - from) * sizeof *y);
-    if (i > 0) memcpy(edge, e->out[me] + (from - first - 2 * FADE), 2 * FADE * sizeof *edge);
-    if (i + 1 < p->n) memcpy(edge + 2 * FADE, e->out[me] + (to - first), 2 * FADE * sizeof *edge);
+    for (int k = from; k < to; k++) y[k] = out[k - first];
+    if (i > 0) memcpy(edge, out + (from - first - 2 * FADE), 2 * FADE * sizeof *edge);
+    if (i + 1 < p->n) memcpy(edge + 2 * FADE, out + (to - first), 2 * FADE * sizeof *edge);
+}
+
+typedef struct hearing {
+    pieces p;
+    size_t edges;             /* of a recording */
+    const float *const *x;
+    const float *const *before; /* NULL: this is the first hearing */
+    float *const *y;
+} hearing;
+
+/* Piece i of the recordings from `first` on that one network hears; those that are away have another in their place. */
+static int hear_piece(uf_voice_ears *e, int me, const hearing *h, int first, int i) {
+    int n = members(e), start = start_of(&h->p, i), there = first;
+    size_t length = (size_t)h->p.length;
+    while (there < first + n && !h->x[there]) there++;
+    if (there == first + n) return UF_OK;
+    for (int m = 0; m < n; m++) {
+        int from = h->x[first + m] ? first + m : there;
+        memcpy(e->in[me] + (size_t)m * length, h->x[from] + start, length * sizeof(float));
+        if (h->before) memcpy(e->out[me] + (size_t)m * length, h->before[from] + start, length * sizeof(float));
+    }
+    UF_TRY((h->before ? uf_voice_net_hear_again : uf_voice_net_hear)(&e->net[me], e->in[me], e->out[me]));
+    for (int m = first; m < first + n; m++)
+        if (h->x[m]) give_piece(&h->p, i, e->out[me] + (size_t)(m - first) * length, h->y[m], e->edge + h->edges * (size_t)m + (size_t)(4 * FADE * i));
     return UF_OK;
 }
 
@@ -81,27 +107,27 @@ static void join(const pieces *p, const float *edge, float *y) {
 }
 
 static int hear(uf_voice_ears *e, int n, int size, const float *const *x, const float *const *before, float *const *y) {
-    pieces p = divide(size, uf_model_speech.multiple);
-    size_t edges = 4 * FADE * (size_t)p.n, wanted = edges * (size_t)n;
-    int failed = UF_OK;
+    hearing h = {.p = divide(size, uf_model_speech.multiple), .x = x, .before = before, .y = y};
+    h.edges = 4 * FADE * (size_t)h.p.n;
+    size_t wanted = h.edges * (size_t)n;
+    int failed = UF_OK, all = members(e);
     if (wanted > e->room) {
         free(e->edge);
         e->room = 0;
         if (!(e->edge = uf_alloc(e->ctx, wanted, sizeof *e->edge))) return UF_ENOMEM;
         e->room = wanted;
     }
-    for (int i = 0; i < e->n; i++) UF_TRY(uf_voice_net_resize(&e->net[i], p.length));
+    for (int i = 0; i < e->n; i++) UF_TRY(uf_voice_net_resize(&e->net[i], h.p.length));
 #pragma omp parallel for schedule(dynamic) num_threads(e->n)
-    for (int k = 0; k < n * p.n; k++) {
-        int which = k / p.n, i = k % p.n;
-        int err = x[which] ? hear_piece(e, omp_get_thread_num(), &p, i, x[which], before ? before[which] : NULL, y[which], e->edge + edges * (size_t)which + (size_t)(4 * FADE * i)) : UF_OK;
+    for (int k = 0; k < n / all * h.p.n; k++) {
+        int err = hear_piece(e, omp_get_thread_num(), &h, k / h.p.n * all, k % h.p.n);
         if (err < 0) {
 #pragma omp critical
             failed = err;
         }
     }
     for (int i = 0; failed == UF_OK && i < n; i++)
-        if (x[i]) join(&p, e->edge + edges * (size_t)i, y[i]);
+        if (x[i]) join(&h.p, e->edge + h.edges * (size_t)i, y[i]);
     return failed;
 }
 

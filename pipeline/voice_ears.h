@@ -5,19 +5,24 @@
 
 #include "voice_net.h"
 
+typedef struct uf_voice_ears_options {
+    int most;     /* recordings at once, at most */
+    bool together; /* `speech-array`: these, and always so many, are of one scene and hear each other; else `speech`, each for itself */
+    bool float32, keep_room, again; /* as in uf_voice_net_options */
+} uf_voice_ears_options;
 typedef struct uf_voice_ears {
     uf_ctx *ctx;
+    uf_voice_ears_options o;
     uf_voice_net *net;    /* n */
-    float **in, **out;    /* n pieces */
+    float **in, **out;    /* n pieces, of `together` recordings each */
     float *edge;          /* `room` values: what two neighbours make of the seams between them */
     int n;
     size_t room;
 } uf_voice_ears;
-/* most: recordings at once, at most; weights: borrowed; keep_room, again: as in uf_voice_net_options. */
-int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, int most, bool float32, bool keep_room, bool again);
+int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, const uf_voice_ears_options *o); /* weights: borrowed */
 void uf_voice_ears_close(uf_voice_ears *e);
 /* n recordings x[i] of `size` samples, a multiple of the model's -> y[i], what the network makes of them, as uf_voice_net_hear(), but with a
- * level of its own for each piece. x[i] NULL: y[i] is left as it is. */
+ * level of its own for each piece. x[i] NULL: y[i] is left as it is; together: another stands for it. */
 int uf_voice_ears_hear(uf_voice_ears *e, int n, int size, const float *const *x, float *const *y);
 /* The same as uf_voice_net_hear_again(): before[i] is the voice as known so far, other memory than y[i]. */
 int uf_voice_ears_hear_again(uf_voice_ears *e, int n, int size, const float *const *x, const float *const *before, float *const *y);

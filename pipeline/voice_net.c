@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEAST = 16 }; /* frames: short recordings need no more */
+enum { MOST = 64, LEAST = 16 }; /* frames: short recordings need no more */
 
 int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, char *weights, const uf_voice_net_options *o) {
     *v = (uf_voice_net){ .ctx = ctx, .o = *o, .weights = weights };
@@ -24,6 +24,8 @@ void uf_voice_net_close(uf_voice_net *v) {
     v->later = NULL;
 }
 
+static int n_together(const uf_voice_net *v) { return v->o.together ? v->o.together : 1; }
+
 int uf_voice_net_resize(uf_voice_net *v, int size) {
     uf_plan_options plan = { .mode = UF_INFER, .dtype = v->o.float32 ? UF_F32 : UF_AUTO, .n_threads = v->o.n_threads };
     if (v->plan && v->size == size) return UF_OK;
@@ -36,13 +38,13 @@ int uf_voice_net_resize(uf_voice_net *v, int size) {
     v->later = NULL;
     uf_voice_dry_close(&v->dry);
     if (v->o.again) {
-        v->later = uf_alloc(v->ctx, (size_t)(2 * size + v->o.model->multiple), sizeof(*v->later));
+        v->later = uf_alloc(v->ctx, (size_t)n_together(v) * (size_t)(2 * size + v->o.model->multiple), sizeof(*v->later));
         if (!v->later) return UF_ENOMEM;
         UF_TRY(uf_voice_dry_open(&v->dry, v->ctx, size, v->o.model->rate / uf_model_speech.rate, v->o.n_threads));
     }
     UF_TRY(uf_graph_open(&v->graph, v->ctx, v->params));
     uf_graph_training(v->graph, false);
-    UF_TRY(v->o.model->build(v->graph, (uf_shape){ 1, 1, 1, size }, &v->net));
+    UF_TRY(v->o.model->build(v->graph, (uf_shape){ n_together(v), 1, 1, size }, &v->net));
     v->voice = uf_output(v->o.keep_room ? v->net.room : v->net.out); /* the other one is then not computed */
     if (first) UF_TRY(uf_model_load(v->ctx, v->o.model, v->params, v->weights));
     return uf_plan_open(&v->plan, v->ctx, v->graph, &plan);
@@ -67,13 +69,18 @@ static void scale(float *x, int n, double gain) {
 }
 
 int uf_voice_net_hear(uf_voice_net *v, float *in, float *out) {
-    double gain = gain_of(in, v->size);
-    memset(out, 0, (size_t)v->size * sizeof(*out));
-    if (gain <= 0) return UF_OK;
-    scale(in, v->size, gain);
+    size_t size = (size_t)v->size;
+    double gain[MOST], loudest = 0;
+    int n = n_together(v);
+    for (int i = 0; i < n; i++) loudest = fmax(loudest, gain[i] = gain_of(in + (size_t)i * size, v->size));
+    memset(out, 0, (size_t)n * size * sizeof(*out));
+    if (loudest <= 0) return UF_OK;
+    for (int i = 0; i < n; i++) scale(in + (size_t)i * size, v->size, gain[i] > 0 ? gain[i] : 1);
     UF_TRY(pass(v, in, out));
-    scale(in, v->size, 1 / gain);
-    scale(out, v->size, 1 / gain);
+    for (int i = 0; i < n; i++) {
+        scale(in + (size_t)i * size, v->size, gain[i] > 0 ? 1 / gain[i] : 1);
+        scale(out + (size_t)i * size, v->size, gain[i] > 0 ? 1 / gain[i] : 0);
+    }
     return UF_OK;
 }
 
@@ -81,15 +88,24 @@ int uf_voice_net_hear(uf_voice_net *v, float *in, float *out) {
  * more. The last half of a hop, which it does not hear, stays as it is. */
 int uf_voice_net_hear_again(uf_voice_net *v, float *in, float *out) {
     const float second = .75f;
-    double gain = gain_of(in, v->size);
-    int late = v->o.model->multiple / 2, n = v->size - late;
-    float *made = v->later + late + v->size;
-    if (gain <= 0) return UF_OK;
-    memset(v->later, 0, (size_t)late * sizeof(*in));
-    uf_voice_dry_run(v->dry, in, out, v->later + late);
-    scale(v->later + late, v->size, gain);
+    size_t size = (size_t)v->size;
+    double gain[MOST], loudest = 0;
+    int late = v->o.model->multiple / 2, n = n_together(v);
+    float *made = v->later + (size_t)n * size + late;
+    for (int i = 0; i < n; i++) loudest = fmax(loudest, gain[i] = gain_of(in + (size_t)i * size, v->size));
+    if (loudest <= 0) return UF_OK;
+    for (int i = 0; i < n; i++) { /* what is left of one ends where the next one begins, half a hop of which is then silent again */
+        float *later = v->later + (size_t)i * size;
+        if (gain[i] > 0) uf_voice_dry_run(v->dry, in + (size_t)i * size, out + (size_t)i * size, later + late);
+        memset(later, 0, (gain[i] > 0 ? (size_t)late : size) * sizeof(*in));
+        scale(later + late, v->size - late, gain[i]);
+    }
     UF_TRY(pass(v, v->later, made));
-    for (int i = 0; i < n; i++) out[i] += second * (made[i + late] / (float)gain - out[i]);
+    for (int i = 0; i < n; i++) {
+        float *to = out + (size_t)i * size;
+        const float *from = made + (size_t)i * size + late;
+        for (int k = 0; gain[i] > 0 && k < v->size - late; k++) to[k] += second * (from[k] / (float)gain[i] - to[k]);
+    }
     return UF_OK;
 }
 

@@ -1,4 +1,5 @@
-/* The network `speech`, or `speech-wide`, on stretches of sound at its own rate, each for itself. Internal to the pipeline room. */
+/* The network `speech`, or `speech-wide`, on stretches of sound at its own rate; or `speech-array`, on stretches that several microphones recorded at once.
+ * Internal to the pipeline room. */
 #ifndef UF_VOICE_NET_H
 #define UF_VOICE_NET_H
 
@@ -10,6 +11,7 @@ typedef struct uf_voice_net_options {
     bool float32, keep_room; /* keep_room: the weights have that output (uf_speech_need_room) */
     bool again;              /* it can hear a second time */
     int n_threads;           /* 0: the context's */
+    int together;            /* speech-array: so many recordings of the same scene; 0: one */
 } uf_voice_net_options;
 typedef struct uf_voice_net {
     uf_ctx *ctx;
@@ -28,7 +30,8 @@ typedef struct uf_voice_net {
 int uf_voice_net_open(uf_voice_net *v, uf_ctx *ctx, char *weights, const uf_voice_net_options *o);
 void uf_voice_net_close(uf_voice_net *v);
 int uf_voice_net_resize(uf_voice_net *v, int size); /* for stretches of this length from now on */
-/* What the network makes of `in`, v->size samples, at a level as it has learnt; silence stays. `in` comes back but for rounding. */
+/* What the network makes of `in`, v->size samples of each recording, one after the other, at levels as it has learnt; silence stays. `in` comes back but for
+ * rounding. */
 int uf_voice_net_hear(uf_voice_net *v, float *in, float *out);
 /* A second hearing, of what is left of `in` without what its own past tells (voice_dry.h); needs `again`. out: the voice as known so far, from
  * a first hearing of this sound or of one like it -> a better one. */

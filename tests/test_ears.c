@@ -32,7 +32,7 @@ static void test_ears(void **state) {
         uf_ctx_set_threads(ctx, t ? 3 : 1);
         const float *in[2] = {NULL, x};
         float *out[2] = {none, y[t]};
-        assert_int_equal(uf_voice_ears_open(&ears, ctx, path, 2, true, false, true), UF_OK);
+        assert_int_equal(uf_voice_ears_open(&ears, ctx, path, &(uf_voice_ears_options){.most = 2, .float32 = true, .again = true}), UF_OK);
         assert_int_equal(uf_voice_ears_hear(&ears, 2, N, in, out), UF_OK);
         assert_int_equal(uf_voice_ears_hear(&ears, 1, 8192, in + 1, &whole), UF_OK); /* another length between */
         assert_int_equal(uf_voice_ears_hear(&ears, 2, N, in, out), UF_OK);
