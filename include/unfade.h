@@ -134,7 +134,8 @@ enum { UF_MERGE_INPUTS = 32 };
 
 /* Zero-initialise, then set what differs. */
 typedef struct uf_merge_options {
-    const char *weights;   /* safetensors file; NULL: speech.safetensors, found as for colouring */
+    const char *weights;   /* safetensors file, of `speech`: each recording is heard for itself, or of `speech-array`: all are heard together, and the
+                              rest is by the shipped speech.safetensors; NULL: speech-array.safetensors, found as for colouring */
     const char *reference; /* the input whose clock, timbre and level the result has; NULL: the one that serves best */
     const char *into;      /* a film among the inputs, or one more: the result is that film with the merged sound; NULL: a sound file */
     const char *stems;     /* folder for every input as a 24-bit wave file, aligned, on one clock, with its own channels; NULL: none */

@@ -72,7 +72,7 @@ int uf_color_init(uf_ctx *ctx, const uf_weights *features, uf_params *color);
 bool uf_speech_has_room(const uf_weights *w);
 int uf_speech_knows_room(uf_ctx *ctx, const char *path, bool *there);
 int uf_speech_need_room(uf_ctx *ctx, const char *path);
-/* Which of `speech` and `speech-wide` the file is for, if it is for one of them: reading it as that will tell. */
+/* Which of `speech`, `speech-wide` and `speech-array` the file is for, if it is for one of them: reading it as that will tell. */
 int uf_speech_kind(uf_ctx *ctx, const char *path, const uf_model **m);
 /* A trained `speech` file's weights to go on from: a mask behind `room` that it lacks begins as that of the voice alone, and recurrent
  * blocks beyond its own begin as if they were not there; of `speech-wide` what hears above 8 kHz begins anew. UF_EDATA: not such a file, or of

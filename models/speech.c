@@ -154,7 +154,7 @@ int uf_speech_knows_room(uf_ctx *ctx, const char *path, bool *there) {
 int uf_speech_kind(uf_ctx *ctx, const char *path, const uf_model **m) {
     uf_weights *w = NULL;
     UF_TRY(uf_weights_open(&w, ctx, path));
-    *m = hears_high(w) ? &uf_model_speech_wide : &uf_model_speech;
+    *m = hears_high(w) ? &uf_model_speech_wide : holds(w, "pool.dec.mix.w") ? &uf_model_speech_array : &uf_model_speech;
     uf_weights_close(&w);
     return UF_OK;
 }

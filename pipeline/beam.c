@@ -28,7 +28,7 @@ struct uf_beam {
     uf_beam_options o;
     uf_voice *voice;        /* one microphone: this, and nothing else */
     uf_beam_mix *mix;       /* mix_only: this, and nothing else */
-    uf_voice_ears ears, room; /* room: keep_room, for weights that can */
+    uf_voice_ears ears, together, room; /* together: of all microphones, for weights that can; room: keep_room, likewise */
     uf_beam_chunk *chunk;
     uf_beam_share share;
     mic mic[MOST];
@@ -295,16 +295,23 @@ static int open_room(uf_beam *b, const char *path) {
     return uf_voice_ears_open(&b->room, b->ctx, path, &(uf_voice_ears_options){.most = 2, .float32 = b->o.float32, .keep_room = true});
 }
 
+static int open_ears(uf_beam *b, const char *each, const char *together) {
+    const uf_beam_options *o = &b->o;
+    UF_TRY(uf_voice_ears_open(&b->ears, b->ctx, each, &(uf_voice_ears_options){ .most = o->n_mics, .float32 = o->float32, .again = !o->keep_room }));
+    if (together) UF_TRY(uf_voice_ears_open(&b->together, b->ctx, together, &(uf_voice_ears_options){ .most = o->n_mics, .together = true, .float32 = o->float32 }));
+    return o->keep_room ? open_room(b, each) : UF_OK;
+}
+
 static int beam_open(uf_beam *b) {
     const uf_beam_options *o = &b->o;
-    char *weights = NULL;
-    UF_TRY(uf_weights_choose(b->ctx, o->weights, uf_model_speech.file, o->weights_dir, &weights));
-    int err = uf_voice_ears_open(&b->ears, b->ctx, weights, &(uf_voice_ears_options){.most = o->n_mics, .float32 = o->float32, .again = !o->keep_room});
-    if (err == UF_OK && o->keep_room) err = open_room(b, weights);
-    free(weights);
+    char *each, *together;
+    UF_TRY(uf_voice_ears_weights(b->ctx, o->weights, o->weights_dir, &each, &together));
+    int err = open_ears(b, each, together);
+    free(each);
+    free(together);
     UF_TRY(err);
     UF_TRY(uf_beam_chunk_open(&b->chunk, b->ctx, &b->ears,
-                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .band = o->band, .keep_room = o->keep_room, .room = b->room.n ? &b->room : NULL,
+                              &(uf_beam_chunk_options){ .n_mics = o->n_mics, .reference = o->reference, .home = o->home, .band = o->band, .keep_room = o->keep_room, .together = b->together.n ? &b->together : NULL, .room = b->room.n ? &b->room : NULL,
                                                         .least = o->most > 0 ? pow(10, -o->most / 20) : 0, .most = CHUNK + UNIT }));
     for (int m = 0; m < o->n_mics; m++) UF_TRY(uf_sound_rates_open(b->ctx, &b->down[m], 1, o->rate, RATE, PRECISION));
     for (int i = 0; i < n_up(b); i++) UF_TRY(uf_sound_rates_open(b->ctx, &b->up[i], 1, RATE, o->rate, PRECISION));
@@ -347,6 +354,7 @@ void uf_beam_close(uf_beam **pb) {
     uf_beam_mix_close(&b->mix);
     uf_beam_chunk_close(&b->chunk);
     uf_voice_ears_close(&b->ears);
+    uf_voice_ears_close(&b->together);
     uf_voice_ears_close(&b->room);
     uf_beam_share_close(&b->share);
     swr_free(&b->up[MOST]);

@@ -6,7 +6,7 @@
 
 typedef struct uf_beam uf_beam;
 typedef struct uf_beam_options {
-    const char *weights, *weights_dir; /* of `speech`; NULL as in voice.h */
+    const char *weights, *weights_dir; /* of `speech`, then each microphone is heard for itself, or of `speech-array`; NULL: the shipped ones of both */
     int n_mics, rate;                  /* rate: of all channels, Hz */
     int reference;                     /* microphone that decides timbre and level; -1: `home` does, but where another hears a voice far better */
     const double *band;                /* Hz, up to where each microphone has sound (n_mics); NULL: all of them have it everywhere */

@@ -75,7 +75,7 @@ static int hear_all(uf_beam_chunk *c, float *const *x, const bool *const *there)
         if (any(present, c->frames)) in[m] = x[m];
         else memset(out[m], 0, (size_t)n * sizeof(float));
     }
-    UF_TRY(uf_voice_ears_hear(c->ears, c->o.n_mics, n, in, out));
+    UF_TRY(uf_voice_ears_hear(c->o.together ? c->o.together : c->ears, c->o.n_mics, n, in, out));
     for (int m = 0; m < c->o.n_mics; m++) c->quality[m] = in[m] ? uf_voice_ratio(x[m], out[m], n, NULL) : 0;
     return UF_OK;
 }
@@ -192,7 +192,7 @@ static void fall_back(uf_beam_chunk *c, const float *x, const float *beam, float
 }
 
 /* The filter's result as it leaves: y, the voice in it, or the same in its room. For the voice it and the reference alone are heard a second time; the first
- * hearing of the result's voice is that of the round before, if there were three. In its room a second hearing brings nothing (-0.03 dB). */
+ * hearing of the result's voice is that of the round before, where microphones are few. In its room a second hearing brings nothing (-0.03 dB). */
 static int end(uf_beam_chunk *c, const float *x, const float *beam, float *y) {
     int n = c->frames * HOP;
     const float *in[] = {x, beam}, *before[] = {c->spare[0], c->spare[1]};
@@ -221,7 +221,7 @@ int uf_beam_chunk_run(uf_beam_chunk *c, float *const *x, const bool *const *ther
     float *beam = voice_of(c, c->o.n_mics), all[BINS];
     for (int b = 0; b < BINS; b++) all[b] = 1;
     bool few = c->o.n_mics <= UF_BEAM_FEW;
-    int rounds = few ? 3 : 2;
+    int rounds = few && !c->o.together ? 3 : 2;
     for (int round = 0; round < rounds; round++) {
         job.learn = round == rounds - 1;
         job.share = job.learn ? c->share : NULL;

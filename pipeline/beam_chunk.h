@@ -4,13 +4,15 @@
 
 #include "voice_ears.h"
 
-/* BLOCK: frames that share a filter. FEW: up to so many microphones gain by a third round, and by other weights than more do. */
+/* BLOCK: frames that share a filter. FEW: up to so many microphones gain by other weights than more do, and by a third round where each
+ * was heard for itself. */
 enum { UF_BEAM_FFT = 1024, UF_BEAM_HOP = 256, UF_BEAM_BINS = UF_BEAM_FFT / 2 + 1, UF_BEAM_BLOCK = 32, UF_BEAM_FEW = 4 };
 
 typedef struct uf_beam_chunk_options {
     int n_mics, reference, home; /* as in uf_beam_options */
     const double *band;          /* as there; needed until it is open */
     bool keep_room;
+    uf_voice_ears *together; /* of all microphones of a stretch; borrowed; NULL: each is heard for itself */
     uf_voice_ears *room;   /* keep_room: what takes noise alone; borrowed; NULL: noise that the filter leaves stays */
     double least;          /* amplitude that noise keeps */
     int most;              /* samples of the longest stretch, a multiple of HOP * BLOCK */

@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +54,73 @@ static void test_ears(void **state) {
     float *owned[] = {x, whole, y[0], y[1], again[0], again[1], none};
     for (int i = 0; i < UF_LEN(owned); i++) free(owned[i]);
     uf_ctx_close(&ctx);
+}
+
+/* Recordings of one scene in pieces: the same for any number of threads, and what the network makes of them in one; one that is away is left as it is, and
+ * the others are heard as if another stood in its place. */
+static void test_ears_together(void **state) {
+    (void)state;
+    enum { N = 12 * 8192, MICS = 3 };
+    static const char array[] = UNFADE_SOURCE_DIR "/models/weights/speech-array.safetensors";
+    uf_ctx *ctx = open_ctx();
+    uf_voice_ears ears;
+    uf_voice_net net;
+    float *x = sound(MICS * N), *whole = sound(MICS * N), *y[2] = {sound(MICS * N), sound(MICS * N)};
+    for (int m = 0; m < MICS; m++)
+        for (int i = 0; i < N; i++) x[m * N + i] = speak(i / 16000.) + .02f * (float)(1 + m) * uf_gaussian(1, (uint64_t)m, (uint64_t)i);
+    for (int t = 0; t < 2; t++) {
+        uf_ctx_set_threads(ctx, t ? 3 : 1);
+        const float *in[MICS] = {x, NULL, x + 2 * N};
+        float *out[MICS] = {y[t], y[t] + N, y[t] + 2 * N};
+        y[t][N + 5] = 3;
+        assert_int_equal(uf_voice_ears_open(&ears, ctx, array, &(uf_voice_ears_options){.most = MICS, .together = true, .float32 = true, .again = true}), UF_OK);
+        assert_int_equal(uf_voice_ears_hear(&ears, MICS, N, in, out), UF_OK);
+        if (t) {
+            const float *before[MICS] = {y[0], y[0] + N, y[0] + 2 * N};
+            assert_memory_equal(y[0], y[1], MICS * N * sizeof(float));
+            assert_int_equal(uf_voice_ears_hear_again(&ears, MICS, N, in, before, out), UF_OK);
+        }
+        assert_true(y[t][N + 5] == 3);
+        uf_voice_ears_close(&ears);
+    }
+    memcpy(x + N, x, N * sizeof *x);
+    assert_int_equal(uf_voice_net_open(&net, ctx, strdup(array), &(uf_voice_net_options){.model = &uf_model_speech_array, .float32 = true, .again = true, .together = MICS}), UF_OK);
+    assert_int_equal(uf_voice_net_resize(&net, N), UF_OK);
+    assert_int_equal(uf_voice_net_hear(&net, x, whole), UF_OK);
+    double same[2][2];
+    for (int k = 0; k < 2; k++) same[0][k] = uf_si_sdr(whole + 2 * k * N, y[0] + 2 * k * N, N);
+    assert_int_equal(uf_voice_net_hear_again(&net, x, whole), UF_OK);
+    for (int k = 0; k < 2; k++) same[1][k] = uf_si_sdr(whole + 2 * k * N, y[1] + 2 * k * N, N);
+    for (int t = 0; t < 2; t++)
+        for (int k = 0; k < 2; k++)
+            if (!(same[t][k] > 25)) fail_msg("hearing %d of microphone %d: in pieces it is another voice: %.1f dB", t, 2 * k, same[t][k]);
+    uf_voice_net_close(&net);
+    float *owned[] = {x, whole, y[0], y[1]};
+    for (int i = 0; i < UF_LEN(owned); i++) free(owned[i]);
+    uf_ctx_close(&ctx);
+}
+
+/* Whose weights a merge takes. */
+static void test_ears_weights(void **state) {
+    (void)state;
+    static const char dir[] = UNFADE_SOURCE_DIR "/models/weights";
+    static const struct {
+        const char *wish, *each, *together; /* the ends of their names */
+    } cases[] = {{NULL, "/speech.safetensors", "/speech-array.safetensors"},
+                 {"/speech.safetensors", "/speech.safetensors", NULL},
+                 {"/speech-array.safetensors", "/speech.safetensors", "/speech-array.safetensors"}};
+    for (int k = 0; k < UF_LEN(cases); k++) {
+        uf_ctx *ctx = open_ctx();
+        char *each, *together, wish[512];
+        snprintf(wish, sizeof wish, "%s%s", dir, cases[k].wish ? cases[k].wish : "");
+        assert_int_equal(uf_voice_ears_weights(ctx, cases[k].wish ? wish : NULL, dir, &each, &together), UF_OK);
+        assert_non_null(strstr(each, cases[k].each));
+        if (cases[k].together) assert_non_null(strstr(together, cases[k].together));
+        else assert_null(together);
+        free(each);
+        free(together);
+        uf_ctx_close(&ctx);
+    }
 }
 
 /* The microphone that hears the voice best over all decides, though it is not there all the time, has a hole in every stretch, and another hears it
@@ -149,6 +217,8 @@ static void test_reference_later(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ears),
+        cmocka_unit_test(test_ears_together),
+        cmocka_unit_test(test_ears_weights),
         cmocka_unit_test(test_reference),
         cmocka_unit_test(test_reference_narrow),
         cmocka_unit_test(test_reference_later),

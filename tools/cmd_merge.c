@@ -18,7 +18,7 @@ static const struct argp_option options[] = {
     {"report-json", REPORT, "FILE", 0, "Write what was found: places, clocks, steps, scores, what was left out and why, and every second's share of each recording", 0},
     {"max-atten", MOST, "DB", 0, "Make noise quieter by so much at most, 1 to 100 (default: all that is found)", 0},
     {"loudness", LOUDNESS, "LUFS", 0, "Bring the result to this loudness, -40 to -5, peaks under -1 dB (default: as it comes)", 0},
-    {"weights", WEIGHTS, "FILE", 0, "Weights of the network (default: the shipped speech.safetensors)", 0},
+    {"weights", WEIGHTS, "FILE", 0, "Weights of the network, of speech-array, which hears all recordings together, or of speech, which hears each for itself (default: the shipped speech-array.safetensors)", 0},
     {"float32", FLOAT32, 0, 0, "Compute in float32 even where bf16 is faster", 0},
     {"overwrite", OVERWRITE, 0, 0, "Replace what is there already", 0},
     {0},
