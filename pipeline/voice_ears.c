@@ -39,7 +39,7 @@ int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, const
     if (!e->net || !e->in || !e->out) return UF_ENOMEM;
     all = members(e);
     uf_voice_net_options net = {.model = o->together ? &uf_model_speech_array : &uf_model_speech, .float32 = o->float32, .keep_room = o->keep_room, .again = o->again,
-                                .n_threads = uf_ctx_threads(ctx) / n, .together = o->together ? all : 0};
+                                .n_threads = 1, .together = o->together ? all : 0};
     while (e->n < n) {
         char *own = uf_strdup(ctx, weights);
         int i = e->n++;
@@ -89,7 +89,7 @@ typedef struct hearing {
     pieces p;
     size_t edges;             /* of a recording */
     const float *const *x;
-    const float *const *before; /* NULL: this is the first hearing */
+    const float *const *before; /* NULL: this is the first hearing; else of single recordings */
     float *const *y;
 } hearing;
 
@@ -99,11 +99,8 @@ static int hear_piece(uf_voice_ears *e, int me, const hearing *h, int first, int
     size_t length = (size_t)h->p.length;
     while (there < first + n && !h->x[there]) there++;
     if (there == first + n) return UF_OK;
-    for (int m = 0; m < n; m++) {
-        int from = h->x[first + m] ? first + m : there;
-        memcpy(e->in[me] + (size_t)m * length, h->x[from] + start, length * sizeof(float));
-        if (h->before) memcpy(e->out[me] + (size_t)m * length, h->before[from] + start, length * sizeof(float));
-    }
+    for (int m = 0; m < n; m++) memcpy(e->in[me] + (size_t)m * length, h->x[h->x[first + m] ? first + m : there] + start, length * sizeof(float));
+    if (h->before) memcpy(e->out[me], h->before[first] + start, length * sizeof(float));
     UF_TRY((h->before ? uf_voice_net_hear_again : uf_voice_net_hear)(&e->net[me], e->in[me], e->out[me]));
     for (int m = first; m < first + n; m++)
         if (h->x[m]) give_piece(&h->p, i, e->out[me] + (size_t)(m - first) * length, h->y[m], e->edge + h->edges * (size_t)m + (size_t)(4 * FADE * i));

@@ -8,7 +8,7 @@
 typedef struct uf_voice_ears_options {
     int most;     /* recordings at once, at most */
     bool together; /* `speech-array`: these, and always so many, are of one scene and hear each other; else `speech`, each for itself */
-    bool float32, keep_room, again; /* as in uf_voice_net_options */
+    bool float32, keep_room, again; /* as in uf_voice_net_options; again: not together */
 } uf_voice_ears_options;
 typedef struct uf_voice_ears {
     uf_ctx *ctx;
@@ -27,7 +27,7 @@ void uf_voice_ears_close(uf_voice_ears *e);
 /* n recordings x[i] of `size` samples, a multiple of the model's -> y[i], what the network makes of them, as uf_voice_net_hear(), but with a
  * level of its own for each piece. x[i] NULL: y[i] is left as it is; together: another stands for it. */
 int uf_voice_ears_hear(uf_voice_ears *e, int n, int size, const float *const *x, float *const *y);
-/* The same as uf_voice_net_hear_again(): before[i] is the voice as known so far, other memory than y[i]. */
+/* The same as uf_voice_net_hear_again(), of recordings that are heard each for itself: before[i] is the voice as known so far, other memory than y[i]. */
 int uf_voice_ears_hear_again(uf_voice_ears *e, int n, int size, const float *const *x, const float *const *before, float *const *y);
 
 #endif

@@ -38,7 +38,7 @@ int uf_voice_net_resize(uf_voice_net *v, int size) {
     v->later = NULL;
     uf_voice_dry_close(&v->dry);
     if (v->o.again) {
-        v->later = uf_alloc(v->ctx, (size_t)n_together(v) * (size_t)(2 * size + v->o.model->multiple), sizeof(*v->later));
+        v->later = uf_alloc(v->ctx, (size_t)(2 * size + v->o.model->multiple), sizeof(*v->later));
         if (!v->later) return UF_ENOMEM;
         UF_TRY(uf_voice_dry_open(&v->dry, v->ctx, size, v->o.model->rate / uf_model_speech.rate, v->o.n_threads));
     }
@@ -88,24 +88,15 @@ int uf_voice_net_hear(uf_voice_net *v, float *in, float *out) {
  * more. The last half of a hop, which it does not hear, stays as it is. */
 int uf_voice_net_hear_again(uf_voice_net *v, float *in, float *out) {
     const float second = .75f;
-    size_t size = (size_t)v->size;
-    double gain[MOST], loudest = 0;
-    int late = v->o.model->multiple / 2, n = n_together(v);
-    float *made = v->later + (size_t)n * size + late;
-    for (int i = 0; i < n; i++) loudest = fmax(loudest, gain[i] = gain_of(in + (size_t)i * size, v->size));
-    if (loudest <= 0) return UF_OK;
-    for (int i = 0; i < n; i++) { /* what is left of one ends where the next one begins, half a hop of which is then silent again */
-        float *later = v->later + (size_t)i * size;
-        if (gain[i] > 0) uf_voice_dry_run(v->dry, in + (size_t)i * size, out + (size_t)i * size, later + late);
-        memset(later, 0, (gain[i] > 0 ? (size_t)late : size) * sizeof(*in));
-        scale(later + late, v->size - late, gain[i]);
-    }
+    double gain = gain_of(in, v->size);
+    int late = v->o.model->multiple / 2, n = v->size - late;
+    float *made = v->later + late + v->size;
+    if (gain <= 0) return UF_OK;
+    memset(v->later, 0, (size_t)late * sizeof(*in));
+    uf_voice_dry_run(v->dry, in, out, v->later + late);
+    scale(v->later + late, v->size, gain);
     UF_TRY(pass(v, v->later, made));
-    for (int i = 0; i < n; i++) {
-        float *to = out + (size_t)i * size;
-        const float *from = made + (size_t)i * size + late;
-        for (int k = 0; gain[i] > 0 && k < v->size - late; k++) to[k] += second * (from[k] / (float)gain[i] - to[k]);
-    }
+    for (int i = 0; i < n; i++) out[i] += second * (made[i + late] / (float)gain - out[i]);
     return UF_OK;
 }
 

@@ -9,7 +9,7 @@
 typedef struct uf_voice_net_options {
     const uf_model *model;
     bool float32, keep_room; /* keep_room: the weights have that output (uf_speech_need_room) */
-    bool again;              /* it can hear a second time */
+    bool again;              /* it can hear a second time, one recording */
     int n_threads;           /* 0: the context's */
     int together;            /* speech-array: so many recordings of the same scene; 0: one */
 } uf_voice_net_options;
