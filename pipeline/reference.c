@@ -30,7 +30,7 @@ static void judge_bands(uf_reference *r, const double *band) {
 }
 
 int uf_reference_open(uf_reference **out, uf_ctx *ctx, int n_mics, const char *weights, const char *weights_dir, bool float32, const double *band) {
-    char *each = NULL, *together = NULL;
+    char *each = NULL;
     uf_reference *r = uf_alloc(ctx, 1, sizeof *r);
     if (!r) return UF_ENOMEM;
     *r = (uf_reference){.ctx = ctx, .n_mics = n_mics};
@@ -40,11 +40,10 @@ int uf_reference_open(uf_reference **out, uf_ctx *ctx, int n_mics, const char *w
     r->db = uf_alloc(ctx, (size_t)n_mics, sizeof *r->db);
     r->narrow = uf_alloc(ctx, (size_t)n_mics, sizeof *r->narrow);
     if (band && r->narrow) judge_bands(r, band);
-    int err = r->out && r->voice && r->score && r->db && r->narrow ? uf_voice_ears_weights(ctx, weights, weights_dir, &each, &together) : UF_ENOMEM;
+    int err = r->out && r->voice && r->score && r->db && r->narrow ? uf_voice_ears_weights(ctx, weights, weights_dir, &each, NULL) : UF_ENOMEM;
     for (int m = 0; err == UF_OK && m < n_mics; m++) r->voice[m] = r->out + (size_t)m * UF_REFERENCE_STRETCH;
     if (err == UF_OK) err = uf_voice_ears_open(&r->ears, ctx, each, &(uf_voice_ears_options){.most = n_mics, .float32 = float32});
     free(each);
-    free(together);
     if (err < 0) uf_reference_close(&r);
     else *out = r;
     return err;

@@ -53,11 +53,12 @@ int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, const
 
 int uf_voice_ears_weights(uf_ctx *ctx, const char *wish, const char *weights_dir, char **each, char **together) {
     const uf_model *wished = NULL;
-    *each = *together = NULL;
+    *each = NULL;
+    if (together) *together = NULL;
     if (wish) UF_TRY(uf_speech_kind(ctx, wish, &wished));
     bool others = wished == &uf_model_speech_array;
     int err = uf_weights_choose(ctx, others ? NULL : wish, uf_model_speech.file, weights_dir, each);
-    if (err == UF_OK && (!wish || others)) err = uf_weights_choose(ctx, wish, uf_model_speech_array.file, weights_dir, together);
+    if (err == UF_OK && together && (!wish || others)) err = uf_weights_choose(ctx, wish, uf_model_speech_array.file, weights_dir, together);
     if (err == UF_OK) return UF_OK;
     free(*each);
     *each = NULL;

@@ -20,7 +20,8 @@ typedef struct uf_voice_ears {
     size_t room;
 } uf_voice_ears;
 /* Whose weights: *each of `speech`, for one recording, *together of `speech-array`, for all of a scene; new memory. wish: a file of either; of `speech`: then
- * recordings are to be heard each for itself, and *together is NULL; NULL: the shipped ones, as for colouring. */
+ * recordings are to be heard each for itself, and *together is NULL; NULL: the shipped ones, as for colouring. together NULL:
+ * nobody asks for those. */
 int uf_voice_ears_weights(uf_ctx *ctx, const char *wish, const char *weights_dir, char **each, char **together);
 int uf_voice_ears_open(uf_voice_ears *e, uf_ctx *ctx, const char *weights, const uf_voice_ears_options *o); /* weights: borrowed */
 void uf_voice_ears_close(uf_voice_ears *e);

@@ -226,7 +226,7 @@ static int calibrate(uf_array *a) {
         double level = uf_active_level(voice, n, a->m->rate);
         if (level < 1e-7) {
             free(voice);
-            return uf_fail(a->ctx, UF_EDATA, "there is no voice in the scene of seed %llu; check the recordings", (unsigned long long)a->o.seed);
+            return UF_EDATA;
         }
         v += log(level) - a->mic[i].gain * log(10) / 20;
         s += log(level / (uf_active_level(noise, n, a->m->rate) + 1e-12));
@@ -273,7 +273,7 @@ static int room_for_sound(uf_array *a) {
     return all ? UF_OK : uf_fail(a->ctx, UF_ENOMEM, "out of memory for a scene of %.0f s; take a shorter one", a->o.seconds);
 }
 
-int uf_array_open(uf_array **out, uf_ctx *ctx, const uf_mixer *m, const uf_array_options *o) {
+int uf_array_try(uf_array **out, uf_ctx *ctx, const uf_mixer *m, const uf_array_options *o) {
     uf_array *a = uf_alloc(ctx, 1, sizeof *a);
     if (!a) return UF_ENOMEM;
     a->ctx = ctx;
@@ -295,6 +295,11 @@ int uf_array_open(uf_array **out, uf_ctx *ctx, const uf_mixer *m, const uf_array
     if (err < 0) uf_array_close(&a);
     else *out = a;
     return err;
+}
+
+int uf_array_open(uf_array **out, uf_ctx *ctx, const uf_mixer *m, const uf_array_options *o) {
+    int err = uf_array_try(out, ctx, m, o);
+    return err == UF_EDATA ? uf_fail(ctx, UF_EDATA, "there is no voice in the scene of seed %llu; check the recordings", (unsigned long long)o->seed) : err;
 }
 
 void uf_array_close(uf_array **pa) {

@@ -59,6 +59,7 @@ typedef struct uf_mic {
 typedef struct uf_array uf_array;
 /* Draws the scene and its sound; m is borrowed, its rate is that of everything until devices sample it. UF_EDATA: no voice in it. */
 int uf_array_open(uf_array **out, uf_ctx *ctx, const uf_mixer *m, const uf_array_options *o);
+int uf_array_try(uf_array **out, uf_ctx *ctx, const uf_mixer *m, const uf_array_options *o); /* the same, but UF_EDATA comes without a message: take another seed */
 void uf_array_close(uf_array **a);
 int64_t uf_array_n(const uf_array *a); /* samples of the scene */
 const uf_mic *uf_array_mic(const uf_array *a, int mic);

@@ -84,6 +84,11 @@ static int codec(uf_ctx *ctx, int which, float *x, int64_t n, int rate) {
     return err;
 }
 
+void uf_device_drop(const uf_mic *m, int rate, float *x, int64_t n) {
+    for (int i = 0; i < m->n_dropouts; i++)
+        for (int64_t k = (int64_t)(m->dropout[i][0] * rate); k < (int64_t)(m->dropout[i][1] * rate) && k < n; k++) x[k] = 0;
+}
+
 int uf_device_pass(uf_ctx *ctx, const uf_mic *m, int rate, float *x, int64_t n) {
     double peak = 0;
     if (m->agc) agc(x, n, rate);
@@ -91,8 +96,7 @@ int uf_device_pass(uf_ctx *ctx, const uf_mic *m, int rate, float *x, int64_t n) 
     float top = (float)fmin(1, m->clip > 0 ? m->clip * peak : 1), sign = m->inverted ? -1.f : 1.f;
     for (int64_t i = 0; i < n; i++) x[i] = sign * fminf(fmaxf(x[i], -top), top);
     if (m->codec >= 0) UF_TRY(codec(ctx, m->codec, x, n, rate));
-    for (int i = 0; i < m->n_dropouts; i++)
-        for (int64_t k = (int64_t)(m->dropout[i][0] * rate); k < (int64_t)(m->dropout[i][1] * rate) && k < n; k++) x[k] = 0;
+    uf_device_drop(m, rate, x, n);
     return UF_OK;
 }
 

@@ -1,5 +1,5 @@
 /* Scenes of several microphones as training batches: a stretch of each, from anywhere in it. */
-#include "array.h"
+#include "array_device.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,12 +16,6 @@ static double chance(const draw *d, const char *what, int which, double from, do
     return from + (to - from) * (double)uf_uniform(d->seed, uf_hash(what, strlen(what)) + (uint64_t)which, d->index);
 }
 
-/* Where a recorder is silent there is no voice to find. */
-static void cut_dropouts(const uf_mic *mic, int rate, int64_t n, float *early) {
-    for (int i = 0; i < mic->n_dropouts; i++)
-        for (int64_t k = (int64_t)(mic->dropout[i][0] * rate); k < n && k < (int64_t)(mic->dropout[i][1] * rate); k++) early[k] = 0;
-}
-
 /* What a filter over all of them may make of a microphone: less of the noise and of the late room. */
 static void steer(const draw *d, int64_t n, const float *voice, const float *early, float *heard) {
     float late = (float)chance(d, "late", 0, .3, 1), noise = (float)pow(10, -chance(d, "less", 0, 3, 12) / 20);
@@ -35,12 +29,12 @@ static int hear(uf_array *a, const draw *d, int k, bool beam, int rate, float *h
     if (beam) steer(d, n, voice, early, heard);
     else {
         UF_TRY(uf_array_device(a, k, heard));
-        cut_dropouts(uf_array_mic(a, k), rate, n, early);
+        uf_device_drop(uf_array_mic(a, k), rate, early, n); /* where a recorder is silent there is no voice to find */
     }
     return UF_OK;
 }
 
-/* UF_EDATA: there is no voice in it. */
+/* UF_EDATA without a message: there is no voice in it. */
 static int scene(uf_ctx *ctx, const uf_mixer *m, const draw *d, int mics, int n, float *noisy, float *voice) {
     int slack = (int)(off * m->rate), real = chance(d, "fewer", 0, 0, 1) < .6 ? mics : (int)chance(d, "mics", 0, 2, mics), err;
     bool steered = chance(d, "beam", 0, 0, 1) < .35;
@@ -50,7 +44,7 @@ static int scene(uf_ctx *ctx, const uf_mixer *m, const draw *d, int mics, int n,
     if (chance(d, "dropouts", 0, 0, 1) < .3) o.habits |= UF_HABIT_dropout;
     o.seconds = fmax(1.25 * n / m->rate + 2 * off, 1);
     uf_array *a = NULL;
-    UF_TRY(uf_array_open(&a, ctx, m, &o));
+    UF_TRY(uf_array_try(&a, ctx, m, &o));
     int64_t all = uf_array_n(a), from = slack + (int64_t)chance(d, "from", 0, 0, (double)(all - n - 2 * slack));
     float *memory = uf_alloc(ctx, 3 * (size_t)all, sizeof *memory);
     err = memory ? UF_OK : UF_ENOMEM;
@@ -71,5 +65,5 @@ static int scene(uf_ctx *ctx, const uf_mixer *m, const draw *d, int mics, int n,
 int uf_array_mix(uf_ctx *ctx, const uf_mixer *m, uint64_t seed, uint64_t index, int mics, int n, float *noisy, float *voice) {
     int err = UF_EDATA;
     for (uint64_t t = 0; err == UF_EDATA && t < TRIES; t++) err = scene(ctx, m, &(draw){seed + t, index}, mics, n, noisy, voice);
-    return err;
+    return err == UF_EDATA ? uf_fail(ctx, UF_EDATA, "%d scenes in a row were silent; check the recordings", TRIES) : err;
 }
