@@ -218,10 +218,10 @@ static void test_chosen_batch(void **state) {
     char path[96];
     assert_int_equal(uf_ctx_open(&ctx), UF_OK);
     snprintf(path, sizeof path, "%s/memory.yaml", folder);
-    for (int mb = 1; mb <= 100; mb += 99) { /* one picture takes 42 MB in float32 */
+    for (int mb = 1; mb <= 40; mb += 39) { /* one picture takes about 10 MB in float32 */
         FILE *to = fopen(path, "w");
         fprintf(to, "model: color\nout: w.safetensors\ntrain: [{path: %s/samples/pictures}]\nvalid: [{path: %s/samples/pictures}]\n"
-                    "stages: [{size: 64, steps: 3, rate: 0.001}]\nlosses: {l1: 1}\nmemory: %d\n",
+                    "stages: [{size: 32, steps: 3, rate: 0.001}]\nlosses: {l1: 1}\nmemory: %d\n",
                 UNFADE_SOURCE_DIR, UNFADE_SOURCE_DIR, mb);
         fclose(to);
         int err = uf_lr_find(ctx, path, &(uf_lr_find_options){.steps = 20, .from = 1e-6, .to = 1e-3}, &f);
@@ -307,8 +307,10 @@ static void test_finish_resumes_to_the_same_bits(void **state) {
     extra = features;
     assert_int_equal(train("finish", 2, 0, false), UF_OK);
     assert_int_equal(train("finish-r", 2, 7, false), UF_EINTR);
-    assert_int_equal(train("finish-r", 2, 9, true), UF_EINTR);
-    assert_int_equal(train("finish-r", 2, 10, true), UF_EINTR);
+    if (!WATCHING_THREADS) {
+        assert_int_equal(train("finish-r", 2, 9, true), UF_EINTR);
+        assert_int_equal(train("finish-r", 2, 10, true), UF_EINTR);
+    }
     assert_int_equal(train("finish-r", 2, 0, true), UF_OK);
     static const char *const files[] = {"w.safetensors", "checkpoint.safetensors", "critic-14.safetensors"};
     for (int i = 0; i < UF_LEN(files); i++) {
@@ -319,6 +321,10 @@ static void test_finish_resumes_to_the_same_bits(void **state) {
     assert_int_equal(count_lines("finish/finish.csv"), 1 + 4); /* a head; checks at 0, 2, 4 and 6 steps */
     assert_int_equal(count_lines("finish-r/finish.csv"), 1 + 4);
     assert_true(first_feature_loss("finish/finish.csv") > .01); /* the frozen network sees, though no stage asked it to */
+    if (WATCHING_THREADS) {
+        extra = "";
+        return;
+    }
     snprintf(features, sizeof features, "features: %s/models/weights/features.safetensors\nfinish:\n"
              "  {size: 32, batch: 2, critic_steps: 3, steps: 2, check_every: 2, rate: 0.001, gate: 5, hinge: true,"
              " losses: {l1: 1, temporal: 1}}\n", UNFADE_SOURCE_DIR);
@@ -336,7 +342,7 @@ static void test_finish_resumes_to_the_same_bits(void **state) {
 static void paint_references(const char *dir, const char *from) {
     char cmd[1024];
     snprintf(cmd, sizeof cmd, "mkdir -p '%s' && for i in 0 1 2 3 4 5 6 7; do ffmpeg -v error -y -i '%s' -vf "
-             "\"crop=256:256:$((i * 24)):$((i * 20)),colorbalance=bs=.6:bm=.6:bh=.6\" '%s'/$i.png || exit 1; done", dir, from, dir);
+             "\"crop=192:192:$((i * 24)):$((i * 20)),colorbalance=bs=.6:bm=.6:bh=.6\" '%s'/$i.png || exit 1; done", dir, from, dir);
     assert_int_equal(system(cmd), 0);
 }
 
@@ -355,13 +361,13 @@ static void test_tune(void **state) {
     assert_int_equal(uf_ctx_open(&ctx), UF_OK);
     const char *references[] = {dir};
     uf_tune_options o = {.weights = color, .features = features, .out = out, .references = references, .n_references = 1,
-                         .steps = 20};
+                         .steps = 12};
     uf_tuned t = {0};
     uf_evaluation plain, tuned;
     if (uf_tune(ctx, &o, &t) < 0) fail_msg("%s", uf_ctx_error(ctx));
     assert_int_equal(t.n_learnt, 6);
     assert_int_equal(t.n_held_back, 2);
-    assert_true(t.after.ciede2000 < .9 * t.before.ciede2000);
+assert_true(t.after.ciede2000 < .9 * t.before.ciede2000);
     assert_int_equal(uf_evaluate(ctx, color, NULL, 1, references, 0, 1, NULL, &plain), UF_OK);
     assert_int_equal(uf_evaluate(ctx, color, out, 1, references, 0, 1, NULL, &tuned), UF_OK);
     assert_true(tuned.network.ciede2000 < .9 * plain.network.ciede2000);
