@@ -19,7 +19,7 @@ static const char *const *also; /* networks that are asked too */
 static int ask(const char *film, const char *folder, bool overwrite, uf_suggestion *s, int *n, int *code) {
     uf_ctx *ctx;
     assert_int_equal(uf_ctx_open(&ctx), UF_OK);
-    uf_suggest_options o = {.weights = UNFADE_SOURCE_DIR "/models/weights/color.safetensors", .folder = folder, .n = WANTED, .most = 32, .also = also,
+    uf_suggest_options o = {.weights = UNFADE_SOURCE_DIR "/models/weights/color.safetensors", .folder = folder, .n = WANTED, .most = 16, .also = also,
                             .overwrite = overwrite};
     *code = uf_suggest(ctx, film, &o, s, n);
     if (*code < 0) print_message("%s\n", uf_ctx_error(ctx));
