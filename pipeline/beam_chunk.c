@@ -130,11 +130,34 @@ static void say(const uf_beam_chunk *c, int m, float *share) {
     }
 }
 
+/* What the network makes of its silence is not looked at where microphone m is away. */
+static void blank(const uf_beam_chunk *c, int m, float *voice) {
+    const bool *present = c->present + (size_t)m * (size_t)c->frames;
+    for (int t = 0; t < c->frames; t++)
+        for (int row = 0; !present[t] && row < 2 * BINS; row++) voice[(size_t)row * (size_t)c->frames + (size_t)t] = 0;
+}
+
+/* In frames where some are away the others say it all. share: (mics, BINS) */
+static void say_instead(const uf_beam_chunk *c, const float *share) {
+    size_t row = (size_t)c->frames;
+    for (size_t t = 0; t < row; t++) {
+        bool away = false;
+        for (int m = 0; m < c->o.n_mics; m++) away = away || !c->present[(size_t)m * row + t];
+        for (int b = 0; away && b < BINS; b++) {
+            float said = 0;
+            for (int m = 0; m < c->o.n_mics; m++) said += c->present[(size_t)m * row + t] ? share[m * BINS + b] : 0;
+            if (said <= .01f) continue; /* nobody of them has anything to say */
+            c->power[(size_t)b * row + t] /= said;
+            c->mask[(size_t)b * row + t] /= said;
+        }
+    }
+}
+
 /* Power and share of the voice from what the network hears at each microphone, the better ones first; brought to the reference's level. */
 static void look(uf_beam_chunk *c) {
     size_t all = (size_t)BINS * (size_t)c->frames;
     double loud[64], reference = 1e-12;
-    float share[BINS];
+    float share[64 * BINS] = {0};
     memset(c->power, 0, all * sizeof(*c->power));
     memset(c->mask, 0, all * sizeof(*c->mask));
     for (int m = 0; m < c->o.n_mics; m++) loud[m] = pow(level(voice_of(c, m), c->frames * HOP), 2) + 1e-18;
@@ -144,10 +167,12 @@ static void look(uf_beam_chunk *c) {
     for (int m = 0; m < c->o.n_mics; m++) {
         if (c->quality[m] <= 0) continue;
         analyse(c, voice_of(c, m), c->two, 2 * (size_t)c->frames);
-        say(c, m, share);
+        blank(c, m, c->two);
+        say(c, m, share + m * BINS);
         uf_beam_look(c->spectrum + (size_t)(2 * m) * (size_t)c->frames, (size_t)(2 * c->o.n_mics) * (size_t)c->frames, c->two, c->frames,
-                     share, (float)(reference / loud[m]), c->power, c->mask);
+                     share + m * BINS, (float)(reference / loud[m]), c->power, c->mask);
     }
+    say_instead(c, share);
     analyse(c, voice_of(c, c->reference), c->two, 2 * (size_t)c->frames);
 }
 

@@ -14,7 +14,7 @@ enum { BINS = UF_BEAM_BINS, BLOCK = UF_BEAM_BLOCK, FIRST = (UF_SHARE_FROM * UF_B
 
 typedef struct scratch { /* of one thread */
     uf_complex *speech, *noise; /* (blocks, mics, mics) */
-    uf_complex *sums;           /* blocks */
+    uf_complex *sums;           /* blocks + 1 */
     uf_complex *solve, *w[2];   /* w: (blocks, mics), of the usual crew and of the spare one */
     float *x;                   /* (mics, 2, frames): of one bin, without its late room */
     float *wet;                 /* ... and with it */
@@ -33,6 +33,10 @@ typedef struct crew {
  * hole of some hundredths of a second costs no more than itself. */
 enum { USUAL, SPARE };
 
+/* Of two neighbouring blocks, what the further one counts for a third. Fewer than FEWEST blocks say too little: then all count, whoever was there. */
+static const double memory = .95;
+enum { FEWEST = 4 };
+
 struct uf_beam_filter {
     uf_ctx *ctx;
     uf_beam_filter_options o;
@@ -42,6 +46,13 @@ struct uf_beam_filter {
     double *loud;               /* (BINS): mean power of the voice so far */
     crew crew[2];
     bool *spare;                /* (frames): the spare crew takes over */
+    bool *whole;                /* (frames): all of the block's usual crew are there */
+    uint64_t *set;              /* (blocks): ... a bit each */
+    uint64_t known;             /* who was there in all that has been learnt */
+    double weight;              /* ... and how many blocks that is, those long past less than one */
+    double *counts;             /* (blocks + 1, blocks + 1): by what each block (column; the last: what has been learnt) counts for each (row; the last: for
+                                   what is to be learnt) */
+    bool mixed;                 /* some count for some only */
     float *share;               /* (TOLD, frames, mics) */
 };
 
@@ -93,7 +104,7 @@ static void measure(const uf_beam_filter *f, const uf_beam_filter_job *j, scratc
             for (int part = 0; part < 2; part++) {
                 float sum[2];
                 for (int t = 0; t < BLOCK; t++) {
-                    float g = part ? s->weight[at + t] : mask[t];
+                    float g = !f->whole[at + t] ? 0.f : part ? s->weight[at + t] : mask[t];
                     s->q[t] = g * re[t];
                     s->q[BLOCK + t] = g * im[t];
                 }
@@ -106,9 +117,9 @@ static void measure(const uf_beam_filter *f, const uf_beam_filter_job *j, scratc
     }
 }
 
-/* What is near in time counts most, before and after: block k becomes the sum of all blocks j times memory^|k-j|, with what was learnt earlier
- * before the block `from`. From `from` to `to` is learnt, if `learn`. sums: scratch, `blocks` of them. */
-static void remember(uf_complex *cov, int blocks, int size, double memory, uf_complex *learnt, const uf_beam_filter_job *j, uf_complex *sums) {
+/* What is near in time counts most, before and after: block k becomes the sum of all blocks i times memory^|k-i|, with what was learnt earlier
+ * before the block `from`. From `from` to `to` is learnt, if `learn`. sums: scratch, blocks + 1 of them. */
+static void remember_all(uf_complex *cov, int blocks, int size, uf_complex *learnt, const uf_beam_filter_job *j, uf_complex *sums) {
     for (int i = 0; i < size; i++) {
         uf_complex past = learnt[i], next = 0;
         for (int k = j->from; k < blocks; k++) {
@@ -122,6 +133,21 @@ static void remember(uf_complex *cov, int blocks, int size, double memory, uf_co
             next = own + memory * next;
         }
         for (int k = 0; k < j->from; k++) cov[k * size + i] = cov[j->from * size + i];
+    }
+}
+
+/* The same of those blocks that count, as f->counts says. */
+static void remember_some(const uf_beam_filter *f, uf_complex *cov, int blocks, int size, uf_complex *learnt, const uf_beam_filter_job *j, uf_complex *own) {
+    int row = blocks + 1;
+    for (int i = 0; i < size; i++) {
+        for (int k = 0; k < blocks; k++) own[k] = cov[k * size + i];
+        own[blocks] = learnt[i];
+        for (int k = 0; k < row; k++) {
+            uf_complex sum = 0;
+            if (k == blocks && !j->learn) break;
+            for (int b = 0; b < row; b++) sum += f->counts[k * row + b] * own[b];
+            *(k == blocks ? &learnt[i] : &cov[k * size + i]) = sum;
+        }
     }
 }
 
@@ -242,8 +268,11 @@ static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, 
     }
     weigh(j, b, few ? .03 * mean : .01 * mean, s->weight); /* more would be as good, but make the voice quieter, bin by bin */
     for (int k = 0; k < blocks; k++) measure(f, j, s, b, k);
-    remember(s->speech, blocks, size, .95, f->speech + (size_t)b * (size_t)size, j, s->sums);
-    remember(s->noise, blocks, size, .95, f->noise + (size_t)b * (size_t)size, j, s->sums);
+    for (int part = 0; part < 2; part++) {
+        uf_complex *cov = part ? s->noise : s->speech, *learnt = (part ? f->noise : f->speech) + (size_t)b * (size_t)size;
+        if (f->mixed) remember_some(f, cov, blocks, size, learnt, j, s->sums);
+        else remember_all(cov, blocks, size, learnt, j, s->sums);
+    }
     for (int k = 0; k < blocks; k++)
         for (int c = USUAL; c <= SPARE; c++) {
             uf_complex *w = s->w[c] + k * n;
@@ -295,14 +324,60 @@ static bool misses(const uf_beam_filter *f, const uf_beam_filter_job *j, int k, 
     return false;
 }
 
+static double sum_of(const double *x, int n) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += x[i];
+    return sum;
+}
+
+/* By what each block counts for those who are there in block k (or for `set`, at the end of what is to be learnt, k = blocks): blocks in which one of them is
+ * missing count nothing. Its silence there would pass for sound that only the others hear. Returns how many blocks that is. */
+static double count_for(const uf_beam_filter *f, const uf_beam_filter_job *j, int k, uint64_t set, double *counts) {
+    int blocks = j->frames / BLOCK, at = k < blocks ? (k < j->from ? j->from : k) : j->to - 1, end = k < blocks ? blocks : j->to;
+    memset(counts, 0, (size_t)(blocks + 1) * sizeof *counts);
+    for (int i = j->from; i < end; i++) counts[i] = (set & ~f->set[i]) ? 0 : pow(memory, abs(at - i));
+    counts[blocks] = (set & ~f->known) ? 0 : pow(memory, at - j->from + 1);
+    return sum_of(counts, blocks) + counts[blocks] * f->weight;
+}
+
+static bool more(uint64_t a, uint64_t b) { return __builtin_popcountll(a) > __builtin_popcountll(b); }
+
+/* What is learnt is learnt of as many as possible: of those who are there in enough blocks. */
+static void count_learnt(uf_beam_filter *f, const uf_beam_filter_job *j, double *counts) {
+    int blocks = j->frames / BLOCK;
+    uint64_t best = f->set[j->to - 1];
+    for (int i = j->from; i <= j->to; i++) {
+        uint64_t set = i < j->to ? f->set[i] : f->known;
+        if (more(set, best) && count_for(f, j, blocks, set, counts) >= FEWEST) best = set;
+    }
+    double weight = count_for(f, j, blocks, best, counts);
+    if (!j->learn) return;
+    f->weight = weight;
+    f->known = best;
+}
+
+static void count_all(uf_beam_filter *f, const uf_beam_filter_job *j) {
+    int blocks = j->frames / BLOCK, row = blocks + 1;
+    f->mixed = f->weight > 0 && f->known != f->set[j->from];
+    for (int k = j->from; k < blocks; k++) f->mixed = f->mixed || f->set[k] != f->set[j->from];
+    for (int k = 0; k < blocks; k++)
+        if (count_for(f, j, k, f->set[k], f->counts + k * row) < FEWEST) count_for(f, j, k, 0, f->counts + k * row);
+    count_learnt(f, j, f->counts + blocks * row);
+}
+
 static void call_all(uf_beam_filter *f, const uf_beam_filter_job *j) {
     int blocks = j->frames / BLOCK;
-    for (int k = 0; k < blocks; k++)
+    for (int k = 0; k < blocks; k++) {
         for (int c = USUAL; c <= SPARE; c++) call_up(f, &f->crew[c], j, k, c == SPARE);
+        f->set[k] = 0;
+        for (int i = 0; i < f->crew[USUAL].n_there[k]; i++) f->set[k] |= UINT64_C(1) << f->crew[USUAL].there[k * f->o.n_mics + i];
+    }
     for (int t = 0; t < j->frames; t++) {
         int k = t / BLOCK, other = t % BLOCK < BLOCK / 2 ? k - 1 : k + 1; /* whose filter has a share in frame t */
-        f->spare[t] = misses(f, j, k, t) || (other >= 0 && other < blocks && misses(f, j, other, t));
+        f->whole[t] = !misses(f, j, k, t);
+        f->spare[t] = !f->whole[t] || (other >= 0 && other < blocks && misses(f, j, other, t));
     }
+    count_all(f, j);
 }
 
 /* The mean over the bins that say anything, in their order: the same for any number of threads. */
@@ -329,7 +404,7 @@ static bool scratch_open(uf_ctx *ctx, scratch *s, const uf_beam_filter_options *
     uf_wpe_options wpe = wpe_options(o, o->frames);
     s->speech = uf_alloc(ctx, blocks * n * n, sizeof(uf_complex));
     s->noise = uf_alloc(ctx, blocks * n * n, sizeof(uf_complex));
-    s->sums = uf_alloc(ctx, blocks, sizeof(uf_complex));
+    s->sums = uf_alloc(ctx, blocks + 1, sizeof(uf_complex));
     s->solve = uf_alloc(ctx, UF_MVDR_SCRATCH * n * n + 2 * n, sizeof(uf_complex));
     for (int c = USUAL; c <= SPARE; c++) s->w[c] = uf_alloc(ctx, blocks * n, sizeof(uf_complex));
     s->x = uf_alloc(ctx, 2 * n * frames, sizeof(float));
@@ -360,8 +435,11 @@ int uf_beam_filter_open(uf_beam_filter **out, uf_ctx *ctx, const uf_beam_filter_
     f->noise = uf_alloc(ctx, BINS * n * n, sizeof(uf_complex));
     f->loud = uf_alloc(ctx, BINS, sizeof(double));
     f->spare = uf_alloc(ctx, (size_t)o->frames, sizeof(bool));
+    f->whole = uf_alloc(ctx, (size_t)o->frames, sizeof(bool));
+    f->set = uf_alloc(ctx, blocks, sizeof(uint64_t));
+    f->counts = uf_alloc(ctx, (blocks + 1) * (blocks + 1), sizeof(double));
     f->share = uf_alloc(ctx, TOLD * (size_t)o->frames * n, sizeof(float));
-    bool all = f->scratch && f->speech && f->noise && f->loud && f->spare && f->share;
+    bool all = f->scratch && f->speech && f->noise && f->loud && f->spare && f->whole && f->set && f->counts && f->share;
     for (int c = USUAL; c <= SPARE; c++) all = crew_open(ctx, &f->crew[c], n, blocks) && all;
     for (int i = 0; all && i < f->n_threads; i++) all = scratch_open(ctx, &f->scratch[i], o);
     if (!all) {
@@ -391,6 +469,9 @@ void uf_beam_filter_close(uf_beam_filter **pf) {
         free(f->crew[c].gain);
     }
     free(f->spare);
+    free(f->whole);
+    free(f->set);
+    free(f->counts);
     free(f->share);
     free(f);
     *pf = NULL;
