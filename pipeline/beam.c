@@ -77,18 +77,11 @@ static int resample_up(uf_beam *b, int n) {
 
 /* ---- above the network's band ----------------------------------------------------------------------------------------------------- */
 
-static double rough(const float *x, int n) /* energy of differences of neighbours: that of the upper half of the band */
-{
-    double sum = 1e-12;
-    for (int i = 1; i < n; i++) sum += ((double)x[i] - (double)x[i - 1]) * ((double)x[i] - (double)x[i - 1]);
-    return sum;
-}
-
-/* Whose sound above the band is taken: the reference's, if it has any; else that of the microphone that hears the voice best among those
- * that have. */
-static int highs_of(uf_beam *b, size_t from) {
+/* Whose sound above the band is taken, the first one first: the reference's, if it has any; else, and where that is away, that of the microphone that hears
+ * the voice best among those that have. Returns how many have. */
+static int highs_of(uf_beam *b, size_t from, int order[MOST]) {
     double most = 0;
-    int best = uf_beam_chunk_reference(b->chunk);
+    int n = 0, reference = uf_beam_chunk_reference(b->chunk);
     for (int m = 0; m < b->o.n_mics; m++) {
         mic *c = &b->mic[m];
         double rest = 0, all = 1e-9;
@@ -100,23 +93,35 @@ static int highs_of(uf_beam *b, size_t from) {
         c->rest = rest / all;
         most = fmax(most, c->rest);
     }
-    if (b->mic[best].rest >= .03 * most) return best;
-    double quality = -1;
-    for (int m = 0; m < b->o.n_mics; m++)
-        if (b->mic[m].rest >= .03 * most && uf_beam_chunk_quality(b->chunk, m) > quality) {
-            quality = uf_beam_chunk_quality(b->chunk, m);
-            best = m;
-        }
-    return best;
+    for (int m = 0; m < b->o.n_mics; m++) {
+        int at = n;
+        if (b->mic[m].rest < .03 * most) continue;
+        for (; at > 0 && order[at - 1] != reference && (m == reference || uf_beam_chunk_quality(b->chunk, m) > uf_beam_chunk_quality(b->chunk, order[at - 1])); at--)
+            order[at] = order[at - 1];
+        order[at] = m;
+        n++;
+    }
+    return n;
 }
 
-/* Nothing is known up there but this: what goes, or is louder here, in the upper half of the band does so above it too. y: n samples of the
- * result; microphone `which` heard x of them. */
-static int add_gains(uf_beam *b, int which, const float *x, const float *y, int n) {
-    for (int at = 0; at < n; at += HOP) {
-        int some = n - at < HOP ? n - at : HOP;
-        float gain = (float)fmin(sqrt(rough(y + at, some) / rough(x + at, some)), 4), none = 0;
-        for (int m = 0; m < b->o.n_mics; m++) UF_TRY(uf_fifo_add(b->ctx, &b->gain[m], m == which ? &gain : &none, 1));
+/* Is it there from a hop before samples [from, to) of the stretch until one after them? Where it comes or goes its sound jumps, and jumps are heard as clicks
+ * above the band. */
+static bool is_there(const mic *c, int from, int to) {
+    for (int hop = from / HOP - 1; hop <= (to - 1) / HOP + 1; hop++)
+        if (hop >= 0 && hop < (CHUNK + UNIT) / HOP && !c->there[hop]) return false;
+    return true;
+}
+
+/* Samples [at, at + n) of the stretch, b->y the result. */
+static int add_gains(uf_beam *b, const int *order, int n_order, int at, int n) {
+    for (int i = 0; i < n; i += HOP) {
+        int to = n - i < HOP ? n : i + HOP, k = 0;
+        while (k < n_order && !is_there(&b->mic[order[k]], at + i, at + to)) k++;
+        for (int m = 0; m < b->o.n_mics; m++) {
+            bool taken = k < n_order && m == order[k];
+            float gain = taken ? fminf(uf_voice_gain_above(b->mic[m].x + at, b->y + at, i, to), 4) : 0;
+            UF_TRY(uf_fifo_add(b->ctx, &b->gain[m], &gain, 1));
+        }
     }
     return UF_OK;
 }
@@ -171,8 +176,8 @@ static int give_chunk(uf_beam *b, int64_t first, int done) {
     for (int m = 0; is_wide(b) && m < b->o.n_mics; m++) memcpy(b->planes[m + 1], b->mic[m].x + at, (size_t)done * sizeof(float));
     UF_TRY(resample_up(b, done));
     if (!is_wide(b)) return UF_OK;
-    int which = highs_of(b, from);
-    return add_gains(b, which, b->mic[which].x + at, b->y + at, done);
+    int order[MOST], n = highs_of(b, from, order);
+    return add_gains(b, order, n, at, done);
 }
 
 static int run_chunks(uf_beam *b) {

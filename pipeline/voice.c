@@ -58,17 +58,10 @@ static int resample_up(uf_voice *v, int n) {
 
 /* ---- the network ------------------------------------------------------------------------------------------------------ */
 
-/* Above the network's band nothing is known but this: noise that goes where there is no voice goes there too. What is left of the upper
- * half of the band (differences of neighbours weigh it most), step by step. */
+/* For the sound above the network's band, step by step. */
 static int add_gains(uf_voice *v, channel *c, const float *heard, const float *left, int n) {
     for (int at = 0; at < n; at += v->l.step) {
-        double before = 1e-12, after = 1e-12;
-        for (int i = at + 1; i < at + v->l.step && i < n; i++) {
-            double a = (double)heard[i] - (double)heard[i - 1], b = (double)left[i] - (double)left[i - 1];
-            before += a * a;
-            after += b * b;
-        }
-        float gain = (float)fmin(sqrt(after / before), 1);
+        float gain = fminf(uf_voice_gain_above(heard, left, at, at + v->l.step < n ? at + v->l.step : n), 1);
         UF_TRY(uf_fifo_add(v->ctx, &c->high_gain, &gain, 1));
     }
     return UF_OK;

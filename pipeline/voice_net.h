@@ -38,5 +38,8 @@ int uf_voice_net_hear(uf_voice_net *v, float *in, float *out);
 int uf_voice_net_hear_again(uf_voice_net *v, float *in, float *out);
 /* Power of n samples of the voice over that of what else was heard. *voice: sum of the voice's squares; may be NULL. */
 double uf_voice_ratio(const float *heard, const float *made, int n, double *voice);
+/* Above the network's band nothing is known but this: what goes, or is louder, in the uppermost part of the band, does so above it too. By what samples
+ * [from, to) of both, as amplitude; those before `from` are read as well. */
+float uf_voice_gain_above(const float *heard, const float *made, int from, int to);
 
 #endif
