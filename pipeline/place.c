@@ -435,6 +435,29 @@ static int widen(placer *p, int child) {
     return UF_OK;
 }
 
+/* Where less than this of what was compared lies on the clock that was found, the clock is wrong or the two hear little of one another. */
+static const double doubtful = .9;
+
+/* Another neighbour's clock instead of a doubtful one, if more lies on it. */
+static int doubt(placer *p, int child) {
+    uf_take *t = p->take + child;
+    if (t->agree >= doubtful) return UF_OK;
+    for (int i = 0; i < p->n_matches; i++) {
+        const uf_match *m = p->match + i;
+        int other = m->a == child ? m->b : m->b == child ? m->a : -1;
+        if (other < 0 || other == t->parent || !p->take[other].placed || !closes(p, m)) continue;
+        uf_take more = *t;
+        UF_TRY(place(p, m, other, &more));
+        if (more.agree > 1.1 * t->agree) {
+            free(t->clock.knot);
+            *t = more;
+        } else {
+            free(more.clock.knot);
+        }
+    }
+    return UF_OK;
+}
+
 static void count_steps(uf_take *t) {
     t->n_steps = 0;
     for (int i = 1; i < t->clock.n; i++) t->n_steps += t->clock.knot[i].opens;
@@ -475,6 +498,7 @@ static int place_group(placer *p, int root) {
         uf_take *t = p->take + child;
         free(t->clock.knot);
         UF_TRY(place(p, best, forward ? best->a : best->b, t));
+        UF_TRY(doubt(p, child));
         UF_TRY(widen(p, child));
         count_steps(t);
         t->placed = true;
