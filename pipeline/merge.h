@@ -189,7 +189,7 @@ double uf_fit_lag(const uf_fit *f, double at, bool steps); /* steps: those befor
 
 /* ---- onset.c ----- */
 
-/* By how much onsets in `take` are later than f puts them, s, within 50 ms; a few milliseconds off. */
+/* By how much onsets in `take` are later than f puts them, s, within 50 ms, or 100 where that is clear; a few milliseconds off. */
 double uf_onset_late(const uf_take *parent, const uf_take *take, const uf_fit *f);
 
 /* ---- place.c ----- */

@@ -470,10 +470,35 @@ static void test_drift(void **state) {
     drifts_back(48000, 48000); /* the filter changes little from sample to sample: many at once */
 }
 
+/* Onsets that lie late by some frames, among others that have nothing to do with them: found near the clock, and further off where they are clear. */
+static void test_onsets(void **state) {
+    (void)state;
+    enum { N = 60 * UF_MERGE_FLUX };
+    static const int late[] = {0, -13, 33, -35};
+    uf_knot same[] = {{0, 0, true}, {60, 60, false}};
+    double at[] = {0, 60}, lag[] = {0, 0};
+    uf_fit f = {.at = at, .lag = lag, .n = 2};
+    float *a = calloc(N, sizeof *a), *b = calloc(N, sizeof *b);
+    uf_take parent = {.flux = a, .n_flux = N, .clock = {.knot = same, .n = 2}}, take = {.flux = b, .n_flux = N};
+    for (int k = 0; k < UF_LEN(late); k++) {
+        for (int i = 0; i < N; i++) a[i] = uf_gaussian(3, 1, (uint64_t)i);
+        for (int i = 0; i < N; i++) {
+            int from = i - late[k];
+            b[i] = (from >= 0 && from < N ? a[from] : 0) + uf_gaussian(3, 2, (uint64_t)i);
+        }
+        double is = uf_onset_late(&parent, &take, &f) * UF_MERGE_FLUX;
+        if (!(fabs(is - late[k]) < 1)) fail_msg("late by %d frames, found %.2f", late[k], is);
+    }
+    for (int i = 0; i < N; i++) b[i] = .1f * (i >= 7 ? a[i - 7] : 0) + .15f * (i >= 33 ? a[i - 33] : 0) + .01f * uf_gaussian(3, 2, (uint64_t)i); /* half as much again is not clear */
+    assert_true(fabs(uf_onset_late(&parent, &take, &f) * UF_MERGE_FLUX - 7) < 1);
+    free(a);
+    free(b);
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_drift), cmocka_unit_test(test_quality), cmocka_unit_test(test_clipped), cmocka_unit_test(test_clocks), cmocka_unit_test(test_talkers), cmocka_unit_test(test_chain),
-        cmocka_unit_test(test_strangers), cmocka_unit_test(test_losses), cmocka_unit_test(test_course),
+        cmocka_unit_test(test_strangers), cmocka_unit_test(test_losses), cmocka_unit_test(test_course), cmocka_unit_test(test_onsets),
     };
     shows = argc > 1 && !strcmp(argv[1], "show");
     if (argc > 2) cmocka_set_test_filter(argv[2]);
