@@ -350,9 +350,7 @@ static void count_learnt(uf_beam_filter *f, const uf_beam_filter_job *j, double 
         uint64_t set = i < j->to ? f->set[i] : f->known;
         if (more(set, best) && count_for(f, j, blocks, set, counts) >= FEWEST) best = set;
     }
-    double weight = count_for(f, j, blocks, best, counts);
-    if (!j->learn) return;
-    f->weight = weight;
+    f->weight = count_for(f, j, blocks, best, counts);
     f->known = best;
 }
 
@@ -362,7 +360,7 @@ static void count_all(uf_beam_filter *f, const uf_beam_filter_job *j) {
     for (int k = j->from; k < blocks; k++) f->mixed = f->mixed || f->set[k] != f->set[j->from];
     for (int k = 0; k < blocks; k++)
         if (count_for(f, j, k, f->set[k], f->counts + k * row) < FEWEST) count_for(f, j, k, 0, f->counts + k * row);
-    count_learnt(f, j, f->counts + blocks * row);
+    if (j->learn) count_learnt(f, j, f->counts + blocks * row);
 }
 
 static void call_all(uf_beam_filter *f, const uf_beam_filter_job *j) {

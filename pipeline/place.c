@@ -413,12 +413,14 @@ static int splice(uf_ctx *ctx, uf_clock *a, const uf_clock *b) {
     return UF_OK;
 }
 
+static int other_of(const uf_match *m, int take) { return m->a == take ? m->b : m->b == take ? m->a : -1; }
+
 /* Steps and drift are looked for with others too, where those hear what the parent does not. */
 static int widen(placer *p, int child) {
     uf_take *t = p->take + child;
     for (int i = 0; i < p->n_matches; i++) {
         const uf_match *m = p->match + i;
-        int other = m->a == child ? m->b : m->b == child ? m->a : -1;
+        int other = other_of(m, child);
         if (other < 0 || other == t->parent || !p->take[other].placed || !closes(p, m)) continue;
         const uf_clock *c = &p->take[other].clock;
         double from = fmax(uf_clock_inverse(c, 0), uf_clock_inverse(&t->clock, 0));
@@ -437,23 +439,32 @@ static int widen(placer *p, int child) {
 
 /* Where less than this of what was compared lies on the clock that was found, the clock is wrong or the two hear little of one another. */
 static const double doubtful = .9;
+enum { ASKED = 3 }; /* neighbours instead, at most: each takes as long as the first */
+
+/* The strongest pair of the child and one that is placed, weaker than z, without its parent. */
+static const uf_match *next_neighbour(const placer *p, int child, int parent, double z) {
+    const uf_match *best = NULL;
+    for (int i = 0; i < p->n_matches; i++) {
+        const uf_match *m = p->match + i;
+        int other = other_of(m, child);
+        if (other >= 0 && other != parent && p->take[other].placed && closes(p, m) && m->z < z && (!best || m->z > best->z)) best = m;
+    }
+    return best;
+}
 
 /* Another neighbour's clock instead of a doubtful one, if more lies on it. */
 static int doubt(placer *p, int child) {
     uf_take *t = p->take + child;
-    if (t->agree >= doubtful) return UF_OK;
-    for (int i = 0; i < p->n_matches; i++) {
-        const uf_match *m = p->match + i;
-        int other = m->a == child ? m->b : m->b == child ? m->a : -1;
-        if (other < 0 || other == t->parent || !p->take[other].placed || !closes(p, m)) continue;
+    const uf_match *m;
+    int parent = t->parent;
+    double z = INFINITY;
+    for (int i = 0; i < ASKED && t->agree < doubtful && (m = next_neighbour(p, child, parent, z)); i++) {
         uf_take more = *t;
-        UF_TRY(place(p, m, other, &more));
-        if (more.agree > 1.1 * t->agree) {
-            free(t->clock.knot);
-            *t = more;
-        } else {
-            free(more.clock.knot);
-        }
+        UF_TRY(place(p, m, other_of(m, child), &more));
+        bool better = more.agree > 1.1 * t->agree;
+        free(better ? t->clock.knot : more.clock.knot);
+        if (better) *t = more;
+        z = m->z;
     }
     return UF_OK;
 }
