@@ -260,8 +260,7 @@ static void test_shares(void **state) {
             memcpy(first, share, sizeof share);
             uf_ctx_close(&ctx);
         }
-    free(x[0]);
-    free(x[1]);
+    for (int m = 0; m < 3; m++) free(x[m]);
     free(y);
 }
 
@@ -474,8 +473,7 @@ static void test_mix(void **state) {
         int reference = beam(ctx, o, 4096, x, y, N, NULL);
         assert_int_equal(reference == 1, !telephone);
     }
-    free(x[0]);
-    free(x[1]);
+    for (int m = 0; m < 3; m++) free(x[m]);
     free(y);
     uf_ctx_close(&ctx);
 }
