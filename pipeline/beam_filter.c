@@ -136,19 +136,22 @@ static void remember_all(uf_complex *cov, int blocks, int size, uf_complex *lear
     }
 }
 
-/* The same of those blocks that count, as f->counts says. */
-static void remember_some(const uf_beam_filter *f, uf_complex *cov, int blocks, int size, uf_complex *learnt, const uf_beam_filter_job *j, uf_complex *own) {
-    int row = blocks + 1;
-    for (int i = 0; i < size; i++) {
-        for (int k = 0; k < blocks; k++) own[k] = cov[k * size + i];
-        own[blocks] = learnt[i];
-        for (int k = 0; k < row; k++) {
-            uf_complex sum = 0;
-            if (k == blocks && !j->learn) break;
-            for (int b = 0; b < row; b++) sum += f->counts[k * row + b] * own[b];
-            *(k == blocks ? &learnt[i] : &cov[k * size + i]) = sum;
-        }
+/* The same of those blocks that count, as f->counts says, for one microphone with another; the other with the one is its conjugate. */
+static void remember_pair(const uf_beam_filter *f, uf_complex *cov, int blocks, int one, int other, uf_complex *learnt, const uf_beam_filter_job *j, uf_complex *own) {
+    int row = blocks + 1, n = f->o.n_mics, i = one * n + other, mirror = other * n + one;
+    for (int k = 0; k < blocks; k++) own[k] = cov[k * n * n + i];
+    own[blocks] = learnt[i];
+    for (int k = 0; k < (j->learn ? row : blocks); k++) {
+        uf_complex sum = 0, *to = k == blocks ? learnt : cov + k * n * n;
+        for (int b = 0; b < row; b++) sum += f->counts[k * row + b] * own[b];
+        to[mirror] = conj(sum);
+        to[i] = sum;
     }
+}
+
+static void remember_some(const uf_beam_filter *f, uf_complex *cov, int blocks, uf_complex *learnt, const uf_beam_filter_job *j, uf_complex *own) {
+    for (int m = 0; m < f->o.n_mics; m++)
+        for (int k = 0; k <= m; k++) remember_pair(f, cov, blocks, m, k, learnt, j, own);
 }
 
 /* The microphones of bin b as they are, silent where they are not there. */
@@ -270,7 +273,7 @@ static void run_bin(uf_beam_filter *f, const uf_beam_filter_job *j, scratch *s, 
     for (int k = 0; k < blocks; k++) measure(f, j, s, b, k);
     for (int part = 0; part < 2; part++) {
         uf_complex *cov = part ? s->noise : s->speech, *learnt = (part ? f->noise : f->speech) + (size_t)b * (size_t)size;
-        if (f->mixed) remember_some(f, cov, blocks, size, learnt, j, s->sums);
+        if (f->mixed) remember_some(f, cov, blocks, learnt, j, s->sums);
         else remember_all(cov, blocks, size, learnt, j, s->sums);
     }
     for (int k = 0; k < blocks; k++)
