@@ -77,11 +77,9 @@ static int resample_up(uf_beam *b, int n) {
 
 /* ---- above the network's band ----------------------------------------------------------------------------------------------------- */
 
-/* Whose sound above the band is taken, the first one first: the reference's, if it has any; else, and where that is away, that of the microphone that hears
- * the voice best among those that have. Returns how many have. */
-static int highs_of(uf_beam *b, size_t from, int order[MOST]) {
+/* How much each has above the band, of what has come since `from`. Returns the least that counts. */
+static double measure_rest(uf_beam *b, size_t from) {
     double most = 0;
-    int n = 0, reference = uf_beam_chunk_reference(b->chunk);
     for (int m = 0; m < b->o.n_mics; m++) {
         mic *c = &b->mic[m];
         double rest = 0, all = 1e-9;
@@ -93,15 +91,7 @@ static int highs_of(uf_beam *b, size_t from, int order[MOST]) {
         c->rest = rest / all;
         most = fmax(most, c->rest);
     }
-    for (int m = 0; m < b->o.n_mics; m++) {
-        int at = n;
-        if (b->mic[m].rest < .03 * most) continue;
-        for (; at > 0 && order[at - 1] != reference && (m == reference || uf_beam_chunk_quality(b->chunk, m) > uf_beam_chunk_quality(b->chunk, order[at - 1])); at--)
-            order[at] = order[at - 1];
-        order[at] = m;
-        n++;
-    }
-    return n;
+    return .03 * most;
 }
 
 /* Is it there from a hop before samples [from, to) of the stretch until one after them? Where it comes or goes its sound jumps, and jumps are heard as clicks
@@ -112,14 +102,24 @@ static bool is_there(const mic *c, int from, int to) {
     return true;
 }
 
-/* Samples [at, at + n) of the stretch, b->y the result. */
-static int add_gains(uf_beam *b, const int *order, int n_order, int at, int n) {
+/* Whose sound above the band is taken there: the reference's, if it has any; else that of the microphone that hears the voice best among those that have;
+ * -1: nobody's. */
+static int highs_of(const uf_beam *b, double least, int from, int to) {
+    int best = -1, reference = uf_beam_chunk_reference(b->chunk);
+    for (int m = 0; m < b->o.n_mics; m++) {
+        if (b->mic[m].rest < least || !is_there(&b->mic[m], from, to)) continue;
+        if (m == reference) return m;
+        if (best < 0 || uf_beam_chunk_quality(b->chunk, m) > uf_beam_chunk_quality(b->chunk, best)) best = m;
+    }
+    return best;
+}
+
+/* Samples [at, at + n) of the stretch, b->y the result; least: of measure_rest(). */
+static int add_gains(uf_beam *b, double least, int at, int n) {
     for (int i = 0; i < n; i += HOP) {
-        int to = n - i < HOP ? n : i + HOP, k = 0;
-        while (k < n_order && !is_there(&b->mic[order[k]], at + i, at + to)) k++;
+        int to = n - i < HOP ? n : i + HOP, which = highs_of(b, least, at + i, at + to);
         for (int m = 0; m < b->o.n_mics; m++) {
-            bool taken = k < n_order && m == order[k];
-            float gain = taken ? fminf(uf_voice_gain_above(b->mic[m].x + at, b->y + at, i, to), 4) : 0;
+            float gain = m == which ? fminf(uf_voice_gain_above(b->mic[m].x + at, b->y + at, i, to), 4) : 0;
             UF_TRY(uf_fifo_add(b->ctx, &b->gain[m], &gain, 1));
         }
     }
@@ -176,8 +176,7 @@ static int give_chunk(uf_beam *b, int64_t first, int done) {
     for (int m = 0; is_wide(b) && m < b->o.n_mics; m++) memcpy(b->planes[m + 1], b->mic[m].x + at, (size_t)done * sizeof(float));
     UF_TRY(resample_up(b, done));
     if (!is_wide(b)) return UF_OK;
-    int order[MOST], n = highs_of(b, from, order);
-    return add_gains(b, order, n, at, done);
+    return add_gains(b, measure_rest(b, from), at, done);
 }
 
 static int run_chunks(uf_beam *b) {

@@ -118,7 +118,7 @@ static void measure(const uf_beam_filter *f, const uf_beam_filter_job *j, scratc
 }
 
 /* What is near in time counts most, before and after: block k becomes the sum of all blocks i times memory^|k-i|, with what was learnt earlier
- * before the block `from`. From `from` to `to` is learnt, if `learn`. sums: scratch, blocks + 1 of them. */
+ * before the block `from`. From `from` to `to` is learnt, if `learn`. sums: scratch, `blocks` of them. */
 static void remember_all(uf_complex *cov, int blocks, int size, uf_complex *learnt, const uf_beam_filter_job *j, uf_complex *sums) {
     for (int i = 0; i < size; i++) {
         uf_complex past = learnt[i], next = 0;
@@ -137,7 +137,7 @@ static void remember_all(uf_complex *cov, int blocks, int size, uf_complex *lear
 }
 
 /* The same of those blocks that count, as f->counts says, for one microphone with another; the other with the one is its conjugate. */
-static void remember_pair(const uf_beam_filter *f, uf_complex *cov, int blocks, int one, int other, uf_complex *learnt, const uf_beam_filter_job *j, uf_complex *own) {
+static void remember_pair(const uf_beam_filter *f, uf_complex *cov, int blocks, int one, int other, uf_complex *learnt, const uf_beam_filter_job *j, uf_complex *own) { /* own: scratch, blocks + 1 of them */
     int row = blocks + 1, n = f->o.n_mics, i = one * n + other, mirror = other * n + one;
     for (int k = 0; k < blocks; k++) own[k] = cov[k * n * n + i];
     own[blocks] = learnt[i];
@@ -327,20 +327,14 @@ static bool misses(const uf_beam_filter *f, const uf_beam_filter_job *j, int k, 
     return false;
 }
 
-static double sum_of(const double *x, int n) {
-    double sum = 0;
-    for (int i = 0; i < n; i++) sum += x[i];
-    return sum;
-}
-
 /* By what each block counts for those who are there in block k (or for `set`, at the end of what is to be learnt, k = blocks): blocks in which one of them is
  * missing count nothing. Its silence there would pass for sound that only the others hear. Returns how many blocks that is. */
 static double count_for(const uf_beam_filter *f, const uf_beam_filter_job *j, int k, uint64_t set, double *counts) {
     int blocks = j->frames / BLOCK, at = k < blocks ? (k < j->from ? j->from : k) : j->to - 1, end = k < blocks ? blocks : j->to;
-    memset(counts, 0, (size_t)(blocks + 1) * sizeof *counts);
-    for (int i = j->from; i < end; i++) counts[i] = (set & ~f->set[i]) ? 0 : pow(memory, abs(at - i));
+    double n = 0;
+    for (int i = 0; i < blocks; i++) n += counts[i] = i < j->from || i >= end || (set & ~f->set[i]) ? 0 : pow(memory, abs(at - i));
     counts[blocks] = (set & ~f->known) ? 0 : pow(memory, at - j->from + 1);
-    return sum_of(counts, blocks) + counts[blocks] * f->weight;
+    return n + counts[blocks] * f->weight;
 }
 
 static bool more(uint64_t a, uint64_t b) { return __builtin_popcountll(a) > __builtin_popcountll(b); }
@@ -361,7 +355,7 @@ static void count_all(uf_beam_filter *f, const uf_beam_filter_job *j) {
     int blocks = j->frames / BLOCK, row = blocks + 1;
     f->mixed = f->weight > 0 && f->known != f->set[j->from];
     for (int k = j->from; k < blocks; k++) f->mixed = f->mixed || f->set[k] != f->set[j->from];
-    for (int k = 0; k < blocks; k++)
+    for (int k = 0; f->mixed && k < blocks; k++)
         if (count_for(f, j, k, f->set[k], f->counts + k * row) < FEWEST) count_for(f, j, k, 0, f->counts + k * row);
     if (j->learn) count_learnt(f, j, f->counts + blocks * row);
 }

@@ -413,15 +413,19 @@ static int splice(uf_ctx *ctx, uf_clock *a, const uf_clock *b) {
     return UF_OK;
 }
 
-static int other_of(const uf_match *m, int take) { return m->a == take ? m->b : m->b == take ? m->a : -1; }
+/* Who is placed already and is heard in the child, by this pair, beside its parent; -1: nobody. */
+static int neighbour(const placer *p, const uf_match *m, int child, int parent) {
+    int other = m->a == child ? m->b : m->b == child ? m->a : -1;
+    return other >= 0 && other != parent && p->take[other].placed && closes(p, m) ? other : -1;
+}
 
 /* Steps and drift are looked for with others too, where those hear what the parent does not. */
 static int widen(placer *p, int child) {
     uf_take *t = p->take + child;
     for (int i = 0; i < p->n_matches; i++) {
         const uf_match *m = p->match + i;
-        int other = other_of(m, child);
-        if (other < 0 || other == t->parent || !p->take[other].placed || !closes(p, m)) continue;
+        int other = neighbour(p, m, child, t->parent);
+        if (other < 0) continue;
         const uf_clock *c = &p->take[other].clock;
         double from = fmax(uf_clock_inverse(c, 0), uf_clock_inverse(&t->clock, 0));
         double to = fmin(uf_clock_inverse(c, seconds(p->take + other)), uf_clock_inverse(&t->clock, seconds(t)));
@@ -446,8 +450,7 @@ static const uf_match *next_neighbour(const placer *p, int child, int parent, do
     const uf_match *best = NULL;
     for (int i = 0; i < p->n_matches; i++) {
         const uf_match *m = p->match + i;
-        int other = other_of(m, child);
-        if (other >= 0 && other != parent && p->take[other].placed && closes(p, m) && m->z < z && (!best || m->z > best->z)) best = m;
+        if (m->z < z && (!best || m->z > best->z) && neighbour(p, m, child, parent) >= 0) best = m;
     }
     return best;
 }
@@ -460,7 +463,7 @@ static int doubt(placer *p, int child) {
     double z = INFINITY;
     for (int i = 0; i < ASKED && t->agree < doubtful && (m = next_neighbour(p, child, parent, z)); i++) {
         uf_take more = *t;
-        UF_TRY(place(p, m, other_of(m, child), &more));
+        UF_TRY(place(p, m, neighbour(p, m, child, parent), &more));
         bool better = more.agree > 1.1 * t->agree;
         free(better ? t->clock.knot : more.clock.knot);
         if (better) *t = more;
